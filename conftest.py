@@ -1,0 +1,38 @@
+"""One real PostgreSQL and one real Kafka per test session, started when the first test asks."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from millrace.sdk.stack.kafka import Kafka
+from millrace.sdk.stack.ports import free_ports
+from millrace.sdk.stack.postgres import Postgres
+
+
+@pytest.fixture(scope="session")
+def stack_folder() -> Iterator[Path]:
+    """A short path: a unix socket's address has 107 bytes."""
+    folder = Path(tempfile.mkdtemp(prefix="millrace-test-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres(stack_folder: Path) -> Iterator[Postgres]:
+    """A running PostgreSQL: `.dsn(database)`, `.create_database(name, template=None)`, `.drop_database(name)`."""
+    server = Postgres(stack_folder / "postgres", stack_folder / "postgres.log", durable=False)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def broker(stack_folder: Path) -> Iterator[Kafka]:
+    """A running Kafka: `.servers`, and `.kill()` and `.start()` for tests of what a broker's death does."""
+    port, controller_port = free_ports(2)
+    server = Kafka(stack_folder / "kafka", stack_folder / "kafka.log", port=port, controller_port=controller_port)
+    server.start()
+    yield server
+    server.stop()

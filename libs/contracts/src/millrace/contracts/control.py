@@ -1,0 +1,65 @@
+"""What control tells: how runs begin and end."""
+
+from typing import Annotated, ClassVar
+from uuid import UUID
+
+from pydantic import Field
+
+from millrace.contracts.event import Event
+
+
+class RunEvent(Event):
+    """A fact about one run of a workflow; all facts of a run stay in order."""
+
+    topic: ClassVar[str] = "control.runs"
+    key_field: ClassVar[str] = "run_id"
+
+    run_id: UUID
+    workflow: str
+    workflow_hash: str
+
+
+class RunStarted(RunEvent):
+    """A run began.
+
+    Attributes:
+        trigger: The trigger that started it, empty when a call did.
+        event_source: The CloudEvents source of the event that started it, or empty.
+        event_id: The CloudEvents id of the event that started it, or empty.
+        principal: On whose behalf it runs.
+        queued_s: How long it waited for its turn, seconds.
+    """
+
+    trigger: str = ""
+    event_source: str = ""
+    event_id: str = ""
+    principal: str
+    queued_s: Annotated[float, Field(ge=0)] = 0.0
+
+
+class RunEnded(RunEvent):
+    """A run came to its end.
+
+    Attributes:
+        cause: Why it ended as it did, in words, with the task's name where one decided it.
+        duration_s: Wall time from start to end, seconds.
+    """
+
+    cause: str = ""
+    duration_s: Annotated[float, Field(ge=0)]
+
+
+class RunSucceeded(RunEnded):
+    """A run did all that its workflow asked for."""
+
+
+class RunRefused(RunEnded):
+    """A run ended because a gate said no: nothing is broken, and nothing was promoted."""
+
+
+class RunFailed(RunEnded):
+    """A run ended because a task failed for good or time ran out."""
+
+
+class RunCancelled(RunEnded):
+    """A run ended because somebody asked for it."""

@@ -1,0 +1,1 @@
+"""gRPC stubs, generated from proto/ by libs/contracts/generate.py."""

@@ -1,0 +1,118 @@
+"""What control and the services say to one another of work."""
+
+from datetime import datetime
+from typing import Annotated, Any, ClassVar
+from uuid import UUID
+
+from pydantic import Field
+
+from millrace.contracts.event import Event
+
+Output = dict[str, Any]
+"""What a task hands on: JSON, at most 64 KiB; larger values travel as artifacts."""
+
+
+class TaskOrder(Event):
+    """Something control says to the team that does the work; all orders of a task stay in order."""
+
+    topic: ClassVar[str] = "control.tasks.{queue}"
+    key_field: ClassVar[str] = "task_id"
+
+    queue: str
+    task_id: UUID
+    attempt: Annotated[int, Field(ge=1)]
+    token: UUID
+
+
+class TaskDispatched(TaskOrder):
+    """One attempt of a task is to be done.
+
+    Attributes:
+        kind: What to do, such as `data.ingest`.
+        input: What to do it with, as the kind declares it.
+        run_id: The run it belongs to.
+        workflow: The workflow's name.
+        name: The task's name in the workflow.
+        principal: On whose behalf it is done.
+        deadline: When control gives the attempt up.
+        heartbeat_timeout_s: The longest silence of a worker before its lease has lapsed, seconds.
+    """
+
+    kind: str
+    input: dict[str, Any]
+    run_id: UUID
+    workflow: str
+    name: str
+    principal: str
+    deadline: datetime
+    heartbeat_timeout_s: Annotated[float, Field(gt=0)] = 30.0
+
+
+class TaskCancelled(TaskOrder):
+    """An attempt is no longer wanted, whether it has begun or not."""
+
+    reason: str = ""
+
+
+class TaskReport(Event):
+    """Something a service says of one attempt; all reports of a task stay in order."""
+
+    topic: ClassVar[str] = "{service}.tasks"
+    key_field: ClassVar[str] = "task_id"
+
+    service: str
+    task_id: UUID
+    attempt: Annotated[int, Field(ge=1)]
+    token: UUID
+    run_id: UUID
+    kind: str
+    name: str
+    workflow: str
+
+
+class TaskStarted(TaskReport):
+    """Work on an attempt has been going on for a second."""
+
+
+class TaskProgressed(TaskReport):
+    """Work on an attempt goes on.
+
+    Attributes:
+        fraction: How much is done, 0 to 1.
+        message: What is being done, in a few words.
+    """
+
+    fraction: Annotated[float, Field(ge=0, le=1)]
+    message: str = ""
+
+
+class TaskSucceeded(TaskReport):
+    """An attempt is done and its effects are committed.
+
+    Attributes:
+        output: What it hands on to later tasks.
+        duration_s: Wall time from acceptance to commit, seconds.
+        cpu_s: Processor time that the work took, seconds.
+    """
+
+    output: Output
+    duration_s: Annotated[float, Field(ge=0)]
+    cpu_s: Annotated[float, Field(ge=0)]
+
+
+class TaskFailed(TaskReport):
+    """An attempt ended without its effects.
+
+    Attributes:
+        error: The class of the failure: an error's name, `lost` or `cancelled`.
+        message: What happened, with ids; never internal text.
+        retryable: Whether another attempt could end otherwise.
+        duration_s: Wall time from acceptance to the end, seconds.
+        cpu_s: Processor time that the work took, seconds.
+    """
+
+    error: str
+    message: str
+    retryable: bool
+    duration_s: Annotated[float, Field(ge=0)] = 0.0
+    cpu_s: Annotated[float, Field(ge=0)] = 0.0

@@ -1,0 +1,1 @@
+"""The workflow IR and its decisions, pure."""

@@ -1,0 +1,248 @@
+"""A run as it stands: the snapshot that decisions read, the facts that change it and what follows from them."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+
+class RunState(StrEnum):
+    """Where a run stands."""
+
+    #: Waits for an earlier run of its trigger.
+    PENDING = "pending"
+    RUNNING = "running"
+    #: Its outcome is decided; open attempts have been asked to stop.
+    ENDING = "ending"
+    SUCCEEDED = "succeeded"
+    #: A workflow's `end` task said so: not an error, but not what was asked for.
+    REFUSED = "refused"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more can happen to it."""
+        return self in _ENDED
+
+
+_ENDED = frozenset({RunState.SUCCEEDED, RunState.REFUSED, RunState.FAILED, RunState.CANCELLED})
+
+
+class TaskState(StrEnum):
+    """Where a task of a run stands; one that has no record yet is waiting for its needs."""
+
+    DISPATCHED = "dispatched"
+    RUNNING = "running"
+    #: Its attempt has been asked to stop, because the run is ending.
+    CANCELLING = "cancelling"
+    RETRY_WAIT = "retry_wait"
+    SUCCEEDED = "succeeded"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+#: An attempt is with a worker: only in these states does a fact about it count.
+ATTEMPT_OPEN = frozenset({TaskState.DISPATCHED, TaskState.RUNNING, TaskState.CANCELLING})
+TASK_OPEN = ATTEMPT_OPEN | {TaskState.RETRY_WAIT}
+
+
+@dataclass(slots=True, frozen=True)
+class Failure:
+    """Why an attempt or a task failed.
+
+    Attributes:
+        error: The error's class.
+        retryable: Trying again could help.
+        lost: The work is not to blame: its worker was lost, or nobody took it.
+    """
+
+    error: str
+    message: str
+    retryable: bool = True
+    lost: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.error}: {self.message}" if self.message else self.error
+
+
+@dataclass(slots=True)
+class TaskRun:
+    """A task of a run, with its latest attempt.
+
+    Attributes:
+        token: Fences the open attempt: a fact with another token is refused.
+        failures: Attempts that ended by an error of the work.
+        losses: Attempts that ended without fault of the work.
+        seen_at: When the worker of the open attempt was last heard of.
+        due_at: When something must have happened; set exactly while the task is open.
+    """
+
+    name: str
+    task_id: UUID
+    state: TaskState
+    attempt: int = 0
+    token: UUID | None = None
+    failures: int = 0
+    losses: int = 0
+    dispatched_at: datetime | None = None
+    started_at: datetime | None = None
+    seen_at: datetime | None = None
+    ended_at: datetime | None = None
+    due_at: datetime | None = None
+    output: Any = None
+    failure: Failure | None = None
+
+
+@dataclass(slots=True)
+class Run:
+    """A run with the records of its tasks.
+
+    Attributes:
+        trigger: What started it: id, source, type, subject, time, data.
+        due_at: When something must have happened; set exactly while it is running or ending.
+        outcome: How it ends or has ended.
+    """
+
+    run_id: UUID
+    state: RunState
+    trigger: dict[str, Any]
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    due_at: datetime | None = None
+    outcome: RunState | None = None
+    cause: str = ""
+    tasks: dict[str, TaskRun] = field(default_factory=dict)
+
+
+@dataclass(slots=True, frozen=True)
+class Start:
+    """The run may start now."""
+
+
+@dataclass(slots=True, frozen=True)
+class Tick:
+    """Time has passed: whatever is due happens."""
+
+
+@dataclass(slots=True, frozen=True)
+class CancelRequested:
+    """Somebody wants the run to stop."""
+
+    cause: str
+
+
+@dataclass(slots=True, frozen=True)
+class _AttemptFact:
+    name: str
+    task_id: UUID
+    attempt: int
+    token: UUID
+
+
+@dataclass(slots=True, frozen=True)
+class Started(_AttemptFact):
+    """A worker has started the attempt."""
+
+
+@dataclass(slots=True, frozen=True)
+class Progressed(_AttemptFact):
+    """The worker is alive."""
+
+
+@dataclass(slots=True, frozen=True)
+class Succeeded(_AttemptFact):
+    """The attempt has its result."""
+
+    output: Any = None
+
+
+@dataclass(slots=True, frozen=True)
+class Failed(_AttemptFact):
+    """The attempt ended without a result."""
+
+    failure: Failure
+
+
+@dataclass(slots=True, frozen=True)
+class CancelAcknowledged(_AttemptFact):
+    """The worker has stopped the attempt as asked."""
+
+
+AttemptFact = Started | Progressed | Succeeded | Failed | CancelAcknowledged
+Input = Start | Tick | CancelRequested | AttemptFact
+
+
+@dataclass(slots=True, frozen=True)
+class Dispatch:
+    """Hand the task's new attempt to its queue."""
+
+    name: str
+    task_id: UUID
+    attempt: int
+    token: UUID
+    input: Any
+
+
+@dataclass(slots=True, frozen=True)
+class CancelAttempt:
+    """Ask the attempt's worker to stop; its token no longer counts unless the run is ending."""
+
+    name: str
+    task_id: UUID
+    attempt: int
+    token: UUID
+    reason: str
+
+
+@dataclass(slots=True, frozen=True)
+class AttemptEnded:
+    """Remember an attempt that ended without a result."""
+
+    task: TaskRun
+    failure: Failure
+
+
+@dataclass(slots=True, frozen=True)
+class RunStarted:
+    """Say that the run has started."""
+
+
+@dataclass(slots=True, frozen=True)
+class RunEnded:
+    """Say how the run ended."""
+
+    state: RunState
+    cause: str
+
+
+Effect = Dispatch | CancelAttempt | AttemptEnded | RunStarted | RunEnded
+
+
+@dataclass(slots=True, frozen=True)
+class Refused:
+    """An input that changed nothing, and why."""
+
+    input: Input
+    reason: str
+
+
+@dataclass(slots=True, frozen=True)
+class Decision:
+    """What follows from the inputs.
+
+    Attributes:
+        run: The run as it now stands.
+        run_changed: The run's own fields differ.
+        changed: Names of the tasks whose records differ.
+        effects: What to do, in order.
+        refused: Inputs that changed nothing: stale, late or repeated.
+    """
+
+    run: Run
+    run_changed: bool
+    changed: tuple[str, ...]
+    effects: tuple[Effect, ...]
+    refused: tuple[Refused, ...]

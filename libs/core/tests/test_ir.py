@@ -1,0 +1,148 @@
+import copy
+import json
+from typing import Any
+
+import pytest
+from millrace.core.errors import InvalidDocument
+from millrace.core.ir import MAX_TASKS, canonical_json
+from millrace.core.parse import parse_workflow
+from millrace.core.yaml import dump_workflow, load_workflow
+
+CANARY = """
+name: canary
+tasks:
+  deploy:
+    kind: inference.deploy
+    input: {model: {$from: /trigger/data/model}, tries: {$from: /trigger/data/tries, default: 3}}
+  shift1: {kind: inference.shift, needs: [deploy], input: {id: {$from: /tasks/deploy/output/id}, weight: 1}}
+  judge1: {kind: inference.judge, needs: [shift1], retries: {max_attempts: 1}}
+  promote: {kind: training.promote, needs: [judge1], when: outputs.judge1.verdict == 'pass'}
+  rollback:
+    kind: inference.shift
+    needs: [judge1]
+    run_if: settled
+    when: status.judge1 != 'succeeded' || outputs.judge1.verdict != 'pass'
+  refuse: {needs: [rollback], end: {state: refused, reason: the canary was not better}}
+"""
+
+
+def document(**tasks: Any) -> dict[str, Any]:
+    return {"name": "w", "tasks": tasks or {"a": {"kind": "data.ingest"}}}
+
+
+def complaint(**tasks: Any) -> str:
+    with pytest.raises(InvalidDocument) as caught:
+        parse_workflow(document(**tasks))
+    return str(caught.value)
+
+
+def test_a_workflow_survives_yaml_and_json_unchanged() -> None:
+    workflow = load_workflow(CANARY)
+
+    assert load_workflow(dump_workflow(workflow)).sha256 == workflow.sha256
+    assert parse_workflow(json.loads(canonical_json(workflow.document()))).sha256 == workflow.sha256
+
+
+def test_a_hash_depends_on_meaning_and_not_on_spelling() -> None:
+    plain = parse_workflow(document(a={"kind": "data.ingest"}))
+    spelled = parse_workflow(
+        {
+            "schema_version": 1,
+            **document(a={"kind": "data.ingest", "queue": "data", "needs": [], "run_timeout_s": 3600}),
+        }
+    )
+    other = parse_workflow(document(a={"kind": "data.ingest", "run_timeout_s": 3601}))
+
+    assert plain.sha256 == spelled.sha256
+    assert plain.sha256 != other.sha256
+
+
+def test_the_hash_of_a_known_workflow_never_changes() -> None:
+    assert load_workflow(CANARY).sha256 == "5cc7876634d0ad848544c35d9637116a95cc77d991ce74effedbeaf1889871ce"
+
+
+def test_a_task_goes_to_the_queue_of_its_kind_unless_it_names_another() -> None:
+    workflow = parse_workflow(document(a={"kind": "data.ingest"}, b={"kind": "data.ingest", "queue": "big"}))
+
+    assert [task.work_queue for task in workflow.tasks.values()] == ["data", "big"]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "said"),
+    [
+        ({"a": {"kind": "data.ingest", "needs": ["b"]}}, "tasks.a.needs: there is no task 'b'"),
+        ({"a": {"kind": "d.x", "needs": ["b"]}, "b": {"kind": "d.x", "needs": ["a"]}}, "in a circle: a -> b -> a"),
+        ({"a": {"kind": "d.x", "needs": ["a"]}}, "in a circle: a -> a"),
+        ({"a": {"kind": "ingest"}}, "tasks.a.kind: String should match pattern"),
+        ({"A": {"kind": "d.x"}}, "String should match pattern"),
+        ({"in": {"kind": "d.x"}}, "reserved word of CEL"),
+        ({"a": {"kind": "d.x", "foreach": "b"}}, "tasks.a.foreach: unknown field; known are"),
+        ({"a": {}}, "either `kind`"),
+        ({"a": {"kind": "d.x", "end": {"state": "failed"}}}, "either `kind`"),
+        ({"a": {"end": {"state": "failed"}, "queue": "q"}}, "does no work, so it has no queue"),
+        ({"a": {"end": {"state": "cancelled"}}}, "tasks.a.end.state"),
+        ({"a": {"kind": "d.x", "when": "outputs.b == 1"}}, "'b' is not settled before 'a' starts; add it to `needs`"),
+        ({"a": {"kind": "d.x", "when": "outputs."}}, "tasks.a.when: does not parse"),
+        (
+            {"a": {"kind": "d.x", "when": "inputs.x == 1"}},
+            "unknown variable inputs; known are outputs, status, trigger",
+        ),
+        ({"a": {"kind": "d.x", "when": "true || " * 200 + "true"}}, "characters; at most"),
+        ({"a": {"kind": "d.x", "when": "[1].map(x, x) == [1]"}}, "map, filter and reduce are not allowed"),
+        ({"a": {"kind": "d.x", "when": "[1].all(x, [1].all(y, true))"}}, "at most one all, exists"),
+        (
+            {"a": {"kind": "d.x", "input": {"x": {"$from": "trigger"}}}},
+            "tasks.a.input.x.$from: 'trigger' is not a JSON",
+        ),
+        ({"a": {"kind": "d.x", "input": {"x": {"$from": "/nowhere"}}}}, "leads nowhere; it must start with /trigger/"),
+        ({"a": {"kind": "d.x", "input": {"x": {"$from": "/tasks/b/output"}}}}, "'b' is not settled before 'a'"),
+        (
+            {"a": {"kind": "d.x", "input": {"x": [{"$from": "/run/id", "or": 1}]}}},
+            "tasks.a.input.x.0.or: unknown field",
+        ),
+        ({"a": {"kind": "d.x", "input": {"$from": "/trigger/data"}}}, "`input` is an object"),
+        ({"a": {"kind": "d.x", "retries": {"max_attempts": 0}}}, "tasks.a.retries.max_attempts"),
+        ({"a": {"kind": "d.x", "run_timeout_s": 0}}, "tasks.a.run_timeout_s"),
+        ({f"t{n}": {"kind": "d.x"} for n in range(MAX_TASKS + 1)}, "at most 500"),
+    ],
+)
+def test_what_cannot_run_is_refused_with_its_field_and_what_would_be_right(tasks: dict[str, Any], said: str) -> None:
+    assert said in complaint(**tasks)
+
+
+def test_all_problems_are_told_at_once() -> None:
+    said = complaint(a={"kind": "d.x", "when": "1 +"}, b={"kind": "d.x", "input": {"x": {"$from": "nowhere"}}})
+
+    assert "tasks.a.when" in said
+    assert "tasks.b.input.x.$from" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: w\nname: v\ntasks: {}", "must be text and stand once"),
+        ("a: &x 1\nb: *x", "aliases are not allowed"),
+        ("name: [", "not YAML"),
+        ("name: w\ntasks: {a: {kind: d.x, input: {x: .nan}}}", "not JSON"),
+        ("!!python/object/apply:os.system ['true']", "not YAML"),
+        ("[1]", "workflow is not valid"),
+    ],
+)
+def test_yaml_that_is_not_json_is_refused(text: str, said: str) -> None:
+    with pytest.raises(InvalidDocument, match=said):
+        load_workflow(text)
+
+
+def test_yaml_dates_stay_text() -> None:
+    workflow = load_workflow("name: w\ntasks: {a: {kind: d.x, input: {day: 2013-01-01}}}")
+
+    assert workflow.tasks["a"].input == {"day": "2013-01-01"}
+
+
+def test_parsing_leaves_its_document_alone() -> None:
+    given = document(a={"kind": "d.x", "input": {"x": [1, {"y": 2}]}})
+    before = copy.deepcopy(given)
+
+    parse_workflow(given)
+
+    assert given == before

@@ -1,0 +1,1 @@
+"""How every Millrace service runs: settings, Kafka, Postgres, gRPC, auth, telemetry, tasks."""

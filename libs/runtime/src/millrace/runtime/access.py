@@ -1,0 +1,249 @@
+"""Who calls, and what they may do: signed tokens, and grants per namespace. What is not allowed is denied."""
+
+import json
+import time
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, Literal
+
+import jwt
+import structlog
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+from millrace.runtime.errors import Denied, Unavailable
+from millrace.runtime.reloaded import ReloadedFile
+
+LEEWAY_S = 30
+MAX_TOKEN_BYTES = 8192
+MAX_PRINCIPAL = 200
+MIN_RSA_BITS = 2048
+TOKENS_KEPT = 4096
+EVERY_NAMESPACE = "*"
+SERVICE_PREFIX = "service:"
+
+AUTHORIZATION = "authorization"
+ON_BEHALF = "x-millrace-principal"
+PRIORITY = "x-priority"
+
+Priority = Literal["interactive", "batch"]
+
+log = structlog.get_logger()
+
+
+class Action(IntEnum):
+    """What a role allows; each includes the ones before it."""
+
+    READ = 1
+    EDIT = 2
+    MANAGE = 3
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks, in one call.
+
+    Attributes:
+        principal: On whose behalf it is asked: what is kept of a call names this one.
+        service: The service that asks for somebody else, such as `service:training`; empty when nobody is in between.
+        namespace: Where the call was allowed to act; empty for all namespaces.
+        priority: `batch` may wait or be shed first.
+        deadline: When the caller stops waiting, by `time.monotonic()`.
+    """
+
+    principal: str
+    service: str = ""
+    namespace: str = ""
+    priority: Priority = "interactive"
+    deadline: float = float("inf")
+
+    def remaining_s(self) -> float:
+        """Return how much longer the caller waits, seconds; 0 when it no longer does."""
+        return max(0.0, self.deadline - time.monotonic())
+
+
+CALLER: ContextVar[Caller] = ContextVar("caller")
+
+
+def caller() -> Caller:
+    """Return who asks, inside an RPC."""
+    return CALLER.get()
+
+
+@dataclass(frozen=True)
+class _Key:
+    algorithm: str
+    public: Any
+
+
+class Access:
+    """Tells callers by their tokens and says what they may do.
+
+    Args:
+        jwks: File with the public keys that sign tokens; Ed25519, P-256 or RSA.
+        grants: File `{principal: {namespace or "*": READ | EDIT | MANAGE}}`; a namespace's own entry outranks `*`.
+        issuer: Who must have signed.
+        audience: For whom a token must be meant.
+    """
+
+    def __init__(self, jwks: Path, grants: Path, *, issuer: str = "millrace", audience: str = "millrace") -> None:
+        self._keys = ReloadedFile(jwks, _read_keys)
+        self._grants = ReloadedFile(grants, _read_grants)
+        self._issuer = issuer
+        self._audience = audience
+        self._known: dict[str, tuple[str, float, _Key]] = {}
+
+    def check(self) -> None:
+        """Do nothing when keys and grants can be read.
+
+        Raises:
+            Unavailable: They cannot: everybody is denied.
+        """
+        self._keys.value()
+        self._grants.value()
+
+    def identify(self, metadata: Mapping[str, str]) -> Caller:
+        """Return who calls, by the token in `authorization` and, from a service, the principal it names.
+
+        Raises:
+            Denied: There is no valid token, or someone who is no service names somebody else.
+        """
+        scheme, _, token = metadata.get(AUTHORIZATION, "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise Denied("a bearer token is needed", authenticated=False)
+        principal = self._principal(token.strip())
+        priority: Priority = "batch" if metadata.get(PRIORITY) == "batch" else "interactive"
+        named = metadata.get(ON_BEHALF, "")
+        if not named or named == principal:
+            return Caller(principal, priority=priority)
+        if not principal.startswith(SERVICE_PREFIX) or not _is_principal(named):
+            raise Denied("only a service may call for somebody else")
+        return Caller(named, service=principal, priority=priority)
+
+    def allows(self, who: Caller, namespace: str, action: Action) -> bool:
+        """Return whether a caller may do this in a namespace; `""` is all of them."""
+        return self._level(who.principal, namespace) >= action and (
+            not who.service or self._level(who.service, namespace) >= action
+        )
+
+    def require(self, who: Caller, namespace: str, action: Action) -> None:
+        """Do nothing when a caller may do this in a namespace.
+
+        Raises:
+            Denied: It may not; whether the namespace exists is not told.
+        """
+        if not self.allows(who, namespace, action):
+            what = f"namespace {namespace}" if namespace else "every namespace"
+            raise Denied(f"{who.principal} may not {action.name} in {what}")
+
+    def only_namespace(self, who: Caller) -> str:
+        """Return the one namespace that a caller was granted, or nothing when it is not exactly one."""
+        named = set(self._granted(who.principal)) - {EVERY_NAMESPACE}
+        return named.pop() if len(named) == 1 else ""
+
+    def _level(self, principal: str, namespace: str) -> int:
+        granted = self._granted(principal)
+        return granted.get(namespace or EVERY_NAMESPACE, granted.get(EVERY_NAMESPACE, 0))
+
+    def _granted(self, principal: str) -> Mapping[str, Action]:
+        try:
+            return self._grants.value().get(principal, {})
+        except Unavailable as error:
+            log.error("grants_unreadable", reason=str(error))  # noqa: TRY400 - the reason says it all
+            return {}
+
+    def _principal(self, token: str) -> str:
+        known = self._known.get(token)
+        try:
+            keys = self._keys.value()
+            if known and known[1] > time.time() and any(known[2] is key for key in keys.values()):
+                return known[0]
+            key = _key_of(token, keys)
+            claims = jwt.decode(
+                token,
+                key.public,
+                algorithms=[key.algorithm],
+                issuer=self._issuer,
+                audience=self._audience,
+                leeway=LEEWAY_S,
+                options={"require": ["exp", "iss", "aud", "sub"], "strict_aud": True},
+            )
+        except Unavailable as error:
+            log.error("keys_unreadable", reason=str(error))  # noqa: TRY400 - the reason says it all
+            raise Denied("the token is not valid", authenticated=False) from None
+        except (jwt.PyJWTError, ValueError, RecursionError) as error:
+            # The class alone: the text of some quotes the token.
+            log.info("token_refused", reason=type(error).__name__)
+            raise Denied("the token is not valid", authenticated=False) from None
+        principal: str = claims["sub"]
+        if not _is_principal(principal):
+            raise Denied("the token is not valid", authenticated=False)
+        if len(self._known) >= TOKENS_KEPT:
+            self._known.clear()
+        self._known[token] = (principal, float(claims["exp"]) + LEEWAY_S, key)
+        return principal
+
+
+def _key_of(token: str, keys: Mapping[str, _Key]) -> _Key:
+    """Return the key that a token names; the algorithm is the key's, never the token's choice."""
+    if len(token) > MAX_TOKEN_BYTES:
+        raise jwt.InvalidTokenError("too long")
+    header = jwt.get_unverified_header(token)
+    key = keys.get(str(header.get("kid", "")))
+    if key is None:
+        raise jwt.InvalidKeyError("unknown kid")
+    if header.get("alg") != key.algorithm:
+        raise jwt.InvalidAlgorithmError("not the key's algorithm")
+    if "crit" in header:
+        raise jwt.InvalidTokenError("crit")
+    return key
+
+
+def _is_principal(text: object) -> bool:
+    return isinstance(text, str) and 0 < len(text) <= MAX_PRINCIPAL and text.isascii() and text.isprintable()
+
+
+def _read_keys(content: bytes) -> dict[str, _Key]:
+    found: dict[str, _Key] = {}
+    document = json.loads(content)
+    if not isinstance(document, dict) or not isinstance(document.get("keys"), list):
+        raise ValueError('it is no JWK set: {"keys": [...]}')  # noqa: TRY004 - what ReloadedFile reports
+    for entry in document["keys"]:
+        kid = entry.get("kid") if isinstance(entry, dict) else None
+        if not isinstance(kid, str) or not kid or kid in found:
+            raise ValueError("each key needs a kid of its own")
+        found[kid] = _read_key(entry, kid)
+    return found
+
+
+def _read_key(entry: dict[str, Any], kid: str) -> _Key:
+    # A private key has no business here: whoever can read this file could sign.
+    if "d" in entry:
+        raise ValueError(f"key {kid} is private")
+    try:
+        match entry.get("kty"), entry.get("crv"):
+            case "OKP", "Ed25519":
+                return _Key("EdDSA", OKPAlgorithm.from_jwk(entry))
+            case "EC", "P-256":
+                return _Key("ES256", ECAlgorithm.from_jwk(entry))
+            case "RSA", None:
+                public = RSAAlgorithm.from_jwk(entry)
+                if public.key_size < MIN_RSA_BITS:
+                    raise ValueError(f"key {kid} has fewer than {MIN_RSA_BITS} bits")
+                return _Key("RS256", public)
+    except jwt.PyJWTError:
+        raise ValueError(f"key {kid} cannot be used") from None
+    raise ValueError(f"key {kid} is neither Ed25519, P-256 nor RSA")
+
+
+def _read_grants(content: bytes) -> dict[str, dict[str, Action]]:
+    document = json.loads(content)
+    if not isinstance(document, dict) or not all(isinstance(granted, dict) for granted in document.values()):
+        raise ValueError("it is no table of grants: {principal: {namespace: READ | EDIT | MANAGE}}")
+    roles = Action.__members__
+    for principal, granted in document.items():
+        for namespace, role in granted.items():
+            if role not in roles:
+                raise ValueError(f"{principal} has role {role!r} in {namespace}: READ, EDIT and MANAGE are known")
+    return {who: {name: roles[role] for name, role in granted.items()} for who, granted in document.items()}

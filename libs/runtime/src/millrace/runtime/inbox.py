@@ -1,0 +1,27 @@
+"""Which events have had their effect: each one once, whatever is delivered again."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from millrace.runtime.transaction import Transaction
+
+HORIZON = timedelta(days=8)
+"""How long an event is remembered: the longest retention of a topic and a day."""
+
+# Sorted, so that two transactions that claim the same events wait for one another rather than deadlock.
+CLAIM = "INSERT INTO inbox (event_id) SELECT id FROM unnest($1::uuid[]) AS id ORDER BY id ON CONFLICT DO NOTHING RETURNING event_id"
+PRUNE = "DELETE FROM inbox WHERE event_id < $1"
+
+
+async def claim(tx: Transaction, event_ids: Sequence[UUID]) -> set[UUID]:
+    """Return those of the events that have not been handled; they are, once this transaction commits."""
+    if not event_ids:
+        return set()
+    return {row["event_id"] for row in await tx.fetch(CLAIM, list(event_ids))}
+
+
+def prune(tx: Transaction) -> None:
+    """Forget events older than the horizon: a UUIDv7 begins with its time."""
+    oldest_ms = int((tx.now - HORIZON).timestamp() * 1000)
+    tx.write(PRUNE, UUID(int=oldest_ms << 80))

@@ -1,0 +1,132 @@
+"""The relay: what transactions emitted goes to Kafka, in order, at least once."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+
+import asyncpg
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from millrace.runtime.settings import ServiceSettings
+from millrace.runtime.telemetry import OUTBOX_SENT
+from millrace.runtime.transaction import LOST, Database
+
+PAGE_ROWS = 1000
+POLL_S = 1.0
+SEND_TIMEOUT_S = 30.0
+RETRY_S = 0.5
+LOCK = 7_316_241_150  # any number, the same for every relay
+
+# The last page is deleted and the next one read in one statement. Ids may be committed out of order, so the deleted ones
+# are named: a cursor over ids would lose those that come late.
+NEXT_PAGE = f"""
+WITH sent AS (DELETE FROM outbox WHERE id = ANY($1::bigint[]))
+SELECT id, topic, key, headers::text AS headers, value FROM outbox
+WHERE id <> ALL($1::bigint[]) ORDER BY id LIMIT {PAGE_ROWS}
+"""
+
+log = structlog.get_logger()
+
+
+class Relay:
+    """Sends one database's outbox; of several processes the one that holds the lock does."""
+
+    def __init__(self, database: Database, settings: ServiceSettings, name: str) -> None:
+        self._database = database
+        self._settings = settings
+        self._name = name
+        self._stopping = False
+
+    async def run(self) -> None:
+        """Relay until stopped; a lost connection or broker is waited for."""
+        while not self._stopping:
+            try:
+                await self._with_lock()
+            except (KafkaError, asyncpg.PostgresError, TimeoutError, *LOST) as error:
+                log.warning("relay_interrupted", error=type(error).__name__)
+                self._database.wake_relay.clear()
+                await self._wait(RETRY_S)
+
+    def stop(self) -> None:
+        """End after the page at hand and a last look."""
+        self._stopping = True
+        self._database.wake_relay.set()
+
+    async def _with_lock(self) -> None:
+        # A frozen relay loses its session, and with it the lock; what it sends late, the inbox drops.
+        connection = await self._database.connect(idle_session_timeout="10s")
+        try:
+            while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
+                if self._stopping:
+                    return
+                self._database.wake_relay.clear()
+                await self._wait(POLL_S)
+            producer = await new_producer(self._settings, f"{self._name}-relay")
+            try:
+                await self._relay(connection, producer)
+            finally:
+                with suppress(TimeoutError, KafkaError):
+                    await asyncio.wait_for(producer.stop(), 5)
+        finally:
+            with suppress(TimeoutError, asyncpg.PostgresError, *LOST):
+                await asyncio.wait_for(connection.close(), 2)
+            connection.terminate()
+
+    async def _relay(self, connection: asyncpg.Connection, producer: AIOKafkaProducer) -> None:
+        sent: list[int] = []
+        while True:
+            self._database.wake_relay.clear()
+            stopping = self._stopping
+            rows = await connection.fetch(NEXT_PAGE, sent)
+            sent = [row["id"] for row in rows]
+            if rows:
+                await send_all(producer, rows)
+                OUTBOX_SENT.inc(len(rows))
+            elif stopping:
+                return
+            else:
+                await self._wait(POLL_S)
+
+    async def _wait(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._database.wake_relay.wait(), seconds)
+
+
+async def new_producer(settings: ServiceSettings, client_id: str) -> AIOKafkaProducer:
+    """Return a started producer: every send is acknowledged by all replicas, and none is doubled by a retry."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_servers,
+        client_id=client_id,
+        acks="all",
+        enable_idempotence=True,
+        request_timeout_ms=15_000,
+        max_request_size=2 * 1024 * 1024,
+    )
+    try:
+        await asyncio.wait_for(producer.start(), 20)
+    except BaseException:
+        await producer.stop()
+        raise
+    return producer
+
+
+async def send_all(producer: AIOKafkaProducer, rows: Sequence[asyncpg.Record]) -> None:
+    """Send a page in order and wait until all of it is acknowledged.
+
+    Raises:
+        KafkaError: A record was refused.
+        TimeoutError: The broker did not acknowledge in time; what was sent is unknown.
+    """
+    async with asyncio.timeout(SEND_TIMEOUT_S):
+        pending = [
+            await producer.send(row["topic"], row["value"], key=row["key"].encode(), headers=_encode(row["headers"]))
+            for row in rows
+        ]
+        await asyncio.gather(*pending)
+
+
+def _encode(headers: str) -> list[tuple[str, bytes]]:
+    return [(name, value.encode()) for name, value in json.loads(headers).items()]

@@ -1,0 +1,67 @@
+"""What every service is told when it starts, read from the environment once."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ServiceSettings(BaseSettings):
+    """Settings that all services share; each service's own class adds its prefix and fields."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid")
+
+    postgres_dsn: SecretStr
+    """The service's own database, as a libpq URL."""
+
+    kafka_servers: str
+    """Brokers to start from: `host:port`, comma-separated."""
+
+    grpc_host: str = "127.0.0.1"
+    """Address that gRPC listens on."""
+
+    grpc_port: int = Field(0, ge=0, le=65535)
+    """Port that gRPC listens on; 0 picks a free one."""
+
+    http_host: str = "127.0.0.1"
+    """Address that health and metrics listen on."""
+
+    http_port: int = Field(0, ge=0, le=65535)
+    """Port of /livez, /readyz and /metrics; 0 picks a free one."""
+
+    artifacts_url: str
+    """Store of artifacts between services, such as `file:///var/lib/millrace/artifacts`."""
+
+    auth_jwks: Path
+    """File with the public keys that sign callers' tokens, as a JWK set."""
+
+    auth_issuer: str = "millrace"
+    """Who must have signed a token."""
+
+    auth_audience: str = "millrace"
+    """For whom a token must be meant."""
+
+    auth_grants: Path
+    """File that says who may do what: `{principal: {namespace or "*": READ | EDIT | MANAGE}}`."""
+
+    token_file: Path
+    """File with the token that the service itself calls with."""
+
+    endpoints: dict[str, str] = {}
+    """Where the other services answer: name -> `host:port`."""
+
+    otlp_endpoint: str = ""
+    """OTLP/HTTP base URL for traces, such as `http://127.0.0.1:4318`; empty sends none."""
+
+    instance: int = Field(0, ge=0)
+    """Ordinal of this process among the service's replicas; names its Kafka membership."""
+
+    drain_s: float = Field(20.0, gt=0, le=25)
+    """How long a stop waits for work in flight, seconds."""
+
+    pool_size: int = Field(8, ge=2, le=64)
+    """Most Postgres connections, the relay's apart."""
+
+    concurrent_tasks: int = Field(2, ge=1, le=64)
+    """Most tasks worked on at once."""
+

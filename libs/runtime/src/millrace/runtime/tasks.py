@@ -1,0 +1,496 @@
+"""Work that takes time: accepted and leased in one transaction, done outside any, finished in one."""
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+from uuid import UUID
+
+import grpc
+import structlog
+from pydantic import TypeAdapter, ValidationError
+
+from millrace.contracts.event import Event
+from millrace.contracts.openlineage import LineageReported, run_event
+from millrace.contracts.tasks import (
+    Output,
+    TaskCancelled,
+    TaskDispatched,
+    TaskFailed,
+    TaskOrder,
+    TaskProgressed,
+    TaskStarted,
+    TaskSucceeded,
+)
+from millrace.runtime.artifacts import Artifacts
+from millrace.runtime.batches import OutageError, settle
+from millrace.runtime.child import Child, Lost
+from millrace.runtime.client import Channels
+from millrace.runtime.command import faults
+from millrace.runtime.envelope import Envelope
+from millrace.runtime.errors import InvalidInput, MillraceError
+from millrace.runtime.settings import ServiceSettings
+from millrace.runtime.subscriptions import Subscription, TaskKind, on_batch
+from millrace.runtime.telemetry import NAMESPACE, RUN_ID, TASK_DURATION, TASK_ID, TASKS_RUNNING, span, traceparent_of
+from millrace.runtime.transaction import Transaction, Transactions
+
+STARTED_AFTER_S = 1.0
+PROGRESS_EVERY_S = 5.0
+HEARTBEAT_S = 3.0
+MAX_FINISHES = 200
+MAX_OUTPUT_BYTES = 64 * 1024
+
+ACCEPT = """
+INSERT INTO job (task_id, attempt, token, namespace, kind, dispatched, state, owner)
+SELECT t.task_id, t.attempt, t.token, t.namespace, t.kind, t.dispatched::jsonb, 'leased', $7
+FROM unnest($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::text[], $6::text[])
+    AS t(task_id, attempt, token, namespace, kind, dispatched)
+ON CONFLICT (task_id, attempt) DO NOTHING
+RETURNING task_id, attempt
+"""
+# A cancel may come before what it cancels: its row then keeps the attempt from being accepted.
+CANCEL = """
+INSERT INTO job (task_id, attempt, token, namespace, kind, dispatched, state)
+VALUES ($1, $2, $3, $4, '', '{}', 'cancelled')
+ON CONFLICT (task_id, attempt) DO UPDATE SET state = 'cancelled' WHERE job.state = 'leased' AND job.token = excluded.token
+RETURNING kind, dispatched
+"""
+WAS_CANCELLED = "SELECT 1 FROM job WHERE task_id = $1 AND attempt = $2 AND state = 'cancelled' AND kind = ''"
+END = """
+UPDATE job SET state = CASE WHEN t.ok THEN 'done' ELSE 'failed' END
+FROM unnest($1::uuid[], $2::int[], $3::uuid[], $4::bool[]) AS t(task_id, attempt, token, ok)
+WHERE job.task_id = t.task_id AND job.attempt = t.attempt AND job.token = t.token AND job.state = 'leased'
+RETURNING job.task_id, job.attempt
+"""
+BEAT = """
+UPDATE job SET heartbeat_at = now()
+FROM unnest($1::uuid[], $2::int[]) AS t(task_id, attempt)
+WHERE job.task_id = t.task_id AND job.attempt = t.attempt AND job.state = 'leased' AND job.owner = $3
+RETURNING job.task_id, job.attempt
+"""
+END_FORMER_LIFE = "UPDATE job SET state = 'failed' WHERE state = 'leased' AND owner = $1 RETURNING dispatched"
+END_LAPSED = """
+UPDATE job SET state = 'failed' WHERE (task_id, attempt) IN (
+    SELECT task_id, attempt FROM job WHERE state = 'leased'
+        AND heartbeat_at < now() - make_interval(secs => (dispatched->>'heartbeat_timeout_s')::float)
+    ORDER BY task_id, attempt FOR UPDATE SKIP LOCKED)
+RETURNING dispatched
+"""
+
+log = structlog.get_logger()
+
+
+class Begun(Protocol):
+    """A transaction that opens by `async with` on the loop, or by `with` in computing work."""
+
+    async def __aenter__(self) -> Any: ...  # noqa: ANN401 - the service's own Store
+    async def __aexit__(self, *error: object) -> None: ...
+    def __enter__(self) -> Any: ...  # noqa: ANN401 - likewise
+    def __exit__(self, *error: object) -> None: ...
+
+
+class Job(Protocol):
+    """What work gets beside its input.
+
+    Attributes:
+        task: The attempt it is.
+        artifacts: Objects between services, by digest.
+    """
+
+    task: TaskDispatched
+    artifacts: Artifacts
+
+    def channel(self, service: str) -> grpc.aio.Channel:
+        """Return a channel to another service, on behalf of the run's principal."""
+
+    def begin(self) -> Begun:
+        """Open a short transaction of the service's own Store."""
+
+    def wait(self, awaitable: Awaitable[Any]) -> Any:  # noqa: ANN401 - whatever is awaited
+        """Return what an awaitable gives; for computing work, which is no coroutine."""
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        """Say how far the work is, 0 to 1; it is told now and then."""
+
+
+@dataclass(eq=False)
+class Attempt:
+    """One leased attempt, in this process."""
+
+    task: TaskDispatched
+    kind: TaskKind
+    envelope: Envelope | None
+    accepted: float = field(default_factory=time.monotonic)
+    announced: bool = False
+    fraction: float = 0.0
+    message: str = ""
+    told: float = 0.0
+    told_fraction: float = 0.0
+    worker: asyncio.Task[None] | None = None
+
+    @property
+    def place(self) -> tuple[UUID, int]:
+        """Return what its row is known by."""
+        return (self.task.task_id, self.task.attempt)
+
+
+@dataclass(frozen=True, eq=False)
+class Ended:
+    """How an attempt's work ended: with a result, or with an error."""
+
+    attempt: Attempt
+    cpu_s: float
+    result: Any = None
+    error: str = ""
+    message: str = ""
+    retryable: bool = True
+
+
+class Workers:
+    """Accepts, does and finishes the tasks of one service."""
+
+    def __init__(
+        self,
+        service: str,
+        settings: ServiceSettings,
+        begin: Transactions[Any],
+        kinds: Sequence[TaskKind],
+        artifacts: Artifacts,
+        channels: Channels,
+    ) -> None:
+        self._service = service
+        self._owner = f"{service}-{settings.instance}"
+        self._settings = settings
+        self._begin = begin
+        self._kinds = {kind.kind: kind for kind in kinds}
+        self._artifacts = artifacts
+        self._channels = channels
+        self._slots = asyncio.Semaphore(settings.concurrent_tasks)
+        self._attempts: dict[tuple[UUID, int], Attempt] = {}
+        self._ended: asyncio.Queue[Ended] = asyncio.Queue()
+        self._draining = False
+
+    @property
+    def subscriptions(self) -> tuple[Subscription, ...]:
+        """Return the row by which orders come in."""
+        return (on_batch(TaskOrder, self.take_orders, start="earliest", topics=[f"control.tasks.{self._service}"]),)
+
+    async def take_orders(self, orders: Sequence[TaskOrder], tx: Transaction) -> None:
+        """Accept and lease what is dispatched; end what is cancelled."""
+        accepted: list[Attempt] = []
+        for order in orders:
+            if isinstance(order, TaskDispatched):
+                try:
+                    accepted.append(Attempt(order, self._kind(order), tx.envelope_of(order)))
+                except InvalidInput as error:
+                    tx.emit(_failed(self._service, order, "InvalidInput", str(error), retryable=False), cause=order)
+        if accepted:
+            tasks = [attempt.task for attempt in accepted]
+            columns = [[getattr(t, name) for t in tasks] for name in ("task_id", "attempt", "token", "namespace", "kind")]
+            rows = await tx.fetch(ACCEPT, *columns, [t.model_dump_json() for t in tasks], self._owner)
+            leased = {(row["task_id"], row["attempt"]) for row in rows}
+            fresh = [attempt for attempt in accepted if attempt.place in leased]
+            tx.on_commit(lambda: self._start(fresh))
+            if len(fresh) < len(accepted):
+                await self._refuse_cancelled([t for t in tasks if (t.task_id, t.attempt) not in leased], tx)
+        for order in orders:
+            if isinstance(order, TaskCancelled):
+                await self._cancel(order, tx)
+
+    async def _refuse_cancelled(self, tasks: Sequence[TaskDispatched], tx: Transaction) -> None:
+        for task in tasks:
+            if await tx.fetch(WAS_CANCELLED, task.task_id, task.attempt):
+                tx.emit(_failed(self._service, task, "cancelled", "cancelled before it began", retryable=False), cause=task)
+
+    async def _cancel(self, order: TaskCancelled, tx: Transaction) -> None:
+        rows = await tx.fetch(CANCEL, order.task_id, order.attempt, order.token, order.namespace)
+        if rows and rows[0]["kind"]:
+            task = TaskDispatched.model_validate(rows[0]["dispatched"])
+            tx.emit(_failed(self._service, task, "cancelled", order.reason or "cancelled", retryable=False), cause=order)
+            tx.on_commit(lambda: self._drop((order.task_id, order.attempt)))
+
+    def _kind(self, order: TaskDispatched) -> TaskKind:
+        kind = self._kinds.get(order.kind)
+        if kind is None:
+            known = ", ".join(sorted(self._kinds))
+            raise InvalidInput(f"{self._service} has no task {order.kind}: it has {known}")
+        try:
+            kind.input.model_validate(order.input)
+        except ValidationError as error:
+            raise InvalidInput(f"{order.kind}: {faults(error)}") from None
+        return kind
+
+    def _start(self, attempts: Sequence[Attempt]) -> None:
+        for attempt in attempts:
+            self._attempts[attempt.place] = attempt
+            TASKS_RUNNING.labels(attempt.task.kind).inc()
+            attempt.worker = asyncio.create_task(self._work(attempt), name=f"{attempt.task.kind} {attempt.task.task_id}")
+
+    def _drop(self, place: tuple[UUID, int]) -> None:
+        attempt = self._forget(place)
+        if attempt and attempt.worker:
+            attempt.worker.cancel()
+
+    def _forget(self, place: tuple[UUID, int]) -> Attempt | None:
+        attempt = self._attempts.pop(place, None)
+        if attempt:
+            TASKS_RUNNING.labels(attempt.task.kind).dec()
+        return attempt
+
+    async def _work(self, attempt: Attempt) -> None:
+        task, envelope = attempt.task, attempt.envelope
+        about = {NAMESPACE: task.namespace, RUN_ID: str(task.run_id), TASK_ID: str(task.task_id)}
+        with span(self._service, task.kind, parent=envelope.traceparent if envelope else "", attributes=about) as made:
+            if envelope:
+                attempt.envelope = replace(envelope, traceparent=traceparent_of(made.get_span_context()))
+            ended = await self._outcome(attempt)
+        outcome = ended.error or "succeeded"
+        TASK_DURATION.labels(task.kind, outcome).observe(time.monotonic() - attempt.accepted)
+        self._ended.put_nowait(ended)
+
+    async def _outcome(self, attempt: Attempt) -> Ended:
+        step = attempt.kind.input.model_validate(attempt.task.input)
+        seconds = [0.0]
+        try:
+            if inspect.iscoroutinefunction(attempt.kind.work):
+                job = LoopJob(attempt, self._artifacts, self._channels, self._begin)
+                result = await _measured(attempt.kind.work(step, job), seconds)
+            else:
+                async with self._slots:
+                    result = await self._compute(attempt, step, seconds)
+        except Lost:
+            return Ended(attempt, seconds[0], error="lost", message="the worker process ended before its work")
+        except MillraceError as error:
+            permanent = isinstance(error, InvalidInput)
+            return Ended(attempt, seconds[0], error=type(error).__name__, message=str(error), retryable=not permanent)
+        except Exception as error:  # noqa: BLE001 - work may raise anything; its text stays here
+            log.exception("task_failed", kind=attempt.task.kind, task_id=str(attempt.task.task_id), exc_info=error)
+            return Ended(attempt, seconds[0], error=type(error).__name__, message="internal error; the service's log has more")
+        return Ended(attempt, seconds[0], result=result)
+
+    async def _compute(self, attempt: Attempt, step: Any, seconds: list[float]) -> Any:  # noqa: ANN401 - work's own types
+        child = Child(self._service, self._settings, self._begin.store, attempt.kind.work, attempt.task, step)
+
+        def progressed(fraction: float, message: str) -> None:
+            attempt.fraction, attempt.message = fraction, message
+
+        traceparent = attempt.envelope.traceparent if attempt.envelope else ""
+        try:
+            result = await child.run(traceparent, progressed)
+        finally:
+            seconds[0] = child.cpu_s
+        hints = inspect.get_annotations(attempt.kind.work, eval_str=True)
+        return TypeAdapter(hints.get("return", Any)).validate_json(result)
+
+    async def run(self) -> None:
+        """Finish what ends, in groups, and keep the leases alive, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._finish_all())
+            group.create_task(self._keep_leases())
+            group.create_task(self._tell_progress())
+
+    async def recover(self) -> None:
+        """Report the leases of this process's former life as lost; before anything is accepted."""
+        async with self._begin() as tx:
+            self._report_lost(await tx.fetch(END_FORMER_LIFE, self._owner), tx)
+
+    async def drain(self, seconds: float) -> None:
+        """Let work in flight end, as far as it does in time; the rest is reported as lost."""
+        workers = [attempt.worker for attempt in self._attempts.values() if attempt.worker]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                if workers:
+                    await asyncio.wait(workers)
+                await self._ended.join()
+        for attempt in list(self._attempts.values()):
+            if attempt.worker:
+                attempt.worker.cancel()
+        with suppress(MillraceError):
+            await self.recover()
+
+    async def _finish_all(self) -> None:
+        while True:
+            some = [await self._ended.get()]
+            while not self._ended.empty() and len(some) < MAX_FINISHES:
+                some.append(self._ended.get_nowait())
+            try:
+                await settle(some, self._finish, self._fail_finish, self._begin.database)
+            except OutageError:
+                # What was settled is known by its row; the rest is finished when the database is back.
+                for ended in some:
+                    self._ended.put_nowait(ended)
+                await asyncio.sleep(0.5)
+            for _ in some:
+                self._ended.task_done()
+
+    async def _finish(self, some: Sequence[Ended]) -> None:
+        async with self._begin() as tx:
+            tasks = [ended.attempt.task for ended in some]
+            columns = [[getattr(task, name) for task in tasks] for name in ("task_id", "attempt", "token")]
+            rows = await tx.fetch(END, *columns, [not ended.error for ended in some])
+            mine = {(row["task_id"], row["attempt"]) for row in rows}
+            for ended in some:
+                # Not mine: cancelled, lapsed, or finished before an outage hid it.
+                if ended.attempt.place in mine:
+                    await self._say(ended, tx)
+        for ended in some:
+            self._forget(ended.attempt.place)
+
+    async def _say(self, ended: Ended, tx: Any) -> None:  # noqa: ANN401 - the service's own Store
+        attempt, task = ended.attempt, ended.attempt.task
+        tx.handling(None, attempt.envelope)
+        duration_s = time.monotonic() - attempt.accepted
+        if ended.error:
+            tx.emit(
+                _failed(self._service, task, ended.error, ended.message, retryable=ended.retryable).model_copy(
+                    update={"duration_s": duration_s, "cpu_s": ended.cpu_s}
+                )
+            )
+            self._report_lineage(task, "FAIL", tx)
+        else:
+            tx.task, tx.used_refs, tx.made_refs = task, [], {}
+            output = await attempt.kind.finish(ended.result, tx)
+            _check_size(task, output)
+            tx.emit(TaskSucceeded(**_about(self._service, task), output=output, duration_s=duration_s, cpu_s=ended.cpu_s))
+            self._report_lineage(task, "COMPLETE", tx)
+        tx.handling(None, None)
+
+    def _report_lineage(self, task: TaskDispatched, state: str, tx: Transaction) -> None:
+        if not (tx.used_refs or tx.made_refs):
+            return
+        event = run_event(
+            namespace=task.namespace,
+            service=self._service,
+            task=task,
+            time=tx.now,
+            state=state,
+            used=tx.used_refs,
+            made=tx.made_refs,
+        )
+        tx.emit(LineageReported(namespace=task.namespace, service=self._service, run_id=task.task_id, event=event))
+
+    async def _fail_finish(self, ended: Ended, error: Exception) -> None:
+        known = isinstance(error, MillraceError)
+        if not known:
+            log.error("task_finish_failed", kind=ended.attempt.task.kind, exc_info=error)
+        failed = Ended(
+            ended.attempt,
+            ended.cpu_s,
+            error=type(error).__name__,
+            message=str(error) if known else "internal error; the service's log has more",
+            retryable=not isinstance(error, InvalidInput),
+        )
+        await self._finish([failed])
+
+    async def _keep_leases(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            places = list(self._attempts)
+            with suppress(MillraceError, OSError):
+                async with self._begin() as tx:
+                    kept = await tx.fetch(BEAT, [p[0] for p in places], [p[1] for p in places], self._owner) if places else []
+                    self._report_lost(await tx.fetch(END_LAPSED), tx)
+                # A lease that is no longer ours ends its work: somebody else may be at it.
+                for place in set(places) - {(row["task_id"], row["attempt"]) for row in kept}:
+                    self._drop(place)
+
+    async def _tell_progress(self) -> None:
+        while True:
+            await asyncio.sleep(STARTED_AFTER_S / 2)
+            now = time.monotonic()
+            events: list[tuple[Attempt, Event]] = []
+            for attempt in self._attempts.values():
+                about = _about(self._service, attempt.task)
+                if not attempt.announced and now - attempt.accepted > STARTED_AFTER_S:
+                    attempt.announced = True
+                    events.append((attempt, TaskStarted(**about)))
+                if attempt.fraction != attempt.told_fraction and now - attempt.told > PROGRESS_EVERY_S:
+                    attempt.told, attempt.told_fraction = now, attempt.fraction
+                    fraction = min(1.0, max(0.0, attempt.fraction))
+                    events.append((attempt, TaskProgressed(**about, fraction=fraction, message=attempt.message[:200])))
+            if events:
+                with suppress(MillraceError, OSError):
+                    async with self._begin() as tx:
+                        for attempt, event in events:
+                            tx.handling(None, attempt.envelope)
+                            tx.emit(event)
+
+    def _report_lost(self, rows: Sequence[Any], tx: Transaction) -> None:
+        for row in rows:
+            task = TaskDispatched.model_validate(row["dispatched"])
+            tx.emit(_failed(self._service, task, "lost", f"the worker of attempt {task.attempt} is gone", retryable=True))
+
+
+class LoopJob:
+    """The job of work that only waits, on the service's own loop."""
+
+    def __init__(self, attempt: Attempt, artifacts: Artifacts, channels: Channels, begin: Transactions[Any]) -> None:
+        self.task = attempt.task
+        self.artifacts = artifacts
+        self._attempt = attempt
+        self._channels = channels
+        self._begin = begin
+
+    def channel(self, service: str) -> grpc.aio.Channel:
+        """Return a channel to another service, on behalf of the run's principal."""
+        return self._channels.to(service, on_behalf_of=self.task.principal)
+
+    def begin(self) -> Any:  # noqa: ANN401 - opened by `async with`
+        """Open a short transaction of the service's own Store."""
+        return self._begin()
+
+    def wait(self, awaitable: Awaitable[Any]) -> Any:  # noqa: ANN401 - see Job
+        """Refuse: a coroutine awaits."""
+        raise TypeError(f"{self.task.kind} is a coroutine: it awaits, and does not wait for {awaitable}")
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        """Say how far the work is."""
+        self._attempt.fraction, self._attempt.message = fraction, message
+
+
+async def _measured(work: Coroutine[Any, Any, Any], seconds: list[float]) -> Any:  # noqa: ANN401 - work's own result
+    return await _Measured(work, seconds)
+
+
+class _Measured:
+    """A coroutine whose own processor time is added up, step by step: the loop has others between."""
+
+    def __init__(self, work: Coroutine[Any, Any, Any], seconds: list[float]) -> None:
+        self._work = work
+        self._seconds = seconds
+
+    def __await__(self) -> Any:  # noqa: ANN401 - a generator of whatever the loop is asked for
+        send, throw = self._work.send, self._work.throw
+        value: Any = None
+        error: BaseException | None = None
+        while True:
+            began = time.thread_time()
+            try:
+                asked = throw(error) if error is not None else send(value)
+            except StopIteration as stop:
+                return stop.value
+            finally:
+                self._seconds[0] += time.thread_time() - began
+            value, error = None, None
+            try:
+                value = yield asked
+            except BaseException as raised:  # noqa: BLE001 - passed on to the work
+                error = raised
+
+
+def _about(service: str, task: TaskDispatched) -> dict[str, Any]:
+    same = ("namespace", "task_id", "attempt", "token", "run_id", "kind", "name", "workflow")
+    return {"service": service} | {name: getattr(task, name) for name in same}
+
+
+def _failed(service: str, task: TaskDispatched, error: str, message: str, *, retryable: bool) -> TaskFailed:
+    return TaskFailed(**_about(service, task), error=error, message=message[:2000], retryable=retryable)
+
+
+def _check_size(task: TaskDispatched, output: Output) -> None:
+    size = len(TypeAdapter(Output).dump_json(output))
+    if size > MAX_OUTPUT_BYTES:
+        raise InvalidInput(f"{task.kind} hands on {size} bytes, more than {MAX_OUTPUT_BYTES}: put them in an artifact")

@@ -1,0 +1,209 @@
+"""Traces and metrics: the names of them all, and how they leave the process."""
+
+import random
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from threading import Thread
+from typing import TYPE_CHECKING, TextIO
+
+from millrace.runtime import logs
+from opentelemetry import context as contexts
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, StatusCode, TraceFlags, Tracer
+from prometheus_client import Counter, Gauge, Histogram
+
+if TYPE_CHECKING:
+    from millrace.contracts.event import Event
+    from millrace.runtime.envelope import Envelope
+
+# Attributes of spans: OpenTelemetry's semantic conventions first.
+RPC_SYSTEM = "rpc.system"
+RPC_SERVICE = "rpc.service"
+RPC_METHOD = "rpc.method"
+RPC_CODE = "rpc.grpc.status_code"
+MESSAGING_SYSTEM = "messaging.system"
+MESSAGING_MESSAGE_ID = "messaging.message.id"
+MESSAGING_BATCH_COUNT = "messaging.batch.message_count"
+EVENT_TYPE = "millrace.event.type"
+NAMESPACE = "millrace.namespace"
+TASK_ID = "millrace.task.id"
+TASK_KIND = "millrace.task.kind"
+RUN_ID = "millrace.run.id"
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_LONG_SECONDS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
+_ROWS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+RPC_DURATION = Histogram(
+    "rpc_server_call_duration_seconds", "Time to answer a call.", ["method", "code"], buckets=_SECONDS
+)
+RPC_IN_FLIGHT = Gauge("millrace_rpc_in_flight", "Calls being answered.", ["service"])
+EVENTS_HANDLED = Counter("millrace_events_handled", "Events whose effects are committed.", ["service"])
+EVENTS_FAILED = Counter("millrace_events_failed", "Times an event could not be handled.", ["topic"])
+EVENTS_SKIPPED = Counter("millrace_events_skipped", "Events of a type not known here.", ["topic"])
+EVENTS_HELD = Counter("millrace_events_held", "Events put aside as rows.", ["topic"])
+BATCH_EVENTS = Histogram("millrace_batch_events", "Events of one transaction.", ["service"], buckets=_ROWS)
+BATCH_DURATION = Histogram("millrace_batch_duration_seconds", "Time to settle one poll.", ["service"], buckets=_SECONDS)
+CONSUMER_LAG = Gauge("millrace_consumer_lag_events", "Events not yet read.", ["service", "topic"])
+OUTBOX_SENT = Counter("millrace_outbox_sent", "Events that the relay sent.")
+OUTBOX_EVENTS = Gauge("millrace_outbox_events", "Events waiting for the relay.", ["service"])
+OUTBOX_AGE = Gauge("millrace_outbox_oldest_age_seconds", "Age of the oldest event waiting.", ["service"])
+TASKS_RUNNING = Gauge("millrace_tasks_running", "Tasks being worked on.", ["kind"])
+TASK_DURATION = Histogram(
+    "millrace_task_duration_seconds", "Time from acceptance to the end.", ["kind", "outcome"], buckets=_LONG_SECONDS
+)
+
+FLUSH_S = 3.0
+_PARENT_LENGTH = 55
+_TRACER_NAME = "millrace.runtime"
+
+_providers: dict[str, TracerProvider] = {}
+_tracers: dict[str, Tracer] = {}
+
+
+def start(service: str, *, otlp_endpoint: str = "", sample_ratio: float = 1.0, stream: TextIO | None = None) -> None:
+    """Begin to log as JSON lines (as text on a terminal), and to send traces when there is somewhere to send them.
+
+    Args:
+        service: Its name; becomes `service.name`.
+        otlp_endpoint: OTLP/HTTP base URL, such as `http://127.0.0.1:4318`; empty sends no traces.
+        sample_ratio: Share of new traces that are recorded; a trace that came from elsewhere keeps its decision.
+        stream: Where log lines go; standard output when not given.
+    """
+    logs.configure(service, stream or sys.stdout)
+    if otlp_endpoint and service not in _providers:
+        provider = TracerProvider(
+            resource=Resource.create({"service.name": service, "service.namespace": "millrace"}),
+            sampler=ParentBased(TraceIdRatioBased(sample_ratio)),
+            span_limits=SpanLimits(max_attributes=32, max_attribute_length=256, max_links=128),
+            shutdown_on_exit=False,
+        )
+        exporter = OTLPSpanExporter(endpoint=f"{otlp_endpoint.rstrip('/')}/v1/traces", timeout=5)
+        provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=1000, max_queue_size=8192))
+        _providers[service] = provider
+        _tracers[service] = provider.get_tracer(_TRACER_NAME)
+
+
+def stop(service: str) -> None:
+    """Send the traces that remain, for at most a few seconds."""
+    _tracers.pop(service, None)
+    provider = _providers.pop(service, None)
+    if provider:
+        last = Thread(target=provider.shutdown, daemon=True)
+        last.start()
+        last.join(FLUSH_S)
+
+
+def current_traceparent() -> str:
+    """Return the W3C trace context of what is going on, or nothing."""
+    found = trace.get_current_span().get_span_context()
+    return traceparent_of(found) if found.is_valid else ""
+
+
+def current_trace_id() -> str:
+    """Return the id of the current trace, 32 hex digits, or nothing."""
+    found = trace.get_current_span().get_span_context()
+    return f"{found.trace_id:032x}" if found.is_valid else ""
+
+
+def traceparent_of(context: SpanContext) -> str:
+    """Return a span's W3C trace context, as it travels in Kafka headers and gRPC metadata."""
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
+
+
+def read_traceparent(text: str) -> SpanContext | None:
+    """Return the span that a W3C trace context names, or nothing when it is none."""
+    parts = text.split("-")
+    if len(text) < _PARENT_LENGTH or len(parts) < 4 or (parts[0] == "00" and len(text) != _PARENT_LENGTH):  # noqa: PLR2004 - its parts
+        return None
+    version, trace_id, span_id, flags = parts[:4]
+    if version == "ff" or [len(p) for p in parts[:4]] != [2, 32, 16, 2] or not text.isascii() or text != text.lower():
+        return None
+    try:
+        sampled = TraceFlags(int(flags, 16) & TraceFlags.SAMPLED)
+        found = SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=sampled)
+    except ValueError:
+        return None
+    return found if found.is_valid else None
+
+
+@contextmanager
+def span(
+    service: str,
+    name: str,
+    *,
+    parent: str = "",
+    links: Sequence[str] = (),
+    kind: SpanKind = SpanKind.INTERNAL,
+    attributes: Mapping[str, str | int | float] | None = None,
+) -> Iterator[Span]:
+    """Open a span around what happens inside; what raises is noted by its class.
+
+    Where nothing is exported it only carries the trace on, which costs next to nothing.
+
+    Args:
+        service: Whose it is.
+        name: Of few distinct values; no ids.
+        parent: W3C trace context that it goes on with; else the current one, else a new trace.
+        links: W3C trace contexts of other traces that led to it.
+        kind: Which side of a call or a message it is.
+        attributes: What to say of it; ids yes, payloads never.
+    """
+    above = read_traceparent(parent) if parent else None
+    tracer = _tracers.get(service)
+    if tracer is None:
+        made: Span = NonRecordingSpan(_carried(above or trace.get_current_span().get_span_context()))
+    else:
+        known = [found for found in map(read_traceparent, links) if found]
+        made = tracer.start_span(
+            name,
+            context=_context(above) if above else None,
+            kind=kind,
+            attributes=attributes,
+            links=[Link(found) for found in known],
+        )
+    token = contexts.attach(trace.set_span_in_context(made))
+    try:
+        yield made
+    except BaseException as error:
+        made.set_status(StatusCode.ERROR, type(error).__name__)
+        raise
+    finally:
+        made.end()
+        contexts.detach(token)
+
+
+@contextmanager
+def event_span(service: str, event: "Event | None", envelope: "Envelope | None") -> "Iterator[Envelope | None]":
+    """Open the span of one event where its trace is recorded; yield its envelope with the trace to go on with."""
+    if envelope is None or event is None or service not in _tracers or not envelope.traceparent.endswith("1"):
+        yield envelope
+        return
+    attributes = {MESSAGING_SYSTEM: "kafka", MESSAGING_MESSAGE_ID: str(envelope.event_id), NAMESPACE: event.namespace}
+    name = f"{type(event).__name__} handle"
+    with span(service, name, parent=envelope.traceparent, kind=SpanKind.CONSUMER, attributes=attributes) as made:
+        yield replace(envelope, traceparent=traceparent_of(made.get_span_context()))
+
+
+def _context(above: SpanContext) -> Context:
+    return trace.set_span_in_context(NonRecordingSpan(above), Context())
+
+
+def _carried(above: SpanContext) -> SpanContext:
+    """Return a new span in the same trace, or in a new one."""
+    if above.is_valid:
+        return SpanContext(above.trace_id, random.getrandbits(64) | 1, is_remote=False, trace_flags=above.trace_flags)
+    return SpanContext(
+        random.getrandbits(128) | 1,
+        random.getrandbits(64) | 1,
+        is_remote=False,
+        trace_flags=TraceFlags(TraceFlags.SAMPLED),
+    )

@@ -1,0 +1,300 @@
+"""One transaction on a service's own database: state, inbox, outbox and answer, all or nothing."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any, Generic, Self, TypeVar
+from uuid import UUID
+
+import asyncpg
+
+from millrace.contracts.event import Event
+from millrace.contracts.tasks import TaskDispatched
+from millrace.runtime.envelope import Envelope, headers_of, new_id
+from millrace.runtime.errors import NotFound, Unavailable
+from millrace.runtime.telemetry import current_traceparent
+
+S = TypeVar("S", bound="Transaction")
+
+SESSION = {
+    "timezone": "UTC",
+    "statement_timeout": "30s",
+    "lock_timeout": "5s",
+    # A frozen owner's locks would hold up its successor.
+    "idle_in_transaction_session_timeout": "5s",
+    # Fresh hot tables have stale statistics, and the planner then prefers to read them whole.
+    "enable_seqscan": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+}
+COMMAND_TIMEOUT_S = 35.0
+ACQUIRE_TIMEOUT_S = 10.0
+LOST = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError)
+"""What asyncpg raises when the connection, not the statement, is at fault."""
+
+EMIT = """
+WITH event AS MATERIALIZED (
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bool[])
+        WITH ORDINALITY AS e(topic, key, headers, value, numbered, place)
+), counted AS (
+    INSERT INTO stream AS s (topic, key, events)
+    SELECT topic, key, count(*) FROM event WHERE numbered GROUP BY topic, key ORDER BY topic, key
+    ON CONFLICT (topic, key) DO UPDATE SET events = s.events + excluded.events
+    RETURNING topic, key, events
+)
+INSERT INTO outbox (topic, key, headers, value)
+SELECT e.topic, e.key,
+    CASE WHEN c.events IS NULL THEN e.headers::jsonb ELSE e.headers::jsonb || jsonb_build_object(
+        'ce_sequence', (c.events - count(*) OVER same + row_number() OVER in_order)::text) END,
+    e.value
+FROM event e LEFT JOIN counted c ON c.topic = e.topic AND c.key = e.key
+WINDOW same AS (PARTITION BY e.topic, e.key), in_order AS (PARTITION BY e.topic, e.key ORDER BY e.place)
+ORDER BY e.place
+"""
+
+
+def one(rows: Sequence[asyncpg.Record], what: str) -> asyncpg.Record:
+    """Return the only row.
+
+    Raises:
+        NotFound: There is none; `what` names it, with its id.
+    """
+    if not rows:
+        raise NotFound(f"{what} does not exist")
+    return rows[0]
+
+
+class Transaction:
+    """What a service's Store builds on; it lives as long as one database transaction.
+
+    Attributes:
+        now: PostgreSQL's `now()`: one instant for all that the transaction writes.
+        emitted: The events emitted so far, in order.
+        task: The task whose result is being kept; only where one is.
+    """
+
+    now: datetime
+    task: TaskDispatched
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self.emitted: list[Event] = []
+        self.used_refs: list[str] = []
+        self.made_refs: dict[str, dict[str, Any]] = {}
+        self._connection = connection
+        self._writes: dict[str, list[tuple[Any, ...]]] = {}
+        self._outgoing: list[tuple[str, str, str, bytes, bool]] = []
+        self._after: list[Callable[[], None]] = []
+        self._envelopes: dict[int, Envelope] = {}
+        self._cause: Envelope | None = None
+
+    def new_id(self) -> UUID:
+        """Return a new UUIDv7."""
+        return new_id()
+
+    def write(self, sql: str, *row: Any) -> None:  # noqa: ANN401 - whatever the statement takes
+        """Queue one row of a statement.
+
+        Rows of one statement leave together, statements in the order of their first row, before the next read or at
+        commit. Where one statement must see another's rows of the same table in between, read in between.
+        """
+        self._writes.setdefault(sql, []).append(row)
+
+    async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:  # noqa: ANN401 - likewise
+        """Return the rows of a query, which sees all that was written before it."""
+        if self._writes:
+            await self._send_writes()
+        rows: list[asyncpg.Record] = await self._connection.fetch(sql, *args)
+        return rows
+
+    def emit(self, event: Event, cause: Event | None = None) -> None:
+        """State a fact, as part of this transaction.
+
+        Args:
+            event: What became true.
+            cause: Of a batch, the event that led to it; the event being handled is known anyway.
+        """
+        known = self._envelopes.get(id(cause)) if cause is not None else self._cause
+        headers = headers_of(
+            event,
+            self.new_id(),
+            self.now,
+            known.event_id if known else None,
+            (known.traceparent if known and known.traceparent else "") or current_traceparent(),
+        )
+        topic = event.topic_name()
+        value = event.model_dump_json().encode()
+        self._outgoing.append((topic, event.key(), json.dumps(headers), value, not _is_task_topic(topic)))
+        self.emitted.append(event)
+
+    def on_commit(self, function: Callable[[], None]) -> None:
+        """Call `function` once the transaction is committed; never when it is not, and not after a crash."""
+        self._after.append(function)
+
+    def used(self, ref: str) -> None:
+        """Say, for lineage, that the task at hand read something."""
+        self.used_refs.append(ref)
+
+    def made(self, ref: str, **facts: Any) -> None:  # noqa: ANN401 - whatever is worth showing
+        """Say, for lineage, that the task at hand made something, with facts worth showing."""
+        self.made_refs[ref] = facts
+
+    def handling(self, event: Event | None, envelope: Envelope | None) -> None:
+        """Note which event is being handled, so that what is emitted names its cause and goes on with its trace."""
+        self._cause = envelope
+        if event is not None and envelope is not None:
+            self._envelopes[id(event)] = envelope
+
+    def envelope_of(self, event: Event) -> Envelope | None:
+        """Return what is known of how an event that is being handled came here."""
+        return self._envelopes.get(id(event))
+
+    async def flush(self) -> None:
+        """Send all that is queued, the events last."""
+        if self._writes:
+            await self._send_writes()
+        if self._outgoing:
+            columns = list(zip(*self._outgoing, strict=True))
+            self._outgoing = []
+            await self._connection.execute(EMIT, *columns)
+
+    def committed(self) -> None:
+        """Call what waits for the commit."""
+        for function in self._after:
+            function()
+
+    async def _send_writes(self) -> None:
+        writes, self._writes = self._writes, {}
+        for sql, rows in writes.items():
+            if len(rows) == 1:
+                await self._connection.execute(sql, *rows[0])
+            else:
+                await self._connection.executemany(sql, rows)
+
+
+def _is_task_topic(topic: str) -> bool:
+    return topic.endswith(".tasks") or topic.startswith("control.tasks.")
+
+
+class Database:
+    """A service's own database: a small pool whose every use is one transaction.
+
+    Attributes:
+        wake_relay: Set when a transaction with events was committed.
+    """
+
+    def __init__(self, dsn: str, pool_size: int = 8) -> None:
+        self.wake_relay = asyncio.Event()
+        self._dsn = dsn
+        self._pool_size = pool_size
+        self._pool: asyncpg.Pool | None = None
+
+    async def __aenter__(self) -> Self:
+        self._pool = await asyncpg.create_pool(
+            self._dsn,
+            min_size=1,
+            max_size=self._pool_size,
+            init=_set_codecs,
+            reset=_no_reset,
+            command_timeout=COMMAND_TIMEOUT_S,
+            timeout=ACQUIRE_TIMEOUT_S,
+            max_inactive_connection_lifetime=60,
+            server_settings=SESSION,
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pool, self._pool = self._pool, None
+        if pool:
+            try:
+                await asyncio.wait_for(pool.close(), 5)
+            except TimeoutError:
+                pool.terminate()
+
+    async def connect(self, **settings: str) -> asyncpg.Connection:
+        """Return a connection outside the pool, for one that holds a session lock."""
+        return await asyncpg.connect(
+            self._dsn, timeout=ACQUIRE_TIMEOUT_S, command_timeout=COMMAND_TIMEOUT_S, server_settings=SESSION | settings
+        )
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[asyncpg.Connection]:
+        """Lend a connection; for what is no transaction, such as a check of health.
+
+        Raises:
+            Unavailable: The database does not answer in time.
+        """
+        if self._pool is None:
+            raise Unavailable("the database is not open")
+        try:
+            connection = await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
+        except (*LOST, TimeoutError) as error:
+            raise Unavailable(f"the database does not answer: {type(error).__name__}") from error
+        try:
+            yield connection
+        finally:
+            await self._pool.release(connection)
+
+    async def healthy(self) -> bool:
+        """Return whether the database answers within a second or two."""
+        try:
+            async with asyncio.timeout(2), self.connection() as connection:
+                await connection.fetchval("SELECT 1")
+        except (Unavailable, TimeoutError, asyncpg.PostgresError, *LOST):
+            return False
+        return True
+
+
+class Transactions(Generic[S]):
+    """Opens transactions of one kind of Store: `async with begin() as tx`."""
+
+    def __init__(self, database: Database, store: type[S]) -> None:
+        self.database = database
+        self.store = store
+
+    @asynccontextmanager
+    async def __call__(self) -> AsyncIterator[S]:
+        """Open a transaction; it is committed at the end, or rolled back when anything raises.
+
+        Raises:
+            Unavailable: The database does not answer, or the connection was lost; whether the commit took place is
+                then unknown, and the inbox or the stored answer tells.
+        """
+        async with self.database.connection() as connection:
+            await connection.execute("BEGIN")
+            tx = self.store(connection)
+            try:
+                tx.now = await connection.fetchval("SELECT now()")
+                yield tx
+                await tx.flush()
+                await connection.execute("COMMIT")
+            except BaseException:
+                if not connection.is_closed():
+                    await _rollback(connection)
+                raise
+        if tx.emitted:
+            self.database.wake_relay.set()
+        tx.committed()
+
+
+async def _rollback(connection: asyncpg.Connection) -> None:
+    try:
+        await asyncio.wait_for(connection.execute("ROLLBACK"), 5)
+    except (asyncpg.PostgresError, TimeoutError, *LOST):
+        connection.terminate()
+
+
+async def _set_codecs(connection: asyncpg.Connection) -> None:
+    # jsonb columns take and give Python values.
+    await connection.set_type_codec(
+        "jsonb", encoder=_dumps, decoder=json.loads, schema="pg_catalog"
+    )
+
+
+def _dumps(value: object) -> str:
+    return json.dumps(value, default=str, allow_nan=False)
+
+
+async def _no_reset(_: asyncpg.Connection) -> None:
+    """Nothing outlives a transaction here, so that nothing needs to be reset."""

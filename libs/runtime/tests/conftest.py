@@ -1,0 +1,39 @@
+"""A database with the runtime's tables and one of the tests' own, and a service name that nobody else uses."""
+
+import itertools
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+from millrace.runtime.testing import create_topics, fresh_database
+from millrace.runtime.transaction import Database, Transactions
+from runtime_effects import Effects
+
+_names = itertools.count()
+
+
+@pytest.fixture
+def service_name() -> str:
+    return f"svc{next(_names)}"
+
+
+@pytest.fixture
+async def dsn(postgres: Any) -> str:
+    made = await fresh_database(postgres, "runtime")
+    connection = await asyncpg.connect(made)
+    await connection.execute("CREATE TABLE effect (place bigserial, name text)")
+    await connection.close()
+    return made
+
+
+@pytest.fixture
+async def begin(dsn: str) -> AsyncIterator[Transactions[Effects]]:
+    async with Database(dsn) as database:
+        yield Transactions(database, Effects)
+
+
+@pytest.fixture
+async def versions_topic(broker: Any) -> str:
+    await create_topics(broker.servers, {"data.versions": 4})
+    return "data.versions"

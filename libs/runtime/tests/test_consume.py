@@ -1,0 +1,242 @@
+"""What the consumer promises, on the real broker and the real database."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from millrace.contracts.data import VersionPublished
+from millrace.runtime.consume import Consumer
+from millrace.runtime.errors import InvalidInput, NotFound
+from millrace.runtime.held import Coordinates
+from millrace.runtime.subscriptions import Subscription, on, on_batch
+from millrace.runtime.testing import publish, until
+from millrace.runtime.transaction import Transactions
+from runtime_effects import Effects, settings_of, version
+
+pytestmark = pytest.mark.usefixtures("versions_topic")
+
+
+async def note(event: VersionPublished, tx: Effects) -> None:
+    tx.add(f"{event.dataset}/{event.partition}")
+
+
+async def note_all(events: Sequence[VersionPublished], tx: Effects) -> None:
+    for event in events:
+        await note(event, tx)
+
+
+@asynccontextmanager
+async def consuming(
+    name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path, *rows: Subscription, instance: int = 0
+) -> AsyncIterator[Consumer]:
+    consumer = Consumer(name, settings_of(begin.database._dsn, broker.servers, tmp_path, instance), begin, retry_s=0.05)
+    consumer.subscribe(rows)
+    running = asyncio.create_task(consumer.run())
+    try:
+        yield consumer
+    finally:
+        consumer.stop()
+        await asyncio.wait_for(running, 20)
+
+
+async def effects(begin: Transactions[Effects], prefix: str) -> list[str]:
+    async with begin() as tx:
+        return [name for name in await tx.names() if name.startswith(prefix)]
+
+
+async def held(begin: Transactions[Effects]) -> list[Any]:
+    async with begin() as tx:
+        return await tx.fetch('SELECT * FROM held ORDER BY topic, partition, "offset"')
+
+
+def count_is(begin: Transactions[Effects], prefix: str, count: int) -> Any:
+    async def reached() -> bool:
+        return len(await effects(begin, prefix)) >= count
+
+    return reached
+
+
+@pytest.mark.parametrize("row", [on(VersionPublished, note, start="earliest"), on_batch(VersionPublished, note_all, start="earliest")])
+async def test_each_event_has_its_effect_once_and_in_order_however_often_it_is_delivered(
+    row: Subscription, service_name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    events = [version(f"{service_name}-{key}", f"{n:02}") for n in range(20) for key in "abc"]
+    await publish(broker.servers, events, times=3)
+
+    async with consuming(service_name, broker, begin, tmp_path, row):
+        await until(count_is(begin, service_name, len(events)))
+
+    for key in "abc":
+        assert await effects(begin, f"{service_name}-{key}") == [f"{service_name}-{key}/{n:02}" for n in range(20)]
+
+
+async def test_an_event_that_can_never_succeed_is_held_at_once_and_costs_only_itself(
+    service_name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    async def refuse_seven(event: VersionPublished, tx: Effects) -> None:
+        await note(event, tx)
+        if event.partition == "07":
+            raise InvalidInput("seven is right out")
+
+    await publish(broker.servers, [version(service_name, f"{n:02}") for n in range(20)])
+
+    async with consuming(service_name, broker, begin, tmp_path, on(VersionPublished, refuse_seven, start="earliest")):
+        await until(count_is(begin, service_name, 19))
+
+    assert f"{service_name}/07" not in await effects(begin, service_name)
+    rows = [row for row in await held(begin) if row["key"] == service_name.encode()]
+    assert [(row["reason"], row["attempts"], row["state"]) for row in rows] == [("InvalidInput: seven is right out", 1, "dead")]
+
+
+async def test_an_event_that_fails_for_now_is_tried_again_before_the_next_of_its_key(
+    service_name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    failures = iter([NotFound("not there yet"), NotFound("not there yet")])
+
+    async def fail_twice(event: VersionPublished, tx: Effects) -> None:
+        if event.dataset == f"{service_name}-slow" and (error := next(failures, None)):
+            raise error
+        await note(event, tx)
+
+    events = [version(f"{service_name}-{key}", f"{n}") for n in range(3) for key in ("slow", "other")]
+    await publish(broker.servers, events)
+
+    async with consuming(service_name, broker, begin, tmp_path, on(VersionPublished, fail_twice, start="earliest")):
+        await until(count_is(begin, service_name, 6))
+
+    assert await effects(begin, f"{service_name}-slow") == [f"{service_name}-slow/{n}" for n in range(3)]
+    assert await effects(begin, f"{service_name}-other") == [f"{service_name}-other/{n}" for n in range(3)]
+
+
+async def test_an_event_that_failed_five_times_is_held_and_can_be_replayed(
+    service_name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    broken = [True]
+
+    async def stumble(event: VersionPublished, tx: Effects) -> None:
+        if broken[0] and event.dataset == service_name:
+            raise ZeroDivisionError
+        await note(event, tx)
+
+    await publish(broker.servers, [version(service_name)])
+
+    async with consuming(service_name, broker, begin, tmp_path, on(VersionPublished, stumble, start="earliest")) as consumer:
+        async def is_held() -> Any:
+            return [row for row in await held(begin) if row["key"] == service_name.encode()]
+
+        (row,) = await until(is_held)
+        at = Coordinates(row["topic"], row["partition"], row["offset"])
+        still = await consumer.replay(at, accept_duplicate=False)
+        broken[0] = False
+        handled = await consumer.replay(at, accept_duplicate=False)
+
+    assert row["attempts"] == 5
+    assert still == "ZeroDivisionError in the handler"
+    assert handled == ""
+    assert await effects(begin, service_name) == [f"{service_name}/p"]
+    assert await is_held() == []
+
+
+async def test_poison_is_held_once_with_its_reason_and_its_neighbours_go_on(
+    service_name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    good = version(service_name)
+    (envelope,) = await publish(broker.servers, [good])
+    headers = {
+        "ce_specversion": b"1.0",
+        "ce_id": str(envelope.event_id).encode(),
+        "ce_type": VersionPublished.type_name().encode(),
+        "ce_source": b"/millrace/data",
+    }
+    value = good.model_dump_json().encode()
+    old_id = b"01000000-0000-7000-8000-000000000000"
+    cases: dict[str, tuple[dict[str, bytes | None], bytes | None]] = {
+        "Invalid JSON": (headers, b"{not json"),
+        "attributes missing: ce_id, ce_type": ({k: v for k, v in headers.items() if k not in ("ce_id", "ce_type")}, value),
+        "header ce_subject is null": (headers | {"ce_subject": None}, value),
+        "header ce_subject is not UTF-8": (headers | {"ce_subject": b"\xff\xfe"}, value),
+        "the value is empty": (headers, b""),
+        "too old to deduplicate": (headers | {"ce_id": old_id}, value),
+        "more than 1048576": (headers, b" " * (1024 * 1024 + 1)),
+        "no publisher is known": (headers | {"ce_type": b"com.example.Thing"}, value),
+    }
+    key = f"{service_name}-poison".encode()
+    async with AIOKafkaProducer(bootstrap_servers=broker.servers, max_request_size=4_000_000, compression_type="gzip") as producer:
+        for case_headers, case_value in cases.values():
+            await producer.send_and_wait("data.versions", case_value, key=key, headers=list(case_headers.items()))
+        unknown = headers | {"ce_type": b"millrace.data.AddedLater"}
+        await producer.send_and_wait("data.versions", value, key=key, headers=list(unknown.items()))
+    await publish(broker.servers, [version(f"{service_name}-poison", "after")])
+
+    async with consuming(service_name, broker, begin, tmp_path, on(VersionPublished, note, start="earliest")):
+        await until(count_is(begin, f"{service_name}-poison", 1))
+        await until(count_is(begin, f"{service_name}/", 1))
+
+    rows = [row for row in await held(begin) if row["key"] == key]
+    assert len(rows) == len(cases)
+    for reason, row in zip(cases, sorted(rows, key=lambda row: row["offset"]), strict=True):
+        assert reason in row["reason"]
+        assert row["state"] == "dead"
+        assert len(row["value"]) <= 64 * 1024
+
+
+async def test_a_new_listener_that_starts_now_skips_what_was_and_misses_nothing_after(
+    service_name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    await publish(broker.servers, [version(service_name, "before")])
+
+    async with consuming(service_name, broker, begin, tmp_path, on(VersionPublished, note, start="now")) as consumer:
+        async def assigned() -> bool:
+            return consumer.progress.assigned
+
+        await until(assigned)
+    await publish(broker.servers, [version(service_name, "while away")])
+    async with consuming(service_name, broker, begin, tmp_path, on(VersionPublished, note, start="now")):
+        await until(count_is(begin, service_name, 1))
+
+    assert await effects(begin, service_name) == [f"{service_name}/while away"]
+
+
+async def test_a_second_member_that_joins_while_a_batch_is_in_flight_doubles_nothing(
+    service_name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    entered = asyncio.Event()
+
+    async def slowly(event: VersionPublished, tx: Effects) -> None:
+        await note(event, tx)
+        if event.dataset.startswith(service_name):
+            entered.set()
+            await tx.fetch("SELECT pg_sleep(0.05)")
+
+    row = on(VersionPublished, slowly, start="earliest")
+    await publish(broker.servers, [version(f"{service_name}-{n}") for n in range(60)])
+
+    async with consuming(service_name, broker, begin, tmp_path, row):
+        await entered.wait()
+        async with consuming(service_name, broker, begin, tmp_path, row, instance=1):
+            await publish(broker.servers, [version(f"{service_name}-{n}", "late") for n in range(60)])
+            await until(count_is(begin, service_name, 120))
+
+    found = await effects(begin, service_name)
+    assert len(found) == len(set(found)) == 120
+
+
+async def test_a_database_outage_loses_and_doubles_nothing(
+    service_name: str, broker: Any, postgres: Any, begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    row = on(VersionPublished, note, start="earliest")
+    async with consuming(service_name, broker, begin, tmp_path, row):
+        await publish(broker.servers, [version(service_name, f"a{n}") for n in range(10)])
+        await until(count_is(begin, service_name, 10))
+        await asyncio.to_thread(postgres.kill)
+        await publish(broker.servers, [version(service_name, f"b{n}") for n in range(10)])
+        await asyncio.to_thread(postgres.start)
+        await until(count_is(begin, service_name, 20))
+
+    found = await effects(begin, service_name)
+    assert len(found) == len(set(found)) == 20
+    assert not [r for r in await held(begin) if r["key"] == service_name.encode()]

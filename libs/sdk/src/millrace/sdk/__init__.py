@@ -1,0 +1,1 @@
+"""What users of Millrace import: publish, client, flows, local mode, the embedded stack and the `millrace` command."""

@@ -1,0 +1,135 @@
+"""Runs a workflow in this process: the same decisions, Python functions as workers, a clock that jumps."""
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from millrace.core.decide import decide
+from millrace.core.ir import Workflow, canonical_json
+from millrace.core.plan import Plan, compile_plan
+from millrace.core.state import (
+    Decision,
+    Dispatch,
+    Failed,
+    Failure,
+    Input,
+    Run,
+    RunState,
+    Start,
+    Succeeded,
+    TaskRun,
+    Tick,
+)
+from millrace.runtime.errors import InvalidInput
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+TRIGGER = {"id": "local", "source": "/local", "type": "", "subject": "", "time": ""}
+MAX_DECISIONS = 100_000
+
+
+@dataclass
+class LocalRun:
+    """A run that has ended.
+
+    Attributes:
+        state: `succeeded`, `refused` or `failed`.
+        cause: Why, where it did not simply succeed.
+        calls: Every attempt in order: the task's name and the input it was given.
+        elapsed_s: How long it took on its virtual clock: waits for retries, not work.
+    """
+
+    state: str
+    cause: str
+    tasks: dict[str, TaskRun]
+    elapsed_s: float
+    calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def output(self, name: str) -> Any:  # noqa: ANN401 - a JSON value
+        """Return what a task handed on.
+
+        Raises:
+            KeyError: It did not run.
+        """
+        return self.tasks[name].output
+
+
+def run_locally(
+    workflow: Workflow,
+    bodies: Mapping[str, Callable[..., dict[str, Any]]],
+    trigger: Mapping[str, Any],
+    now: datetime | None = None,
+) -> LocalRun:
+    """Run `workflow` to its end and return what happened.
+
+    Args:
+        workflow: What to run.
+        bodies: What does each kind of task: called with the input's fields, returns the output. `InvalidInput` fails
+            the task at once; any other error is retried as the task says.
+        trigger: What started it: `data`, and what else its inputs and conditions read.
+        now: When it starts on the virtual clock.
+
+    Raises:
+        LookupError: A kind of task has no body.
+    """
+    missing = sorted({t.kind for t in workflow.tasks.values() if t.kind is not None} - set(bodies))
+    if missing:
+        raise LookupError(f"no body for {', '.join(missing)}; local runs need one for each kind of task")
+    return _Local(compile_plan(workflow), bodies, {**TRIGGER, **trigger}, now or START).run()
+
+
+class _Local:
+    def __init__(
+        self,
+        plan: Plan,
+        bodies: Mapping[str, Callable[..., dict[str, Any]]],
+        trigger: dict[str, Any],
+        now: datetime,
+    ) -> None:
+        self._plan = plan
+        self._bodies = bodies
+        self._now = now
+        self._ids = itertools.count(1)
+        self._state = Run(self._new_id(), RunState.PENDING, trigger)
+        self._calls: list[tuple[str, dict[str, Any]]] = []
+
+    def run(self) -> LocalRun:
+        waiting = [effect for effect in self._tell(Start()).effects if isinstance(effect, Dispatch)]
+        for _ in range(MAX_DECISIONS):
+            if self._state.state.ended:
+                break
+            said = self._work(waiting.pop(0)) if waiting else self._next_tick()
+            waiting += [effect for effect in self._tell(said).effects if isinstance(effect, Dispatch)]
+            waiting = [order for order in waiting if self._state.tasks[order.name].token == order.token]
+        run = self._state
+        elapsed_s = (self._now - run.started_at).total_seconds() if run.started_at else 0.0
+        return LocalRun(str(run.state), run.cause, run.tasks, elapsed_s, self._calls)
+
+    def _tell(self, happened: Input) -> Decision:
+        decision = decide(self._state, self._plan, [happened], self._now, self._new_id)
+        self._state = decision.run
+        return decision
+
+    def _work(self, order: Dispatch) -> Input:
+        here = (order.name, order.task_id, order.attempt, order.token)
+        self._calls.append((order.name, order.input))
+        kind = self._plan.steps[order.name].task.kind or ""
+        try:
+            output = self._bodies[kind](**order.input)
+            canonical_json(output)
+        except InvalidInput as error:
+            return Failed(*here, Failure(type(error).__name__, str(error), retryable=False))
+        except Exception as error:  # noqa: BLE001 - a body may raise anything; as in a worker, it fails its attempt
+            return Failed(*here, Failure(type(error).__name__, str(error)))
+        return Succeeded(*here, output)
+
+    def _next_tick(self) -> Input:
+        dues = [task.due_at for task in self._state.tasks.values() if task.due_at is not None]
+        dues += [self._state.due_at] if self._state.due_at is not None else []
+        self._now = max(self._now, min(dues))
+        return Tick()
+
+    def _new_id(self) -> UUID:
+        return UUID(int=next(self._ids))

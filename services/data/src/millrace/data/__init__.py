@@ -1,0 +1,1 @@
+"""Ingests files under a contract into immutable, content-hashed dataset versions."""

@@ -1,0 +1,1 @@
+"""Serves verified models over the Open Inference Protocol, with canaries."""

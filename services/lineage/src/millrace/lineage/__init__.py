@@ -1,0 +1,1 @@
+"""Assembles who made what from what, down to one prediction."""

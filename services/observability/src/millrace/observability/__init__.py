@@ -1,0 +1,1 @@
+"""How well and at what cost: durations, outcomes, lag, cost, audit."""

@@ -1,0 +1,1 @@
+"""Tuning, evaluation, the model registry."""

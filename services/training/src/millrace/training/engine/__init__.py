@@ -1,0 +1,1 @@
+"""The compute: fitting, exporting, scoring, bounding; no database, no network."""
