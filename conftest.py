@@ -1,6 +1,7 @@
 """One real PostgreSQL and one real Kafka per test session, started when the first test asks."""
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,11 @@ import pytest
 from millrace.sdk.stack.kafka import Kafka
 from millrace.sdk.stack.ports import free_ports
 from millrace.sdk.stack.postgres import Postgres
+
+
+def pytest_configure() -> None:
+    """End as on Ctrl-C when asked to by a time limit, so that the servers end too."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -75,7 +75,8 @@ def _refresh(make: Callable[[Path], None], target: Path, kept: list[Path], *, ch
         folder = Path(scratch)
         make(folder)
         fresh = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.suffix in SUFFIXES)
-        stale = [p for p in fresh if not (target / p).exists() or not filecmp.cmp(folder / p, target / p, shallow=False)]
+        same = {p for p in fresh if (target / p).exists() and filecmp.cmp(folder / p, target / p, shallow=False)}
+        stale = [path for path in fresh if path not in same]
         stale += [path for path in kept if path not in fresh]
         for path in [] if check else stale:
             (target / path).parent.mkdir(parents=True, exist_ok=True)

@@ -1,16 +1,27 @@
 """A database with the runtime's tables and one of the tests' own, and a service name that nobody else uses."""
 
 import itertools
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+from millrace.runtime import telemetry
 from millrace.runtime.testing import create_topics, fresh_database
 from millrace.runtime.transaction import Database, Transactions
 from runtime_effects import Effects
 
 _names = itertools.count()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet_logs() -> Iterator[None]:
+    """Log lines as a service writes them; rendered for a terminal, a traceback takes seconds."""
+    with Path(os.devnull).open("w") as stream:
+        telemetry.start("test", stream=stream)
+        yield
 
 
 @pytest.fixture

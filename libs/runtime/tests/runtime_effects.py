@@ -1,11 +1,17 @@
 """A store with one table, an event, and settings: what the runtime's tests have in common."""
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from millrace.contracts.data import VersionPublished
+from millrace.runtime.consume import Consumer
 from millrace.runtime.settings import ServiceSettings
-from millrace.runtime.transaction import Transaction
+from millrace.runtime.subscriptions import Subscription
+from millrace.runtime.transaction import Transaction, Transactions
 
 
 class Effects(Transaction):
@@ -46,3 +52,34 @@ def settings_of(dsn: str, servers: str, folder: Path, instance: int = 0) -> Serv
         token_file=folder / "token",
         instance=instance,
     )
+
+
+@asynccontextmanager
+async def consuming(
+    name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path, *rows: Subscription, instance: int = 0
+) -> AsyncIterator[Consumer]:
+    consumer = Consumer(name, settings_of(begin.database._dsn, broker.servers, tmp_path, instance), begin, retry_s=0.05)
+    consumer.subscribe(rows)
+    running = asyncio.create_task(consumer.run())
+    try:
+        yield consumer
+    finally:
+        consumer.stop()
+        await asyncio.wait_for(running, 20)
+
+
+async def effects(begin: Transactions[Effects], prefix: str) -> list[str]:
+    async with begin() as tx:
+        return [name for name in await tx.names() if name.startswith(prefix)]
+
+
+async def held(begin: Transactions[Effects]) -> list[Any]:
+    async with begin() as tx:
+        return await tx.fetch('SELECT * FROM held ORDER BY topic, partition, "offset"')
+
+
+def count_is(begin: Transactions[Effects], prefix: str, count: int) -> Any:
+    async def reached() -> bool:
+        return len(await effects(begin, prefix)) >= count
+
+    return reached

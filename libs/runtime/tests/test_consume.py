@@ -1,21 +1,19 @@
 """What the consumer promises, on the real broker and the real database."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
 from millrace.contracts.data import VersionPublished
-from millrace.runtime.consume import Consumer
 from millrace.runtime.errors import InvalidInput, NotFound
 from millrace.runtime.held import Coordinates
 from millrace.runtime.subscriptions import Subscription, on, on_batch
 from millrace.runtime.testing import publish, until
 from millrace.runtime.transaction import Transactions
-from runtime_effects import Effects, settings_of, version
+from runtime_effects import Effects, consuming, count_is, effects, held, version
 
 pytestmark = pytest.mark.usefixtures("versions_topic")
 
@@ -29,38 +27,9 @@ async def note_all(events: Sequence[VersionPublished], tx: Effects) -> None:
         await note(event, tx)
 
 
-@asynccontextmanager
-async def consuming(
-    name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path, *rows: Subscription, instance: int = 0
-) -> AsyncIterator[Consumer]:
-    consumer = Consumer(name, settings_of(begin.database._dsn, broker.servers, tmp_path, instance), begin, retry_s=0.05)
-    consumer.subscribe(rows)
-    running = asyncio.create_task(consumer.run())
-    try:
-        yield consumer
-    finally:
-        consumer.stop()
-        await asyncio.wait_for(running, 20)
-
-
-async def effects(begin: Transactions[Effects], prefix: str) -> list[str]:
-    async with begin() as tx:
-        return [name for name in await tx.names() if name.startswith(prefix)]
-
-
-async def held(begin: Transactions[Effects]) -> list[Any]:
-    async with begin() as tx:
-        return await tx.fetch('SELECT * FROM held ORDER BY topic, partition, "offset"')
-
-
-def count_is(begin: Transactions[Effects], prefix: str, count: int) -> Any:
-    async def reached() -> bool:
-        return len(await effects(begin, prefix)) >= count
-
-    return reached
-
-
-@pytest.mark.parametrize("row", [on(VersionPublished, note, start="earliest"), on_batch(VersionPublished, note_all, start="earliest")])
+@pytest.mark.parametrize(
+    "row", [on(VersionPublished, note, start="earliest"), on_batch(VersionPublished, note_all, start="earliest")]
+)
 async def test_each_event_has_its_effect_once_and_in_order_however_often_it_is_delivered(
     row: Subscription, service_name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path
 ) -> None:
@@ -89,7 +58,9 @@ async def test_an_event_that_can_never_succeed_is_held_at_once_and_costs_only_it
 
     assert f"{service_name}/07" not in await effects(begin, service_name)
     rows = [row for row in await held(begin) if row["key"] == service_name.encode()]
-    assert [(row["reason"], row["attempts"], row["state"]) for row in rows] == [("InvalidInput: seven is right out", 1, "dead")]
+    assert [(row["reason"], row["attempts"], row["state"]) for row in rows] == [
+        ("InvalidInput: seven is right out", 1, "dead")
+    ]
 
 
 async def test_an_event_that_fails_for_now_is_tried_again_before_the_next_of_its_key(
@@ -124,7 +95,10 @@ async def test_an_event_that_failed_five_times_is_held_and_can_be_replayed(
 
     await publish(broker.servers, [version(service_name)])
 
-    async with consuming(service_name, broker, begin, tmp_path, on(VersionPublished, stumble, start="earliest")) as consumer:
+    async with consuming(
+        service_name, broker, begin, tmp_path, on(VersionPublished, stumble, start="earliest")
+    ) as consumer:
+
         async def is_held() -> Any:
             return [row for row in await held(begin) if row["key"] == service_name.encode()]
 
@@ -156,7 +130,10 @@ async def test_poison_is_held_once_with_its_reason_and_its_neighbours_go_on(
     old_id = b"01000000-0000-7000-8000-000000000000"
     cases: dict[str, tuple[dict[str, bytes | None], bytes | None]] = {
         "Invalid JSON": (headers, b"{not json"),
-        "attributes missing: ce_id, ce_type": ({k: v for k, v in headers.items() if k not in ("ce_id", "ce_type")}, value),
+        "attributes missing: ce_id, ce_type": (
+            {k: v for k, v in headers.items() if k not in ("ce_id", "ce_type")},
+            value,
+        ),
         "header ce_subject is null": (headers | {"ce_subject": None}, value),
         "header ce_subject is not UTF-8": (headers | {"ce_subject": b"\xff\xfe"}, value),
         "the value is empty": (headers, b""),
@@ -165,7 +142,9 @@ async def test_poison_is_held_once_with_its_reason_and_its_neighbours_go_on(
         "no publisher is known": (headers | {"ce_type": b"com.example.Thing"}, value),
     }
     key = f"{service_name}-poison".encode()
-    async with AIOKafkaProducer(bootstrap_servers=broker.servers, max_request_size=4_000_000, compression_type="gzip") as producer:
+    async with AIOKafkaProducer(
+        bootstrap_servers=broker.servers, max_request_size=4_000_000, compression_type="gzip"
+    ) as producer:
         for case_headers, case_value in cases.values():
             await producer.send_and_wait("data.versions", case_value, key=key, headers=list(case_headers.items()))
         unknown = headers | {"ce_type": b"millrace.data.AddedLater"}
@@ -190,6 +169,7 @@ async def test_a_new_listener_that_starts_now_skips_what_was_and_misses_nothing_
     await publish(broker.servers, [version(service_name, "before")])
 
     async with consuming(service_name, broker, begin, tmp_path, on(VersionPublished, note, start="now")) as consumer:
+
         async def assigned() -> bool:
             return consumer.progress.assigned
 

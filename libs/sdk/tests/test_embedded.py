@@ -9,8 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import grpc
 import jwt
 import pytest
+from millrace.contracts.rpc.control.v1.control_pb2 import ListRunsRequest
+from millrace.contracts.rpc.control.v1.control_pb2_grpc import ControlServiceStub
+from millrace.sdk.cli.connection import Connection, connection
 from millrace.sdk.stack.credentials import make_credentials
 from millrace.sdk.stack.embedded import Embedded, told_of_a_full_disk
 from millrace.sdk.stack.failure import CannotStart
@@ -38,22 +42,22 @@ def _becomes(true: Callable[[], bool], within_s: float) -> bool:
     return False
 
 
-def _command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    wide = {**os.environ, "COLUMNS": "200"}
+def _command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    wide = {**os.environ, "COLUMNS": "200", **environment}
     command = [str(MILLRACE), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=wide)
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
-    """PostgreSQL and Kafka under the supervisor, without the services."""
-    stack = Embedded(tmp_path_factory.mktemp("stack"), services=())
+    """PostgreSQL, Kafka and one of the services under the supervisor."""
+    stack = Embedded(tmp_path_factory.mktemp("stack"), services=("control",))
     stack.up(ports=_free_block())
     yield stack
     stack.down()
 
 
-@pytest.mark.parametrize("part", ["postgres", "kafka"])
+@pytest.mark.parametrize("part", ["postgres", "kafka", "control"])
 def test_kill_9_of_a_part_is_followed_by_its_restart(stack: Embedded, part: str) -> None:
     killed = stack.pid(part)
 
@@ -70,6 +74,23 @@ def test_a_second_up_on_the_same_folder_is_refused_in_one_line(stack: Embedded) 
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_command_reaches_a_service_as_the_developer(stack: Embedded) -> None:
+    with connection(stack.state.folder).channel("control") as channel:
+        answer = ControlServiceStub(channel).ListRuns(ListRunsRequest(namespace="demo"))
+
+    assert list(answer.runs) == []
+
+
+def test_without_a_token_a_service_refuses(stack: Embedded) -> None:
+    endpoints = stack.state.endpoints()
+
+    with (
+        pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"),
+        Connection(endpoints, "none").channel("control") as channel,
+    ):
+        ControlServiceStub(channel).ListRuns(ListRunsRequest(namespace="demo"))
+
+
 def test_the_topics_of_the_catalogue_are_there(stack: Embedded) -> None:
     data = stack.state.folder / "kafka" / "data"
 
@@ -83,7 +104,8 @@ def test_status_tells_programs_what_people_see(stack: Embedded) -> None:
     parts = {part["name"]: part for part in shown["parts"]}
     assert parts["kafka"]["ready"]
     assert parts["kafka"]["address"] == stack.kafka.servers
-    assert parts["control"]["state"] == "stopped"
+    assert parts["control"]["ready"]
+    assert parts["training"]["state"] == "stopped"
     assert stack.kafka.servers in table
 
 
@@ -105,14 +127,14 @@ def test_data_is_there_again_after_down_and_up(stack: Embedded) -> None:
 
 
 def test_up_ends_what_a_killed_supervisor_left_behind(stack: Embedded) -> None:
-    left = [stack.pid("postgres"), stack.pid("kafka")]
+    left = {part.pid for part in stack.status()}
     os.kill(int((stack.state.run / "supervisor.pid").read_text()), signal.SIGKILL)
     assert _becomes(lambda: not stack.running(), 10)
 
     stack.up()
 
     assert all(part.ready for part in stack.status())
-    assert not {stack.pid("postgres"), stack.pid("kafka")} & set(left)
+    assert not left & {part.pid for part in stack.status()}
 
 
 def test_a_busy_port_is_named_with_what_to_do(tmp_path: Path) -> None:
@@ -127,14 +149,26 @@ def test_a_busy_port_is_named_with_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_service_that_cannot_start_is_named_with_the_end_of_its_log(tmp_path: Path) -> None:
-    stack = Embedded(tmp_path, services=("control",))
-    stack.state.make()
-    stack.state.grants.write_text("not JSON")
+    first = str(_free_block().first)
 
-    with pytest.raises(CannotStart, match=r"(?s)control (ended|was not).* ends with\n  .+"):
-        stack.up(ports=_free_block())
+    done = _command("up", "--state", str(tmp_path), "--port", first, CONTROL_POOL_SIZE="0")
 
-    assert not stack.running()
+    assert done.returncode == 1
+    said, *end_of_log = done.stderr.splitlines()
+    assert f"control ended while starting; {tmp_path}/logs/control.log ends with" in said
+    assert end_of_log
+    assert not Embedded(tmp_path).running()
+
+
+def test_a_first_start_without_a_network_says_so_in_one_line(tmp_path: Path) -> None:
+    nowhere = {"HTTPS_PROXY": "http://127.0.0.1:1", "MILLRACE_CACHE": str(tmp_path / "cache")}
+
+    done = _command("up", "--state", str(tmp_path / "state"), "--port", str(_free_block().first), **nowhere)
+
+    assert done.returncode == 1
+    assert "the first start needs the network" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not list((tmp_path / "cache").iterdir())
 
 
 def test_a_full_disk_is_told_with_what_to_do(tmp_path: Path) -> None:
@@ -163,5 +197,5 @@ def test_secrets_are_readable_by_their_owner_only_and_tokens_check_out(tmp_path:
     public = jwt.PyJWK(json.loads(state.jwks.read_text())["keys"][0])
     token = state.token("training").read_text()
     claims = jwt.decode(token, public, algorithms=["EdDSA"], audience="millrace", issuer="millrace")
-    assert claims["sub"] == "training"
+    assert claims["sub"] == "service:training"
     assert json.loads(state.grants.read_text())["developer"] == {"*": "MANAGE"}

@@ -24,11 +24,12 @@ def table(name: str, **facets: Any) -> dict[str, Any]:
 @st.composite
 def openlineage_events(draw: st.DrawFn) -> dict[str, Any]:
     names = st.sampled_from(["a", "b", "c", "é\0", "x" * 600])
-    facets = st.dictionaries(st.sampled_from(["schema", "version"]), st.fixed_dictionaries({"v": st.integers(0, 2)}), max_size=2)
+    facet = st.fixed_dictionaries({"v": st.integers(0, 2)})
+    facets = st.dictionaries(st.sampled_from(["schema", "version"]), facet, max_size=2)
     things = st.lists(st.builds(lambda n, f: table(n, **f), names, facets), max_size=3)
     at = (T0 + timedelta(seconds=draw(st.integers(0, 5)))).isoformat()
     job = {"namespace": "spark", "name": draw(names), "facets": draw(facets)}
-    event = {"eventTime": at, "producer": "https://p", "schemaURL": "https://s"}
+    event: dict[str, Any] = {"eventTime": at, "producer": "https://p", "schemaURL": "https://s"}
     shape = draw(st.sampled_from(["run", "run", "run", "job", "dataset"]))
     if shape == "dataset":
         return event | {"dataset": draw(things.filter(bool))[0]}

@@ -3,9 +3,8 @@
 from typing import Annotated, ClassVar
 from uuid import UUID
 
-from pydantic import Field
-
 from millrace.contracts.event import Event
+from pydantic import Field
 
 
 class RunEvent(Event):

@@ -3,9 +3,8 @@
 from datetime import datetime
 from typing import Annotated, ClassVar
 
-from pydantic import Field
-
 from millrace.contracts.event import Event
+from pydantic import Field
 
 
 class VersionPublished(Event):

@@ -2,9 +2,8 @@
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field
-
 from millrace.contracts.event import Event
+from pydantic import Field
 
 
 class ViewEvent(Event):

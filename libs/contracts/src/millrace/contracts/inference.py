@@ -7,9 +7,8 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from millrace.contracts.event import Event
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class DeploymentEvent(Event):

@@ -4,9 +4,8 @@ from datetime import datetime
 from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
-from pydantic import Field
-
 from millrace.contracts.event import Event
+from pydantic import Field
 
 Output = dict[str, Any]
 """What a task hands on: JSON, at most 64 KiB; larger values travel as artifacts."""

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from millrace.contracts.event import Event
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class ModelEvent(Event):

@@ -171,6 +171,8 @@ class _Deciding:
         task.state = TaskState.RUNNING
         task.started_at = task.started_at or self.now
         task.seen_at = self.now
+        if isinstance(fact, Progressed) and fact.fraction is not None:
+            task.fraction, task.message = fact.fraction, fact.message
         limits = self.plan.steps[task.name].task
         task.due_at = min(
             task.started_at + timedelta(seconds=limits.run_timeout_s),
@@ -239,6 +241,7 @@ class _Deciding:
         task.token = self.new_id()
         task.dispatched_at = self.now
         task.started_at = task.seen_at = task.failure = None
+        task.fraction, task.message = 0.0, ""
         task.due_at = self.now + timedelta(seconds=step.task.queue_timeout_s)
         self.effects.append(Dispatch(task.name, task.task_id, task.attempt, task.token, given))
 

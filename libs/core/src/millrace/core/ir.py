@@ -84,7 +84,7 @@ class Task(_Part):
     retries: Retries = Retries()
     queue_timeout_s: Seconds = 3_600.0
     run_timeout_s: Seconds = 3_600.0
-    heartbeat_timeout_s: Seconds = 30.0
+    heartbeat_timeout_s: Seconds = 60.0
     end: End | None = None
 
     @model_validator(mode="after")

@@ -78,6 +78,7 @@ class TaskRun:
         losses: Attempts that ended without fault of the work.
         seen_at: When the worker of the open attempt was last heard of.
         due_at: When something must have happened; set exactly while the task is open.
+        fraction: How far the worker says it is, 0 to 1, with its `message`.
     """
 
     name: str
@@ -94,6 +95,8 @@ class TaskRun:
     due_at: datetime | None = None
     output: Any = None
     failure: Failure | None = None
+    fraction: float = 0.0
+    message: str = ""
 
 
 @dataclass(slots=True)
@@ -149,7 +152,10 @@ class Started(_AttemptFact):
 
 @dataclass(slots=True, frozen=True)
 class Progressed(_AttemptFact):
-    """The worker is alive."""
+    """The worker is alive, and may say how far it is."""
+
+    fraction: float | None = None
+    message: str = ""
 
 
 @dataclass(slots=True, frozen=True)

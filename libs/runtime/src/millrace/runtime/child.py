@@ -13,8 +13,6 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import grpc
-from pydantic import BaseModel, TypeAdapter
-
 from millrace.contracts.tasks import TaskDispatched
 from millrace.runtime import errors
 from millrace.runtime.artifacts import Artifacts
@@ -22,12 +20,13 @@ from millrace.runtime.client import Channels
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.telemetry import span
 from millrace.runtime.transaction import Database, Transaction, Transactions
+from pydantic import BaseModel, TypeAdapter
 
 KILL_WAIT_S = 5.0
 _context = multiprocessing.get_context("forkserver")
 
 
-class Lost(Exception):  # noqa: N818 - the word control knows it by
+class Lost(Exception):
     """The child ended without a word."""
 
 
@@ -85,7 +84,7 @@ class Child:
                     progressed(said["fraction"], said["message"])
                 case "result":
                     self.cpu_s = said["cpu_s"]
-                    return said["result"].encode()
+                    return bytes(said["result"].encode())
                 case _:
                     self.cpu_s = said["cpu_s"]
                     known = getattr(errors, said["error"], None)
@@ -97,7 +96,9 @@ class Child:
 class ComputeJob:
     """The job of work that computes: a thread runs a loop for what must be waited for."""
 
-    def __init__(self, pipe: Connection, service: str, settings: ServiceSettings, store: type[Transaction], task: TaskDispatched) -> None:
+    def __init__(
+        self, pipe: Connection, service: str, settings: ServiceSettings, store: type[Transaction], task: TaskDispatched
+    ) -> None:
         self.task = task
         self.artifacts = Artifacts(settings.artifacts_url)
         self._pipe = pipe
@@ -116,7 +117,8 @@ class ComputeJob:
             self._channels = self._channels or Channels(self._settings)
             return self._channels.to(service, on_behalf_of=self.task.principal)
 
-        return self.wait(make())
+        channel: grpc.aio.Channel = self.wait(make())
+        return channel
 
     def begin(self) -> "_Begun":
         """Open a short transaction of the service's own Store: `with job.begin() as tx`."""
@@ -168,7 +170,7 @@ def _main(pipe: Connection, spec: tuple[Any, ...], traceparent: str) -> None:
         said = {"says": "result", "result": _to_json(result)}
     except errors.MillraceError as error:
         said = {"says": "error", "error": type(error).__name__, "message": str(error)}
-    except Exception as error:  # noqa: BLE001 - work may raise anything; its text stays in the log
+    except Exception as error:
         logging.getLogger(__name__).exception("task_failed kind=%s task_id=%s", task.kind, task.task_id)
         said = {"says": "error", "error": type(error).__name__, "message": ""}
     used = resource.getrusage(resource.RUSAGE_SELF)

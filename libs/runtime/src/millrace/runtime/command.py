@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from millrace.runtime.errors import InvalidInput
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class Command(BaseModel):
@@ -26,4 +25,6 @@ class Command(BaseModel):
 def faults(error: ValidationError) -> str:
     """Return each fault as `field: what is wrong`, without the values."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
-    return "; ".join(f"{'.'.join(str(part) for part in fault['loc']) or 'input'}: {fault['msg']}" for fault in found[:20])
+    return "; ".join(
+        f"{'.'.join(str(part) for part in fault['loc']) or 'input'}: {fault['msg']}" for fault in found[:20]
+    )

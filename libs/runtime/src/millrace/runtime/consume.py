@@ -11,12 +11,12 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError
-
 from millrace.contracts.event import Event
 from millrace.runtime import held
 from millrace.runtime.batches import OutageError, settle
 from millrace.runtime.envelope import Envelope, UnknownTypeError, read_envelope, read_event, read_headers, too_old
 from millrace.runtime.errors import InvalidInput, MillraceError
+from millrace.runtime.failpoints import failpoint
 from millrace.runtime.inbox import HORIZON, claim, prune
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Record, Subscription
@@ -73,7 +73,7 @@ class Progress:
     failing: dict[TopicPartition, float] = field(default_factory=dict)
 
 
-class Consumer(ConsumerRebalanceListener):
+class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publishes no types
     """Reads all topics of one service and settles what it reads, at least once and with effect once."""
 
     def __init__(
@@ -105,7 +105,7 @@ class Consumer(ConsumerRebalanceListener):
         self._by_topic: dict[str, list[Subscription]] = {}
         self._foreign: dict[str, Listener] = {}
         self._topics: frozenset[str] = frozenset()
-        self._consumer: AIOKafkaConsumer | None = None
+        self._consumer: Any = None
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopping = asyncio.Event()
@@ -114,6 +114,7 @@ class Consumer(ConsumerRebalanceListener):
         self._committed_at = 0.0
         self._pruned_at = 0.0
         self._outages = 0
+        self._round_began = 0.0
 
     def subscribe(self, subscriptions: Iterable[Subscription]) -> None:
         """Add rows to what the service reacts to; before `run`."""
@@ -130,6 +131,13 @@ class Consumer(ConsumerRebalanceListener):
     def wanted(self) -> bool:
         """Whether there is anything to read."""
         return bool(self._subscriptions or self._listeners)
+
+    def stuck(self, seconds: float) -> str:
+        """Return why this consumer is no longer alive: one round has taken so long; nothing when it is."""
+        began = self._round_began
+        if began and asyncio.get_running_loop().time() - began > seconds:
+            return f"one round of events has taken more than {seconds:.0f} s"
+        return ""
 
     async def run(self) -> None:
         """Read until stopped; lost brokers are waited for."""
@@ -189,9 +197,11 @@ class Consumer(ConsumerRebalanceListener):
         self._resume(began)
         if records:
             self._idle.clear()
+            self._round_began = began
             try:
                 await self.settle([self._item(record) for record in records])
             finally:
+                self._round_began = 0.0
                 self._idle.set()
         self.progress.rounds += 1
         if self._uncommitted and loop.time() - self._committed_at > COMMIT_EVERY_S:
@@ -224,14 +234,13 @@ class Consumer(ConsumerRebalanceListener):
             return Item(record, listener=listener)
         try:
             envelope = read_envelope(read_headers(record.headers))
-            rows = self._by_topic.get(record.topic, ())
             event = read_event(envelope, record.value)
         except InvalidInput as error:
             return Item(record, unreadable=str(error))
         except UnknownTypeError:
             EVENTS_SKIPPED.labels(record.topic).inc()
             return Item(record)
-        rows = tuple(row for row in rows if isinstance(event, row.event))
+        rows = tuple(row for row in self._by_topic.get(record.topic, ()) if isinstance(event, row.event))
         return Item(record, envelope, event, rows)
 
     async def settle(self, items: Sequence[Item]) -> None:
@@ -257,17 +266,19 @@ class Consumer(ConsumerRebalanceListener):
                 put_back(item)
 
         try:
-            for some in ([item] for item in items) if self._one_by_one else (items,):
+            for some in self._groups(items):
                 await settle(some, attempt, alone, self._begin.database)
             self._outages = 0
         except OutageError:
             self._outages += 1
-            for item in items:
-                put_back(item)
+            unsettled |= _first_offsets(items)
             log.warning("database_unreachable", service=self._service, rounds=self._outages)
         self._advance(items, unsettled)
         if self._outages:
             await self._pause(min(OUTAGE_CAP_S, 0.2 * 2**self._outages) * random.uniform(0.5, 1))  # noqa: S311 - jitter
+
+    def _groups(self, items: Sequence[Item]) -> list[Sequence[Item]]:
+        return [[item] for item in items] if self._one_by_one else [items]
 
     def _advance(self, items: Sequence[Item], unsettled: dict[TopicPartition, int]) -> None:
         ends: dict[TopicPartition, int] = {}
@@ -302,11 +313,14 @@ class Consumer(ConsumerRebalanceListener):
                 elif item.envelope is None:
                     todo.append(item)
                 elif _old(item, tx):
-                    self._hold(tx, item, f"too old to deduplicate: emitted {item.envelope.emitted_at:%Y-%m-%d %H:%M}", 1)
+                    self._hold(
+                        tx, item, f"too old to deduplicate: emitted {item.envelope.emitted_at:%Y-%m-%d %H:%M}", 1
+                    )
                 elif item.envelope.event_id in fresh:
                     fresh.discard(item.envelope.event_id)
                     todo.append(item)
             await self.apply(todo, tx)
+        failpoint("consume.after_commit")
         for item in items:
             self._attempts.pop(_at(item), None)
         self.progress.handled += len(items)
@@ -383,7 +397,7 @@ class Consumer(ConsumerRebalanceListener):
             reason = str(error)
         except MillraceError:
             raise
-        except Exception as error:  # noqa: BLE001 - a handler may raise anything; what it raised is told
+        except Exception as error:
             log.warning("replay_failed", topic=at.topic, partition=at.partition, offset=at.offset, exc_info=error)
             reason = f"{type(error).__name__} in the handler"
         else:
@@ -397,7 +411,9 @@ class Consumer(ConsumerRebalanceListener):
             raise InvalidInput(item.unreadable)
         if item.envelope is not None:
             if _old(item, tx) and not accept_duplicate:
-                raise InvalidInput("too old to deduplicate: replay it with --accept-duplicate if it was not handled before")
+                raise InvalidInput(
+                    "too old to deduplicate: replay it with --accept-duplicate if it was not handled before"
+                )
             await claim(tx, [item.envelope.event_id])
         await self.apply([item], tx)
 
@@ -411,7 +427,9 @@ class Consumer(ConsumerRebalanceListener):
                 reader.seek(place, at.offset)
                 found = await reader.getone(place)
         except TimeoutError:
-            raise InvalidInput(f"{at.topic} partition {at.partition} offset {at.offset} is no longer in Kafka") from None
+            raise InvalidInput(
+                f"{at.topic} partition {at.partition} offset {at.offset} is no longer in Kafka"
+            ) from None
         finally:
             await reader.stop()
         if found.offset != at.offset:
@@ -455,10 +473,17 @@ class Consumer(ConsumerRebalanceListener):
         late |= {t for t, listener in self._foreign.items() if listener.start == "now"}
         new = [p for p in assigned if p.topic in late and await self._consumer.committed(p) is None]
         if new:
-            await self._consumer.seek_to_end(*new)
+            ends = await self._consumer.end_offsets(new)
+            for place, end in ends.items():
+                self._consumer.seek(place, end)
             # Noted at once, so that a crash before the first event does not skip what comes meanwhile.
-            await self._consumer.commit({place: await self._consumer.position(place) for place in new})
+            await self._consumer.commit(ends)
         self.progress.assigned = True
+
+
+def _first_offsets(items: Sequence[Item]) -> dict[TopicPartition, int]:
+    # Offsets of a partition only grow, so that the first one seen last is the one to keep.
+    return {TopicPartition(i.record.topic, i.record.partition): i.record.offset for i in reversed(items)}
 
 
 def _at(item: Item) -> tuple[str, int, int]:

@@ -7,11 +7,10 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import uuid_utils.compat as uuids
-from pydantic import ValidationError
-
 from millrace.contracts.event import Event, all_events
 from millrace.runtime.command import faults
 from millrace.runtime.errors import InvalidInput
+from pydantic import ValidationError
 
 REQUIRED = ("ce_specversion", "ce_id", "ce_type", "ce_source")
 MAX_VALUE_BYTES = 1024 * 1024

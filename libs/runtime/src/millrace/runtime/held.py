@@ -13,12 +13,15 @@ KEPT_BYTES = 64 * 1024
 MAX_REASON = 2000
 
 HOLD = """
-INSERT INTO held (consumer, topic, partition, "offset", namespace, key, event_id, type, headers, value, size_bytes, sha256, reason, attempts)
+INSERT INTO held (consumer, topic, partition, "offset", namespace, key, event_id, type, headers, value, size_bytes,
+    sha256, reason, attempts)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 ON CONFLICT (consumer, topic, partition, "offset") DO NOTHING
 """
 TAKE = 'DELETE FROM held WHERE topic = $1 AND partition = $2 AND "offset" = $3 RETURNING *'
-FAILED_AGAIN = 'UPDATE held SET attempts = attempts + 1, reason = $4 WHERE topic = $1 AND partition = $2 AND "offset" = $3'
+FAILED_AGAIN = (
+    'UPDATE held SET attempts = attempts + 1, reason = $4 WHERE topic = $1 AND partition = $2 AND "offset" = $3'
+)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,10 @@ HORIZON = timedelta(days=8)
 """How long an event is remembered: the longest retention of a topic and a day."""
 
 # Sorted, so that two transactions that claim the same events wait for one another rather than deadlock.
-CLAIM = "INSERT INTO inbox (event_id) SELECT id FROM unnest($1::uuid[]) AS id ORDER BY id ON CONFLICT DO NOTHING RETURNING event_id"
+CLAIM = """
+INSERT INTO inbox (event_id) SELECT id FROM unnest($1::uuid[]) AS id ORDER BY id
+ON CONFLICT DO NOTHING RETURNING event_id
+"""
 PRUNE = "DELETE FROM inbox WHERE event_id < $1"
 
 

@@ -7,7 +7,6 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 
 import asyncpg
-
 from millrace.runtime.errors import Unavailable
 from millrace.runtime.transaction import LOST
 
@@ -32,12 +31,12 @@ def migrations(service: str, *, post: bool = False) -> list[tuple[str, str, str]
         service: Whose.
         post: Whether to add those meant for after the old code is gone (`_post_`).
     """
-    found = []
-    for package in dict.fromkeys(("millrace.runtime", f"millrace.{service}")):
-        for path in _files(resources.files(package).joinpath("migrations")):
-            if "_pre_" in path.name or post:
-                found.append((package, path.name, path.read_text()))
-    return found
+    return [
+        (package, path.name, path.read_text())
+        for package in dict.fromkeys(("millrace.runtime", f"millrace.{service}"))
+        for path in _files(resources.files(package).joinpath("migrations"))
+        if "_pre_" in path.name or post
+    ]
 
 
 def _files(folder: Traversable) -> Iterable[Traversable]:
@@ -63,7 +62,9 @@ async def migrate(dsn: str, service: str, *, post: bool = False) -> list[str]:
             if (package, name) not in done:
                 async with connection.transaction():
                     await connection.execute(sql)
-                    await connection.execute("INSERT INTO schema_version (package, migration) VALUES ($1, $2)", package, name)
+                    await connection.execute(
+                        "INSERT INTO schema_version (package, migration) VALUES ($1, $2)", package, name
+                    )
                 applied.append(name)
         return applied
     finally:
@@ -84,5 +85,7 @@ async def _connect(dsn: str) -> asyncpg.Connection:
             return await asyncpg.connect(dsn, timeout=5)
         except (asyncpg.PostgresError, TimeoutError, *LOST) as error:
             if time.monotonic() > deadline:
-                raise Unavailable(f"the database does not answer within {WAIT_S:.0f} s: {type(error).__name__}") from None
+                raise Unavailable(
+                    f"the database does not answer within {WAIT_S:.0f} s: {type(error).__name__}"
+                ) from None
             await asyncio.sleep(RETRY_S)

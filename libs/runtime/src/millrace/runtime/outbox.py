@@ -9,7 +9,7 @@ import asyncpg
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
-
+from millrace.runtime.failpoints import failpoint
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.telemetry import OUTBOX_SENT
 from millrace.runtime.transaction import LOST, Database
@@ -20,8 +20,8 @@ SEND_TIMEOUT_S = 30.0
 RETRY_S = 0.5
 LOCK = 7_316_241_150  # any number, the same for every relay
 
-# The last page is deleted and the next one read in one statement. Ids may be committed out of order, so the deleted ones
-# are named: a cursor over ids would lose those that come late.
+# The last page is deleted and the next one read in one statement. Ids may be committed out of order, so the
+# deleted ones are named: a cursor over ids would lose those that come late.
 NEXT_PAGE = f"""
 WITH sent AS (DELETE FROM outbox WHERE id = ANY($1::bigint[]))
 SELECT id, topic, key, headers::text AS headers, value FROM outbox
@@ -84,6 +84,7 @@ class Relay:
             sent = [row["id"] for row in rows]
             if rows:
                 await send_all(producer, rows)
+                failpoint("outbox.after_send")
                 OUTBOX_SENT.inc(len(rows))
             elif stopping:
                 return

@@ -53,6 +53,9 @@ class ServiceSettings(BaseSettings):
     otlp_endpoint: str = ""
     """OTLP/HTTP base URL for traces, such as `http://127.0.0.1:4318`; empty sends none."""
 
+    trace_sample_ratio: float = Field(1.0, ge=0, le=1)
+    """Share of new traces that are recorded; a trace that comes from elsewhere keeps its decision."""
+
     instance: int = Field(0, ge=0)
     """Ordinal of this process among the service's replicas; names its Kafka membership."""
 
@@ -63,5 +66,4 @@ class ServiceSettings(BaseSettings):
     """Most Postgres connections, the relay's apart."""
 
     concurrent_tasks: int = Field(2, ge=1, le=64)
-    """Most tasks worked on at once."""
-
+    """Most tasks computed at once."""

@@ -4,10 +4,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from pydantic import BaseModel
-
 from millrace.contracts.event import Event, topic_fields
 from millrace.contracts.tasks import Output
+from pydantic import BaseModel
 
 if TYPE_CHECKING:
     from millrace.runtime.tasks import Job
@@ -62,7 +61,9 @@ class TaskKind:
     finish: Callable[..., Awaitable[Output]]
 
 
-def on(event: type[E], function: Callable[[E, S], Awaitable[None]], *, start: Start, topics: Sequence[str] = ()) -> Subscription:
+def on(
+    event: type[E], function: Callable[[E, S], Awaitable[None]], *, start: Start, topics: Sequence[str] = ()
+) -> Subscription:
     """Return the row by which `function` gets each event of a class, one at a time.
 
     Args:

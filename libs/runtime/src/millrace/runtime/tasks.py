@@ -6,13 +6,11 @@ import time
 from collections.abc import Awaitable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from uuid import UUID
 
 import grpc
 import structlog
-from pydantic import TypeAdapter, ValidationError
-
 from millrace.contracts.event import Event
 from millrace.contracts.openlineage import LineageReported, run_event
 from millrace.contracts.tasks import (
@@ -36,6 +34,7 @@ from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Subscription, TaskKind, on_batch
 from millrace.runtime.telemetry import NAMESPACE, RUN_ID, TASK_DURATION, TASK_ID, TASKS_RUNNING, span, traceparent_of
 from millrace.runtime.transaction import Transaction, Transactions
+from pydantic import TypeAdapter, ValidationError
 
 STARTED_AFTER_S = 1.0
 PROGRESS_EVERY_S = 5.0
@@ -55,7 +54,8 @@ RETURNING task_id, attempt
 CANCEL = """
 INSERT INTO job (task_id, attempt, token, namespace, kind, dispatched, state)
 VALUES ($1, $2, $3, $4, '', '{}', 'cancelled')
-ON CONFLICT (task_id, attempt) DO UPDATE SET state = 'cancelled' WHERE job.state = 'leased' AND job.token = excluded.token
+ON CONFLICT (task_id, attempt) DO UPDATE SET state = 'cancelled'
+    WHERE job.state = 'leased' AND job.token = excluded.token
 RETURNING kind, dispatched
 """
 WAS_CANCELLED = "SELECT 1 FROM job WHERE task_id = $1 AND attempt = $2 AND state = 'cancelled' AND kind = ''"
@@ -189,7 +189,9 @@ class Workers:
                     tx.emit(_failed(self._service, order, "InvalidInput", str(error), retryable=False), cause=order)
         if accepted:
             tasks = [attempt.task for attempt in accepted]
-            columns = [[getattr(t, name) for t in tasks] for name in ("task_id", "attempt", "token", "namespace", "kind")]
+            columns = [
+                [getattr(t, name) for t in tasks] for name in ("task_id", "attempt", "token", "namespace", "kind")
+            ]
             rows = await tx.fetch(ACCEPT, *columns, [t.model_dump_json() for t in tasks], self._owner)
             leased = {(row["task_id"], row["attempt"]) for row in rows}
             fresh = [attempt for attempt in accepted if attempt.place in leased]
@@ -203,13 +205,17 @@ class Workers:
     async def _refuse_cancelled(self, tasks: Sequence[TaskDispatched], tx: Transaction) -> None:
         for task in tasks:
             if await tx.fetch(WAS_CANCELLED, task.task_id, task.attempt):
-                tx.emit(_failed(self._service, task, "cancelled", "cancelled before it began", retryable=False), cause=task)
+                tx.emit(
+                    _failed(self._service, task, "cancelled", "cancelled before it began", retryable=False), cause=task
+                )
 
     async def _cancel(self, order: TaskCancelled, tx: Transaction) -> None:
         rows = await tx.fetch(CANCEL, order.task_id, order.attempt, order.token, order.namespace)
         if rows and rows[0]["kind"]:
             task = TaskDispatched.model_validate(rows[0]["dispatched"])
-            tx.emit(_failed(self._service, task, "cancelled", order.reason or "cancelled", retryable=False), cause=order)
+            tx.emit(
+                _failed(self._service, task, "cancelled", order.reason or "cancelled", retryable=False), cause=order
+            )
             tx.on_commit(lambda: self._drop((order.task_id, order.attempt)))
 
     def _kind(self, order: TaskDispatched) -> TaskKind:
@@ -227,7 +233,9 @@ class Workers:
         for attempt in attempts:
             self._attempts[attempt.place] = attempt
             TASKS_RUNNING.labels(attempt.task.kind).inc()
-            attempt.worker = asyncio.create_task(self._work(attempt), name=f"{attempt.task.kind} {attempt.task.task_id}")
+            attempt.worker = asyncio.create_task(
+                self._work(attempt), name=f"{attempt.task.kind} {attempt.task.task_id}"
+            )
 
     def _drop(self, place: tuple[UUID, int]) -> None:
         attempt = self._forget(place)
@@ -266,9 +274,11 @@ class Workers:
         except MillraceError as error:
             permanent = isinstance(error, InvalidInput)
             return Ended(attempt, seconds[0], error=type(error).__name__, message=str(error), retryable=not permanent)
-        except Exception as error:  # noqa: BLE001 - work may raise anything; its text stays here
+        except Exception as error:
             log.exception("task_failed", kind=attempt.task.kind, task_id=str(attempt.task.task_id), exc_info=error)
-            return Ended(attempt, seconds[0], error=type(error).__name__, message="internal error; the service's log has more")
+            return Ended(
+                attempt, seconds[0], error=type(error).__name__, message="internal error; the service's log has more"
+            )
         return Ended(attempt, seconds[0], result=result)
 
     async def _compute(self, attempt: Attempt, step: Any, seconds: list[float]) -> Any:  # noqa: ANN401 - work's own types
@@ -354,11 +364,13 @@ class Workers:
             tx.task, tx.used_refs, tx.made_refs = task, [], {}
             output = await attempt.kind.finish(ended.result, tx)
             _check_size(task, output)
-            tx.emit(TaskSucceeded(**_about(self._service, task), output=output, duration_s=duration_s, cpu_s=ended.cpu_s))
+            tx.emit(
+                TaskSucceeded(**_about(self._service, task), output=output, duration_s=duration_s, cpu_s=ended.cpu_s)
+            )
             self._report_lineage(task, "COMPLETE", tx)
         tx.handling(None, None)
 
-    def _report_lineage(self, task: TaskDispatched, state: str, tx: Transaction) -> None:
+    def _report_lineage(self, task: TaskDispatched, state: Literal["COMPLETE", "FAIL"], tx: Transaction) -> None:
         if not (tx.used_refs or tx.made_refs):
             return
         event = run_event(
@@ -391,7 +403,11 @@ class Workers:
             places = list(self._attempts)
             with suppress(MillraceError, OSError):
                 async with self._begin() as tx:
-                    kept = await tx.fetch(BEAT, [p[0] for p in places], [p[1] for p in places], self._owner) if places else []
+                    kept = (
+                        await tx.fetch(BEAT, [p[0] for p in places], [p[1] for p in places], self._owner)
+                        if places
+                        else []
+                    )
                     self._report_lost(await tx.fetch(END_LAPSED), tx)
                 # A lease that is no longer ours ends its work: somebody else may be at it.
                 for place in set(places) - {(row["task_id"], row["attempt"]) for row in kept}:
@@ -421,7 +437,9 @@ class Workers:
     def _report_lost(self, rows: Sequence[Any], tx: Transaction) -> None:
         for row in rows:
             task = TaskDispatched.model_validate(row["dispatched"])
-            tx.emit(_failed(self._service, task, "lost", f"the worker of attempt {task.attempt} is gone", retryable=True))
+            tx.emit(
+                _failed(self._service, task, "lost", f"the worker of attempt {task.attempt} is gone", retryable=True)
+            )
 
 
 class LoopJob:

@@ -9,7 +9,6 @@ from typing import Any, Generic, Self, TypeVar
 from uuid import UUID
 
 import asyncpg
-
 from millrace.contracts.event import Event
 from millrace.contracts.tasks import TaskDispatched
 from millrace.runtime.envelope import Envelope, headers_of, new_id
@@ -287,9 +286,7 @@ async def _rollback(connection: asyncpg.Connection) -> None:
 
 async def _set_codecs(connection: asyncpg.Connection) -> None:
     # jsonb columns take and give Python values.
-    await connection.set_type_codec(
-        "jsonb", encoder=_dumps, decoder=json.loads, schema="pg_catalog"
-    )
+    await connection.set_type_codec("jsonb", encoder=_dumps, decoder=json.loads, schema="pg_catalog")
 
 
 def _dumps(value: object) -> str:

@@ -22,11 +22,11 @@ DIRECTIONS: dict[int, Direction] = {
 class LineageApi:
     """`LineageService`."""
 
-    async def GetGraph(self, request: pb.GetGraphRequest, tx: Store) -> pb.GetGraphResponse:  # noqa: N802 - the RPC's name
+    async def GetGraph(self, request: pb.GetGraphRequest, tx: Store) -> pb.GetGraphResponse:
         """See the proto."""
         return _graph(await view_graph(_get_graph(request), tx))
 
-    async def Explain(self, request: pb.ExplainRequest, tx: Store) -> pb.ExplainResponse:  # noqa: N802 - the RPC's name
+    async def Explain(self, request: pb.ExplainRequest, tx: Store) -> pb.ExplainResponse:
         """See the proto."""
         return _explained(await explain(Explain(namespace=request.namespace, prediction_id=request.prediction_id), tx))
 

@@ -3,10 +3,9 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field
-
 from millrace.contracts.event import Namespace
 from millrace.runtime.command import Command
+from pydantic import Field
 
 MAX_NODES = 10_000
 USUAL_NODES = 1_000

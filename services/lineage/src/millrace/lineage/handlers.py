@@ -1,8 +1,10 @@
 """What lineage does: assembles the graph, shows parts of it, explains predictions."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from millrace.contracts import SERVICES
@@ -10,7 +12,7 @@ from millrace.contracts.control import RunEvent
 from millrace.contracts.data import VersionPublished
 from millrace.contracts.event import Event
 from millrace.contracts.feature import TrainingSetBuilt, ViewEvent
-from millrace.contracts.inference import DeploymentEvent, PredictionsLogged, prediction_id_parts
+from millrace.contracts.inference import DeploymentEvent, PredictionsLogged, read_prediction_id
 from millrace.contracts.openlineage import LineageReported, ref
 from millrace.contracts.training import EvaluationEvent, ModelEvent
 from millrace.lineage.commands import MAX_NODES, Explain, GetGraph
@@ -20,8 +22,9 @@ from millrace.lineage.domain.openlineage import graph_of_openlineage
 from millrace.lineage.domain.walk import Explanation, Pair, Walk, explanation, kind_of, without_shortcuts
 from millrace.lineage.store import Store
 from millrace.runtime.envelope import loads
-from millrace.runtime.errors import NotFound
+from millrace.runtime.errors import InvalidInput, NotFound, Unavailable
 from millrace.runtime.subscriptions import Record, on_batch
+from millrace.runtime.transaction import Transactions
 
 EDGES_PER_LEVEL = 20_000
 FORGOTTEN_AT_ONCE = 5_000
@@ -147,8 +150,11 @@ async def explain(command: Explain, tx: Store) -> Explained:
     Raises:
         InvalidInput: It is not the id of a prediction.
     """
-    deployment_id, predicted_at = prediction_id_parts(command.prediction_id)
-    deployment = ref("inference.deployment", str(deployment_id))
+    try:
+        key = read_prediction_id(command.prediction_id)
+    except ValueError as error:
+        raise InvalidInput(str(error)) from None
+    deployment = ref("inference.deployment", str(key.deployment_id))
     walk = Walk(deployment, upstream=True, limit=MAX_NODES)
     await _follow(walk, command.namespace, tx.now, 0, tx)
     facts = await tx.facts(command.namespace, list(walk.depths), tx.now)
@@ -157,12 +163,17 @@ async def explain(command: Explain, tx: Store) -> Explained:
         way = Explanation(way.hops, [*way.missing, f"the rest: there is {walk.reason}"])
     answer = await tx.answer(command.namespace, command.prediction_id)
     things = {node: said for node, said in facts.items() if kind_of(node) != "run"}
-    return Explained(predicted_at, answer, way, things)
+    return Explained(key.answered_at, answer, way, things)
 
 
-async def forget_answers(before: datetime, tx: Store) -> bool:
-    """Delete some of the predictions older than `before`; return whether there may be more."""
-    return await tx.forget_answers(before, FORGOTTEN_AT_ONCE) == FORGOTTEN_AT_ONCE
+async def forget_old_answers(begin: Transactions[Store], keep: timedelta, every_s: float) -> None:
+    """Delete predictions older than `keep`, a few thousand at a time, for as long as the service runs."""
+    while True:
+        forgotten = 0
+        with suppress(Unavailable):
+            async with begin() as tx:
+                forgotten = await tx.forget_answers(tx.now - keep, FORGOTTEN_AT_ONCE)
+        await asyncio.sleep(0 if forgotten == FORGOTTEN_AT_ONCE else every_s)
 
 
 # One row for all topics: what one poll brings is joined first and written once, in order of the keys.

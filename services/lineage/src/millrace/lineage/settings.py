@@ -1,10 +1,9 @@
 """What lineage is told when it starts."""
 
-from pydantic import Field
-from pydantic_settings import SettingsConfigDict
-
 from millrace.contracts.event import Namespace
 from millrace.runtime.settings import ServiceSettings
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
 
 
 class Settings(ServiceSettings):
@@ -12,7 +11,7 @@ class Settings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="LINEAGE_")
 
-    openlineage_topics: list[str] = ["openlineage.events"]
+    openlineage_topics: tuple[str, ...] = ("openlineage.events",)
     """Topics with OpenLineage events of other emitters."""
 
     openlineage_namespace: Namespace = "demo"

@@ -28,7 +28,9 @@ WHERE excluded.value COLLATE "C" > kept.value COLLATE "C"
 """
 KEEP_RUNS = """
 INSERT INTO run AS kept (namespace, node, rank, state_at, state, started_at, ended_at)
-SELECT * FROM unnest($1::text[], $2::text[], $3::smallint[], $4::timestamptz[], $5::text[], $6::timestamptz[], $7::timestamptz[])
+SELECT * FROM unnest(
+    $1::text[], $2::text[], $3::smallint[], $4::timestamptz[], $5::text[], $6::timestamptz[], $7::timestamptz[]
+)
 ON CONFLICT (namespace, node) DO UPDATE SET
     rank = CASE WHEN (excluded.rank, excluded.state_at, excluded.state) > (kept.rank, kept.state_at, kept.state)
         THEN excluded.rank ELSE kept.rank END,
@@ -86,12 +88,20 @@ class Store(Transaction):
         self._keep(KEEP_EDGES, [(*edge, at) for edge, at in sorted(part.edges.items())])
         facts = sorted(part.facts.items())
         self._keep(KEEP_FACTS, [(s.namespace, s.node, s.name, s.at, s.event_id, text) for s, text in facts])
-        runs = sorted(part.runs.items(), key=lambda item: item[0])
-        self._keep(KEEP_RUNS, [(*node, STATE_RANK[r.state], r.state_at, r.state, r.started_at, r.ended_at) for node, r in runs])
+        runs = [(node, part.runs[node]) for node in sorted(part.runs)]
+        self._keep(
+            KEEP_RUNS,
+            [
+                (*node, STATE_RANK[run.state], run.state_at, run.state, run.started_at, run.ended_at)
+                for node, run in runs
+            ],
+        )
         answers = sorted(part.answers.items())
         self._keep(KEEP_ANSWERS, [(*key, a.predicted_at, a.deployment, a.detail) for key, a in answers])
 
-    async def edges(self, namespace: str, nodes: Sequence[str], as_of: datetime, limit: int, *, upstream: bool) -> list[Pair]:
+    async def edges(
+        self, namespace: str, nodes: Sequence[str], as_of: datetime, limit: int, *, upstream: bool
+    ) -> list[Pair]:
         """Return up to `limit` edges that end (upstream) or begin in any of the nodes."""
         rows = await self.fetch(UPSTREAM if upstream else DOWNSTREAM, namespace, list(nodes), as_of, limit)
         return [(row["from_node"], row["to_node"]) for row in rows]

@@ -77,7 +77,7 @@ class Tune(Command):
     model: Name
     training_set_id: Sha256
     estimator: Name = "lightgbm.classifier"
-    search_space: dict[str, Dimension] = {}
+    search_space: dict[str, Dimension] = Field(default_factory=dict)
     trials: Annotated[int, Field(ge=1, le=500)] = 10
     subsample_rows: Annotated[int, Field(ge=100, le=10_000_000)] = 20_000
     tuning_days: Annotated[int, Field(ge=1, le=365)] = 7

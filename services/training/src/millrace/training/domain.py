@@ -2,15 +2,14 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from millrace.contracts.training import ModelFeature, OnlineView
 from millrace.runtime.errors import InvalidInput
-
 from millrace.training.commands import Choices, Dimension, Objective, Params, ParamValue, Range
 
 MAX_PARITY = 1e-5
@@ -74,7 +73,7 @@ class Version(Candidate):
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Judgement:
     """The verdict of the gate on one version, with its numbers and, when refused, its reasons.
 
     Attributes:
@@ -90,8 +89,44 @@ class Evaluation:
     champion_version_id: str
     passed: bool
     measures: dict[str, float]
-    reasons: tuple[str, ...] = ()
-    evaluated_at: datetime = field(default=datetime.min.replace(tzinfo=UTC))
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Evaluation(Judgement):
+    """A judgement in the registry."""
+
+    evaluated_at: datetime
+
+
+@dataclass(frozen=True)
+class VersionRecord:
+    """All the registry knows of a version; its evaluations are newest first."""
+
+    version: Version
+    aliases: tuple[str, ...]
+    evaluations: tuple[Evaluation, ...]
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What a model is fitted on and what it will take.
+
+    Attributes:
+        sha256: Its Parquet, as an artifact.
+        features: In the order that the model takes them.
+        online_views: Views that are read when a prediction is asked for.
+    """
+
+    training_set_id: str
+    sha256: str
+    features: tuple[ModelFeature, ...]
+    online_views: tuple[OnlineView, ...]
+
+    @property
+    def columns(self) -> list[str]:
+        """Return the features' columns, in the model's order."""
+        return [feature.name for feature in self.features]
 
 
 @dataclass(frozen=True)
@@ -220,8 +255,3 @@ def refusals(bounds: Bounds, parity_max_abs: float, max_regression: float, in_us
     if not parity_max_abs <= MAX_PARITY:
         found.append(f"ONNX and native scores differ by {parity_max_abs:.2g}, more than {MAX_PARITY:g}")
     return tuple(found)
-
-
-def finite(measures: Mapping[str, float]) -> dict[str, float]:
-    """Return the measures that are numbers; JSON has no others."""
-    return {name: float(value) for name, value in measures.items() if math.isfinite(value)}

@@ -11,4 +11,6 @@ for _file in descriptor_pb2.FileDescriptorSet.FromString(
     _POOL.Add(_file)
 
 DESCRIPTOR = _POOL.FindFileByName("open_inference.proto")
-globals().update({name: message_factory.GetMessageClass(found) for name, found in DESCRIPTOR.message_types_by_name.items()})
+globals().update(
+    {name: message_factory.GetMessageClass(found) for name, found in DESCRIPTOR.message_types_by_name.items()}
+)

@@ -3,7 +3,6 @@
 from typing import Any
 
 import grpc
-
 from millrace.contracts.oip import messages
 
 SERVICE = messages.DESCRIPTOR.services_by_name["GRPCInferenceService"]

@@ -1,5 +1,6 @@
 """The `millrace` command: one module for each noun, each with its commands in `app`."""
 
+import logging
 import sys
 
 import typer
@@ -18,5 +19,6 @@ for noun in (stack,):
 
 def main() -> None:
     """Run the command line."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # that a broker is not there is ours to say
     with one_line_errors():
         sys.exit(app())

@@ -12,9 +12,8 @@ from typing import Annotated, TypeVar
 import grpc
 import typer
 from millrace.runtime.errors import MillraceError
-from millrace.sdk.stack.credentials import DEVELOPER
 from millrace.sdk.stack.failure import CannotStart
-from millrace.sdk.stack.state import DEFAULT_FOLDER, State
+from millrace.sdk.stack.state import DEFAULT_FOLDER, DEVELOPER, State
 
 DEADLINE_S = 30.0
 

@@ -8,16 +8,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 from millrace.sdk.cli.connection import FOLDER, Folder, Json
-from millrace.sdk.stack.embedded import PARTS, Embedded, PartStatus, Phase
 from millrace.sdk.stack.failure import CannotStart
-from millrace.sdk.stack.state import FIRST_PORT, Ports
+from millrace.sdk.stack.state import FIRST_PORT, PARTS, Ports
+
+if TYPE_CHECKING:
+    from millrace.sdk.stack.embedded import Embedded, PartStatus, Phase
+
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 app = typer.Typer()
@@ -50,7 +53,7 @@ def up(
 
     Example: `millrace up --data-root ./landing`
     """
-    stack = Embedded(state, roots=data_root or ())
+    stack = _stack(state, data_root or ())
     with _Progress(quiet=as_json) as progress:
         stack.up(progress.tell, Ports(port) if port else None)
     if as_json:
@@ -68,7 +71,7 @@ def down(state: Folder = FOLDER, as_json: Json = False) -> None:
 
     Example: `millrace down`
     """
-    stack = Embedded(state)
+    stack = _stack(state)
     with _Progress(quiet=as_json) as progress:
         stopped = stack.down(progress.tell)
     if as_json:
@@ -79,13 +82,13 @@ def down(state: Folder = FOLDER, as_json: Json = False) -> None:
 
 @app.command()
 def status(state: Folder = FOLDER, as_json: Json = False) -> None:
-    """Show each part: whether it is ready, since when, where it answers and where it logs.
+    """Show each part: whether it is ready, since when and where it answers.
 
     Leaves with status 1 unless all are ready.
 
     Example: `millrace status --json`
     """
-    stack = Embedded(state)
+    stack = _stack(state)
     parts = _print_json(stack) if as_json else _print_table(stack)
     raise typer.Exit(0 if all(part.ready for part in parts) else 1)
 
@@ -98,7 +101,16 @@ def logs(part: Part = None, state: Folder = FOLDER, follow: Follow = False, line
     """
     if part and part not in (*PARTS, "supervisor"):
         raise CannotStart(f"there is no part {part}: it is one of {', '.join(PARTS)}")
-    _show_logs(Embedded(state), [part] if part else PARTS, lines, follow=follow)
+    _show_logs(_stack(state), [part] if part else PARTS, lines, follow=follow)
+
+
+def _stack(state: Path, roots: Sequence[Path] = ()) -> "Embedded":
+    try:
+        from millrace.sdk.stack.embedded import Embedded  # noqa: PLC0415  # there only with the extra [stack]
+    except ImportError as error:
+        missing = f"the embedded stack is not installed ({error.name} is missing)"
+        raise CannotStart(f"{missing}: pip install 'millrace-sdk[stack]'") from error
+    return Embedded(state, roots=roots)
 
 
 class _Progress:
@@ -118,7 +130,7 @@ class _Progress:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def tell(self, name: str, phase: Phase, note: str) -> None:
+    def tell(self, name: str, phase: "Phase", note: str) -> None:
         """Show that a part is in a phase."""
         elapsed_s = time.monotonic() - self._began
         self._rows[name] = (phase, note, elapsed_s)
@@ -132,7 +144,7 @@ class _Progress:
         return table
 
 
-def _print_json(stack: Embedded) -> list[PartStatus]:
+def _print_json(stack: "Embedded") -> list["PartStatus"]:
     parts = stack.status()
     running = any(part.pid for part in parts)
     shown = {"state": str(stack.state.folder), "running": running, "parts": [asdict(part) for part in parts]}
@@ -140,20 +152,19 @@ def _print_json(stack: Embedded) -> list[PartStatus]:
     return parts
 
 
-def _print_table(stack: Embedded) -> list[PartStatus]:
+def _print_table(stack: "Embedded") -> list["PartStatus"]:
     parts = stack.status()
-    table = Table("part", "state", "process", "up", "address", "log", box=None, header_style="bold")
+    table = Table("part", "state", "process", "up", Column("address", overflow="fold"), box=None, header_style="bold")
     for part in parts:
         style = "green" if part.ready else "dim" if part.state == "stopped" else "red"
         pid, up_s = (str(part.pid), f"{part.up_s} s") if part.pid else ("", "")
-        log = Path(part.log).relative_to(stack.state.folder)
-        table.add_row(part.name, Text(part.state, style=style), pid, up_s, part.address, str(log))
+        table.add_row(part.name, Text(part.state, style=style), pid, up_s, part.address)
     _console.print(f"{stack.state.folder}")
     _console.print(table)
     return parts
 
 
-def _stay(stack: Embedded) -> None:
+def _stay(stack: "Embedded") -> None:
     with _interrupted_by_sigterm():
         try:
             _show_logs(stack, PARTS, 0, follow=True)
@@ -171,7 +182,7 @@ def _interrupted_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _show_logs(stack: Embedded, parts: Sequence[str], lines: int, *, follow: bool) -> None:
+def _show_logs(stack: "Embedded", parts: Sequence[str], lines: int, *, follow: bool) -> None:
     prefix = {part: f"{part:<13} | " if len(parts) > 1 else "" for part in parts}
     read = dict.fromkeys(parts, 0)
     for part in parts:

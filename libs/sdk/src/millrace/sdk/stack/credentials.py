@@ -17,9 +17,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from millrace.contracts import SERVICES
 from millrace.sdk.stack.failure import CannotStart
-from millrace.sdk.stack.state import State
+from millrace.sdk.stack.state import DEVELOPER, State
 
-DEVELOPER = "developer"
 ISSUER = AUDIENCE = "millrace"
 _KEY_ID = "embedded"
 _TOKEN_S = 365 * 24 * 3600
@@ -34,15 +33,20 @@ def make_credentials(state: State, now_s: float | None = None) -> None:
     if not state.grants.exists():
         write_private(state.grants, json.dumps(first_grants(), indent=2))
     now = int(time.time() if now_s is None else now_s)
-    for principal in (DEVELOPER, *SERVICES):
+    for name, principal in {DEVELOPER: DEVELOPER, **{name: service_principal(name) for name in SERVICES}}.items():
         claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": principal, "iat": now, "exp": now + _TOKEN_S}
-        write_private(state.token(principal), jwt.encode(claims, key, algorithm="EdDSA", headers={"kid": _KEY_ID}))
+        write_private(state.token(name), jwt.encode(claims, key, algorithm="EdDSA", headers={"kid": _KEY_ID}))
 
 
 def first_grants() -> dict[str, dict[str, str]]:
     """Return who may do what in a new stack: the developer all, a service what its work needs."""
-    grants = {service: {"*": "EDIT"} for service in SERVICES}
-    return {DEVELOPER: {"*": "MANAGE"}, **grants, "observability": {"*": "MANAGE"}}
+    grants = {service_principal(service): {"*": "EDIT"} for service in SERVICES}
+    return {DEVELOPER: {"*": "MANAGE"}, **grants, service_principal("observability"): {"*": "MANAGE"}}
+
+
+def service_principal(service: str) -> str:
+    """Return whom a service's token names; only such a one may call for somebody else."""
+    return f"service:{service}"
 
 
 def write_private(file: Path, text: str) -> None:

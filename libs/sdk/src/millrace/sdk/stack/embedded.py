@@ -5,12 +5,12 @@ import errno
 import fcntl
 import shutil
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from http import HTTPStatus
 from pathlib import Path
 from typing import Literal
 
@@ -28,8 +28,8 @@ from millrace.sdk.stack.state import Ports, State
 from millrace.sdk.stack.supervise import ProgramStatus, Supervisor, start_supervisor
 from millrace.sdk.stack.topics import create_topics
 
-PARTS = ("postgres", "kafka", *SERVICES)
-_READY_S = 90.0
+_READY_S = 60.0
+_ANSWER_S = 3.0
 _STOP_S = 45.0
 _POLL_S = 0.1
 _NEEDED_BYTES = 1024**3
@@ -144,7 +144,8 @@ class Embedded:
         try:
             self._start_programs(tell, postgres, kafka, {program.name: program for program in programs})
         except BaseException:
-            self._stop(lambda *_: None)
+            with suppress(OSError):  # what was in the way is what is told, not that the supervisor is gone too
+                self._stop(lambda *_: None)
             raise
 
     def _start_programs(self, tell: Tell, postgres: Postgres, kafka: Kafka, programs: dict[str, Program]) -> None:
@@ -172,7 +173,11 @@ class Embedded:
             known = self._supervisor.status()[program.name]
             return known.state in {"STARTING", "RUNNING"} and known.pid == first
 
-        wait_until(ready, alive, program, _READY_S)
+        try:
+            wait_until(ready, alive, program, _READY_S)
+        except CannotStart as error:
+            unmet = self._unmet(program.name) if program.name in self.services and alive() else ""
+            raise CannotStart(f"{program.name} is not ready: {unmet}\n{error}" if unmet else str(error)) from error
 
     def _stop(self, tell: Tell) -> None:
         for names in (self.services, ("kafka",), ("postgres",)):
@@ -216,12 +221,19 @@ class Embedded:
         return self.kafka.ready() if name == "kafka" else self._service_ready(name)
 
     def _service_ready(self, service: str) -> bool:
+        return not self._unmet(service)
+
+    def _unmet(self, service: str) -> str:
+        """Return what a service says it still lacks; nothing when it is ready."""
         address = f"http://{LOOPBACK}:{self.state.ports().http(service)}/readyz"
         try:
-            with urllib.request.urlopen(address, timeout=2) as answer:  # the scheme is a constant
-                return bool(answer.status == HTTPStatus.OK)
-        except OSError:
-            return False
+            with urllib.request.urlopen(address, timeout=_ANSWER_S):  # the scheme is a constant
+                return ""
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.read().decode(errors="replace").strip() or str(error)
+        except OSError as error:
+            return f"it does not answer ({error})"
 
     def _check_space(self) -> None:
         there = next(folder for folder in (self.state.folder, *self.state.folder.parents) if folder.exists())

@@ -1,5 +1,6 @@
 """Kafka's jars: fetched once by Maven coordinate, checked against the committed hashes at every start."""
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -7,16 +8,18 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from jgo.maven import Artifact, MavenContext
-from jgo.parse import Coordinate
 from millrace.sdk.stack.failure import CannotStart
-from requests import RequestException
+
+if TYPE_CHECKING:
+    from jgo.maven import Artifact, MavenContext
 
 KAFKA_VERSION = "4.3.1"
 HASHES = Path(__file__).parent / "kafka_jars.sha256"
 _FETCHES_AT_ONCE = 8
-_TIMEOUT_S = 60
+_FETCH_ATTEMPTS = 3
+_TIMEOUT_S = 20
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,19 @@ def verify(folder: Path, jar: Jar, remedy: str) -> None:
 
 def _fetch(jars: Sequence[Jar], folder: Path) -> None:
     """Fetch into a fresh folder, verify, and only then give it its name."""
+    from jgo.maven import MavenContext  # noqa: PLC0415  # only the first start needs it, and it takes 0.4 s
+
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".kafka-", dir=folder.parent) as fresh:
         context = MavenContext(repo_cache=Path(fresh, "jars"), timeout=_TIMEOUT_S)
         with ThreadPoolExecutor(_FETCHES_AT_ONCE) as pool:
-            for done in [pool.submit(_fetch_one, context, jar) for jar in jars]:
-                done.result()
+            fetches = [pool.submit(_fetch_one, context, jar) for jar in jars]
+            try:
+                for fetch in fetches:
+                    fetch.result()
+            except (CannotStart, OSError):
+                pool.shutdown(cancel_futures=True)
+                raise
         for jar in jars:
             verify(context.repo_cache, jar, "the repository or the network changed it; nothing was kept, start again")
         try:
@@ -97,19 +107,32 @@ def _fetch(jars: Sequence[Jar], folder: Path) -> None:
                 raise
 
 
-def _fetch_one(context: MavenContext, jar: Jar) -> None:
+def _fetch_one(context: "MavenContext", jar: Jar) -> None:
     group, artifact, version = jar.coordinate
-    try:
-        context.project(group, artifact).at_version(version).artifact().resolve()
-    except (RequestException, RuntimeError) as error:
-        raise CannotStart(
-            f"{artifact} {version} could not be fetched ({type(error).__name__}): the first start needs the network. "
-            f"Connect, or set MILLRACE_CACHE to a copy of {cache_folder()} from a machine that has started once"
-        ) from error
+    for attempt in range(1, _FETCH_ATTEMPTS + 1):
+        try:
+            context.project(group, artifact).at_version(version).artifact().resolve()
+        except (OSError, RuntimeError) as error:  # requests raises OSErrors, jgo the other for what is not there
+            (context.repo_cache / jar.path).unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise  # said as what it is
+            if attempt == _FETCH_ATTEMPTS or not isinstance(error, OSError):
+                raise CannotStart(_not_fetched(artifact, version, error)) from error
+        else:
+            return
+
+
+def _not_fetched(artifact: str, version: str, error: Exception) -> str:
+    return (
+        f"{artifact} {version} could not be fetched ({type(error).__name__}): the first start needs the network. "
+        f"Connect, or set MILLRACE_CACHE to a copy of {cache_folder()} from a machine that has started once"
+    )
 
 
 def write_hashes(hashes: Path = HASHES) -> None:
     """Resolve Kafka's jars from the repository anew and write the list; for a change of version."""
+    from jgo.maven import MavenContext  # noqa: PLC0415  # as in _fetch
+
     with tempfile.TemporaryDirectory() as fresh:
         context = MavenContext(repo_cache=Path(fresh), timeout=_TIMEOUT_S)
         kafka = _needed(context, "org.apache.kafka", "kafka_2.13", KAFKA_VERSION)
@@ -120,7 +143,9 @@ def write_hashes(hashes: Path = HASHES) -> None:
     hashes.write_text("".join(f"{sha256}  {path}\n" for path, sha256 in sorted(found.items())))
 
 
-def _needed(context: MavenContext, group: str, artifact: str, version: str) -> list[Artifact]:
+def _needed(context: "MavenContext", group: str, artifact: str, version: str) -> list["Artifact"]:
+    from jgo.parse import Coordinate  # noqa: PLC0415  # as in _fetch
+
     root = context.create_dependency(Coordinate(group, artifact, version, scope="compile"))
     inputs, others = context.resolver.resolve([root])
     return [each.artifact for each in inputs + others if each.scope in {"compile", "runtime"}]

@@ -11,6 +11,9 @@ from millrace.sdk.stack.ports import LOOPBACK, is_free
 from millrace.sdk.stack.sockets import socket_folder
 
 DEFAULT_FOLDER = Path(".millrace")
+PARTS = ("postgres", "kafka", *SERVICES)
+#: The principal of who started the stack; may do everything in it.
+DEVELOPER = "developer"
 #: Below the ports that the system hands to clients (from 32768), which might take a killed server's own.
 FIRST_PORT = 17100
 _PORTS = 40
@@ -124,9 +127,9 @@ class State:
         """Return the log file of a program of the stack."""
         return self.folder / "logs" / f"{program}.log"
 
-    def token(self, principal: str) -> Path:
-        """Return the file with a principal's token."""
-        return self.secrets / f"{principal}.token"
+    def token(self, name: str) -> Path:
+        """Return the file with the token of a service, or of the developer."""
+        return self.secrets / f"{name}.token"
 
     def make(self) -> None:
         """Make the folders that are missing."""

@@ -39,48 +39,52 @@ def _(event: VersionPublished, at: datetime, event_id: str) -> Graph:
     version = ref("data.version", event.version_id)
     file = ref("file", f"sha256:{event.source_sha256}")
     names = {"dataset", "partition", "contract", "contract_hash", "good_rows", "quarantined_rows", "landed_at"}
-    graph = _made(event, version, [file], names, at, event_id)
-    graph.say(event.namespace, file, "source", {"uri": event.source_uri}, at, event_id)
+    graph = _made(event, version, [file], names, at=at, event_id=event_id)
+    graph.say(event.namespace, file, "source", {"uri": event.source_uri}, at=at, event_id=event_id)
     return graph
 
 
 @graph_of.register
 def _(event: ViewApplied, at: datetime, event_id: str) -> Graph:
-    return _made(event, ref("feature.declaration", event.view_hash), [], {"view"}, at, event_id)
+    return _made(event, ref("feature.declaration", event.view_hash), [], {"view"}, at=at, event_id=event_id)
 
 
 @graph_of.register
 def _(event: ViewMaterialised, at: datetime, event_id: str) -> Graph:
     sources = [ref("feature.declaration", event.view_hash), *_refs("data.version", event.version_ids)]
-    return _made(event, ref("feature.view", event.generation), sources, {"view", "entities"}, at, event_id)
+    return _made(event, ref("feature.view", event.generation), sources, {"view", "entities"}, at=at, event_id=event_id)
 
 
 @graph_of.register
 def _(event: TrainingSetBuilt, at: datetime, event_id: str) -> Graph:
     sources = [*_refs("feature.declaration", event.view_hashes), *_refs("data.version", event.version_ids)]
-    return _made(event, ref("feature.training_set", event.training_set_id), sources, {"spine_rows"}, at, event_id)
+    return _made(
+        event, ref("feature.training_set", event.training_set_id), sources, {"spine_rows"}, at=at, event_id=event_id
+    )
 
 
 @graph_of.register
 def _(event: VersionRegistered, at: datetime, event_id: str) -> Graph:
     names = {"model", "version", "estimator", "params", "metrics", "parity_max_abs"}
     sources = [ref("feature.training_set", event.training_set_id)]
-    return _made(event, ref("training.model", event.version_id), sources, names, at, event_id)
+    return _made(event, ref("training.model", event.version_id), sources, names, at=at, event_id=event_id)
 
 
 @graph_of.register
 def _(event: AliasMoved, at: datetime, event_id: str) -> Graph:
     names = {"model", "version", "alias", "previous_version"}
-    return _said(event, ref("training.model", event.version_id), f"alias {event.alias}", names, at, event_id)
+    return _said(
+        event, ref("training.model", event.version_id), f"alias {event.alias}", names, at=at, event_id=event_id
+    )
 
 
 @graph_of.register
 def _(event: EvaluationEvent, at: datetime, event_id: str) -> Graph:
     evaluation = ref("training.evaluation", event.evaluation_id)
     sources = [ref("training.model", event.version_id), ref("feature.training_set", event.training_set_id)]
-    graph = _made(event, evaluation, sources, {"model", "version", "measures", "reasons"}, at, event_id)
+    graph = _made(event, evaluation, sources, {"model", "version", "measures", "reasons"}, at=at, event_id=event_id)
     verdict = "passed" if isinstance(event, EvaluationPassed) else "failed"
-    graph.say(event.namespace, evaluation, "verdict", {"verdict": verdict}, at, event_id)
+    graph.say(event.namespace, evaluation, "verdict", {"verdict": verdict}, at=at, event_id=event_id)
     return graph
 
 
@@ -88,19 +92,23 @@ def _(event: EvaluationEvent, at: datetime, event_id: str) -> Graph:
 def _(event: DeploymentReady, at: datetime, event_id: str) -> Graph:
     deployment = ref("inference.deployment", str(event.deployment_id))
     sources = [ref("training.model", event.version_id)]
-    return _made(event, deployment, sources, {"model", "version"}, at, event_id)
+    return _made(event, deployment, sources, {"model", "version"}, at=at, event_id=event_id)
 
 
 @graph_of.register
 def _(event: TrafficShifted, at: datetime, event_id: str) -> Graph:
     names = {"weight", "generation", "reason"}
-    return _said(event, ref("inference.deployment", str(event.deployment_id)), "traffic", names, at, event_id)
+    return _said(
+        event, ref("inference.deployment", str(event.deployment_id)), "traffic", names, at=at, event_id=event_id
+    )
 
 
 @graph_of.register
 def _(event: CanaryJudged, at: datetime, event_id: str) -> Graph:
     names = {"verdict", "answers", "mean_difference", "standard_error"}
-    return _said(event, ref("inference.deployment", str(event.deployment_id)), "canary", names, at, event_id)
+    return _said(
+        event, ref("inference.deployment", str(event.deployment_id)), "canary", names, at=at, event_id=event_id
+    )
 
 
 @graph_of.register
@@ -117,29 +125,29 @@ def _(event: PredictionsLogged, at: datetime, event_id: str) -> Graph:  # noqa: 
 @graph_of.register
 def _(event: RunEvent, at: datetime, event_id: str) -> Graph:
     run = run_node(str(event.run_id))
-    graph = _said(event, run, "workflow", {"workflow", "workflow_hash"}, at, event_id)
+    graph = _said(event, run, "workflow", {"workflow", "workflow_hash"}, at=at, event_id=event_id)
     graph.connect(event.namespace, job_node(openlineage_namespace(event.namespace), event.workflow), run, at)
     if isinstance(event, RunStarted):
         graph.reach(event.namespace, run, "START", at)
         names = {"trigger", "event_source", "event_id", "principal"}
-        graph.join(_said(event, run, "start", names, at, event_id))
+        graph.join(_said(event, run, "start", names, at=at, event_id=event_id))
     elif isinstance(event, RunEnded):
         graph.reach(event.namespace, run, END_STATES.get(type(event), "COMPLETE"), at)
         outcome = {"outcome": "refused" if isinstance(event, RunRefused) else "done", "cause": event.cause}
-        graph.say(event.namespace, run, "end", outcome, at, event_id)
+        graph.say(event.namespace, run, "end", outcome, at=at, event_id=event_id)
     return graph
 
 
-def _made(event: Event, node: str, sources: Iterable[str], names: set[str], at: datetime, event_id: str) -> Graph:
-    graph = _said(event, node, type(event).__name__, names, at, event_id)
+def _made(event: Event, node: str, sources: Iterable[str], names: set[str], *, at: datetime, event_id: str) -> Graph:
+    graph = _said(event, node, type(event).__name__, names, at=at, event_id=event_id)
     for source in sources:
         graph.connect(event.namespace, source, node, at)
     return graph
 
 
-def _said(event: Event, node: str, name: str, names: set[str], at: datetime, event_id: str) -> Graph:
+def _said(event: Event, node: str, name: str, names: set[str], *, at: datetime, event_id: str) -> Graph:
     graph = Graph()
-    graph.say(event.namespace, node, name, event.model_dump(mode="json", include=names), at, event_id)
+    graph.say(event.namespace, node, name, event.model_dump(mode="json", include=names), at=at, event_id=event_id)
     return graph
 
 

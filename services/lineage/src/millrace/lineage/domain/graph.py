@@ -118,7 +118,7 @@ class Graph:
         key = (namespace, source, target)
         self.edges[key] = min(at, self.edges.get(key, at))
 
-    def say(self, namespace: str, node: str, name: str, value: object, at: datetime, event_id: str) -> None:
+    def say(self, namespace: str, node: str, name: str, value: object, *, at: datetime, event_id: str) -> None:
         """Note what an event says of a node."""
         self.mention(namespace, node, at)
         saying, text = Saying(namespace, node, clean(name), at, event_id), capped(canonical(value))

@@ -113,7 +113,7 @@ class _Reading:
         return facets
 
     def say(self, node: str, name: str, value: object) -> None:
-        self.graph.say(self.tenant, node, name, value, self.at, self.event_id)
+        self.graph.say(self.tenant, node, name, value, at=self.at, event_id=self.event_id)
 
     def connect(self, source: str, target: str) -> None:
         self.graph.connect(self.tenant, source, target, self.at)

@@ -13,7 +13,15 @@ Facts = Mapping[str, Mapping[str, Any]]
 ROOT_KINDS = ("file", "feature.declaration")
 """What no run makes: bytes from outside, and what people declared."""
 PROCESS_KINDS = ("run", "job")
-NAME_FIELDS = (("dataset", "partition"), ("model", "version"), ("workflow", "name"), ("view",), ("workflow",), ("uri",), ("name",))
+NAME_FIELDS = (
+    ("dataset", "partition"),
+    ("model", "version"),
+    ("workflow", "name"),
+    ("view",),
+    ("workflow",),
+    ("uri",),
+    ("name",),
+)
 
 
 def kind_of(node: str) -> str:

@@ -9,16 +9,16 @@ import lightgbm
 import numpy as np
 import onnx
 from millrace.runtime.errors import InvalidInput
+from millrace.training.commands import Choices, Params, Range
+from millrace.training.domain import Parameter
+from millrace.training.engine import export
+from millrace.training.engine.frame import Features, Floats
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-
-from millrace.training.commands import Choices, Params, Range
-from millrace.training.domain import Parameter
-from millrace.training.engine import export
-from millrace.training.engine.frame import Features, Floats
+from threadpoolctl import threadpool_limits
 
 
 class Fitted(Protocol):
@@ -78,11 +78,14 @@ class _Booster:
 
 class _Pipeline:
     def __init__(self, steps: tuple[Any, ...], features: Features, label: Floats) -> None:
-        self._pipeline = make_pipeline(*steps).fit(features, label)
+        # One thread: the sums then run in one order, and nothing spins beside the other services.
+        with threadpool_limits(1):
+            self._pipeline = make_pipeline(*steps).fit(features, label)
         self._feature_count = features.shape[1]
 
     def score(self, features: Features) -> Floats:
-        return np.asarray(self._pipeline.predict_proba(features)[:, 1], np.float64)
+        with threadpool_limits(1):
+            return np.asarray(self._pipeline.predict_proba(features)[:, 1], np.float64)
 
     def to_onnx(self) -> onnx.ModelProto:
         return export.sklearn_graph(self._pipeline, self._feature_count)
@@ -128,41 +131,41 @@ def _real(low: float, high: float, allowed_low: float, allowed_high: float, *, l
 
 
 def _whole(low: int, high: int, allowed_low: int, allowed_high: int) -> Parameter:
-    return Parameter(
-        Range(low=low, high=high, integer=True), Range(low=allowed_low, high=allowed_high, integer=True)
-    )
+    return Parameter(Range(low=low, high=high, integer=True), Range(low=allowed_low, high=allowed_high, integer=True))
 
 
-ESTIMATORS: Mapping[str, Estimator] = MappingProxyType({
-    "lightgbm.classifier": Estimator(
-        {
-            "learning_rate": _real(0.04, 0.15, 0.001, 1.0, log=True),
-            "num_leaves": _whole(7, 31, 2, 255),
-            "n_estimators": _whole(40, 120, 1, 2000),
-            "min_data_in_leaf": Parameter(None, Range(low=1, high=10_000, integer=True)),
-            "feature_fraction": Parameter(None, Range(low=0.1, high=1.0)),
-            "lambda_l2": Parameter(None, Range(low=0.0, high=1000.0)),
-        },
-        _Booster,
-    ),
-    "sklearn.logistic_regression": Estimator({"C": _real(0.01, 10.0, 1e-6, 1e4, log=True)}, _logistic_regression),
-    "sklearn.random_forest": Estimator(
-        {
-            "n_estimators": _whole(40, 100, 1, 500),
-            "max_depth": _whole(4, 10, 1, 16),
-            "min_samples_leaf": _whole(5, 50, 1, 10_000),
-            "max_features": Parameter(None, Choices(choices=("sqrt", "log2"))),
-        },
-        _random_forest,
-    ),
-    "sklearn.hist_gradient_boosting": Estimator(
-        {
-            "learning_rate": _real(0.04, 0.15, 0.001, 1.0, log=True),
-            "max_leaf_nodes": _whole(7, 31, 2, 255),
-            "max_iter": _whole(40, 120, 1, 1000),
-            "min_samples_leaf": Parameter(None, Range(low=1, high=10_000, integer=True)),
-            "l2_regularization": Parameter(None, Range(low=0.0, high=1000.0)),
-        },
-        _hist_gradient_boosting,
-    ),
-})
+ESTIMATORS: Mapping[str, Estimator] = MappingProxyType(
+    {
+        "lightgbm.classifier": Estimator(
+            {
+                "learning_rate": _real(0.04, 0.15, 0.001, 1.0, log=True),
+                "num_leaves": _whole(7, 31, 2, 255),
+                "n_estimators": _whole(40, 120, 1, 2000),
+                "min_data_in_leaf": Parameter(None, Range(low=1, high=10_000, integer=True)),
+                "feature_fraction": Parameter(None, Range(low=0.1, high=1.0)),
+                "lambda_l2": Parameter(None, Range(low=0.0, high=1000.0)),
+            },
+            _Booster,
+        ),
+        "sklearn.logistic_regression": Estimator({"C": _real(0.01, 10.0, 1e-6, 1e4, log=True)}, _logistic_regression),
+        "sklearn.random_forest": Estimator(
+            {
+                "n_estimators": _whole(40, 100, 1, 500),
+                "max_depth": _whole(4, 10, 1, 16),
+                "min_samples_leaf": _whole(5, 50, 1, 10_000),
+                "max_features": Parameter(None, Choices(choices=("sqrt", "log2"))),
+            },
+            _random_forest,
+        ),
+        "sklearn.hist_gradient_boosting": Estimator(
+            {
+                "learning_rate": _real(0.04, 0.15, 0.001, 1.0, log=True),
+                "max_leaf_nodes": _whole(7, 31, 2, 255),
+                "max_iter": _whole(40, 120, 1, 1000),
+                "min_samples_leaf": Parameter(None, Range(low=1, high=10_000, integer=True)),
+                "l2_regularization": Parameter(None, Range(low=0.0, high=1000.0)),
+            },
+            _hist_gradient_boosting,
+        ),
+    }
+)

@@ -8,11 +8,10 @@ import onnx
 import onnxmltools
 import onnxruntime
 import skl2onnx
+from millrace.training.engine.frame import Features, Floats
 from onnx import TensorProto, helper
 from onnxmltools.convert.common.data_types import FloatTensorType as LightGbmFloats
 from skl2onnx.common.data_types import FloatTensorType as SklearnFloats
-
-from millrace.training.engine.frame import Features, Floats
 
 INPUT = "features"
 OUTPUT = "score"
@@ -64,7 +63,7 @@ class Scorer:
 
 
 def parity_max_abs(native: Floats, exported: Floats) -> float:
-    """Return the largest difference between two libraries' scores of the same rows; 1, the most there can be, where one has none."""
+    """Return the largest difference between two libraries' scores of the same rows; 1 where one of them has none."""
     return float(np.nan_to_num(np.abs(native - exported), nan=1.0).max(initial=0.0))
 
 
@@ -109,5 +108,5 @@ def _needed(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
 
 
 def _quietly() -> "warnings.catch_warnings[None]":
-    # The exporters use NumPy and ONNX in ways deprecated there; parity, not their silence, tells whether they are right.
+    # The exporters use NumPy and ONNX in ways deprecated there; parity, not silence, tells whether they are right.
     return warnings.catch_warnings(action="ignore")

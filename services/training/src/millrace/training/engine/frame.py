@@ -10,9 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from millrace.runtime.errors import InvalidInput
-from numpy.typing import NDArray
-
 from millrace.training.domain import day_of
+from numpy.typing import NDArray
 
 HOUR_US = 3_600_000_000
 
@@ -27,13 +26,15 @@ class Frame:
     Attributes:
         t_us: When each row is scored, microseconds since 1970 UTC, shape (rows,), ascending.
         label: 0 or 1, shape (rows,).
-        features: Shape (rows, features), NaN where nothing was known. 32-bit floats, as a deployment takes them.
+        features: Shape (rows, names), NaN where nothing was known. 32-bit floats, as a deployment takes them.
+        names: The features' columns.
         keys: Other columns asked for, by name, each of shape (rows,).
     """
 
     t_us: NDArray[np.int64]
     label: Floats
     features: Features
+    names: tuple[str, ...]
     keys: dict[str, NDArray[np.object_]]
 
     def __len__(self) -> int:
@@ -54,13 +55,17 @@ class Frame:
     def take(self, rows: slice | NDArray[np.int64]) -> "Frame":
         """Return some of the rows."""
         keys = {name: values[rows] for name, values in self.keys.items()}
-        return Frame(self.t_us[rows], self.label[rows], self.features[rows], keys)
+        return Frame(self.t_us[rows], self.label[rows], self.features[rows], self.names, keys)
 
     def sample(self, rows: int, seed: int) -> "Frame":
         """Return at most so many rows, drawn without replacement, still in order of time."""
         if len(self) <= rows:
             return self
         return self.take(np.sort(np.random.default_rng(seed).choice(len(self), rows, replace=False)))
+
+    def columns(self, names: Sequence[str]) -> Features:
+        """Return some of the features, in the order asked for, shape (rows, names)."""
+        return self.features[:, [self.names.index(name) for name in names]]
 
     def both_classes(self) -> bool:
         """Return whether both labels occur."""
@@ -94,7 +99,7 @@ def read_frame(path: Path, features: Sequence[str], keys: Sequence[str] = ()) ->
     for place, name in enumerate(features):
         matrix[:, place] = _floats(table[name])[order]
     columns = {name: table[name].to_numpy(zero_copy_only=False).astype(object)[order] for name in keys}
-    return Frame(t_us[order], label[order], matrix, columns)
+    return Frame(t_us[order], label[order], matrix, tuple(features), columns)
 
 
 def groups(frame: Frame, by: Sequence[str], timezone: str) -> NDArray[np.int64]:

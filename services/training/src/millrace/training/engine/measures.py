@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-
 from millrace.training.domain import Bounds
 from millrace.training.engine.frame import Floats
+from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
 TINY = 1e-15
@@ -56,9 +55,9 @@ def sums(group: NDArray[np.int64], label: Floats, score: Floats, in_use: Floats)
     """
     return Sums(
         np.bincount(group).astype(np.float64),
-        np.bincount(group, label),
-        np.bincount(group, (score - label) ** 2),
-        np.bincount(group, (in_use - label) ** 2),
+        np.bincount(group, label).astype(np.float64),
+        np.bincount(group, (score - label) ** 2).astype(np.float64),
+        np.bincount(group, (in_use - label) ** 2).astype(np.float64),
     )
 
 

@@ -1,34 +1,19 @@
 """A model version's two files: the graph and its manifest."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
-from millrace.contracts.training import Golden, ModelFeature, ModelManifest, OnlineView
+from millrace.contracts.training import Golden, ModelManifest
 from millrace.runtime.errors import InvalidInput
-
-from millrace.training.commands import Params
-from millrace.training.engine.estimators import Estimator
+from millrace.training.commands import Params, Tune
+from millrace.training.domain import TrainingSet
+from millrace.training.engine.estimators import estimator
 from millrace.training.engine.export import Scorer, parity_max_abs, parity_rows, to_bytes
-from millrace.training.engine.frame import Features, Frame
+from millrace.training.engine.frame import Features, Floats, Frame
 
 GOLDEN_ROWS = 64
 GOLDEN_TOLERANCE = 1e-5
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What a model takes, as the training set says."""
-
-    training_set_id: str
-    features: tuple[ModelFeature, ...]
-    online_views: tuple[OnlineView, ...]
-
-    @property
-    def names(self) -> list[str]:
-        """Return the features' columns, in the model's order."""
-        return [feature.name for feature in self.features]
 
 
 @dataclass(frozen=True)
@@ -40,38 +25,33 @@ class Built:
     parity_max_abs: float
 
 
-def build(
-    model: str, estimator_name: str, of: Estimator, params: Params, inputs: Inputs, fit: Frame, until: datetime, seed: int
-) -> Built:
-    """Return the model fitted on all rows before the holdout.
+def build(asked: Tune, params: Params, training_set: TrainingSet, fit: Frame, until: datetime) -> Built:
+    """Return the model fitted on all rows before the holdout; the same arguments give the same bytes.
 
     Args:
-        model: Its name in the registry.
-        estimator_name: The estimator's name in the allow-list.
-        of: The estimator.
+        asked: What was to be tuned.
         params: What tuning chose.
-        inputs: What it takes.
+        training_set: What the model takes.
         fit: The rows before the holdout.
         until: Where the holdout begins.
-        seed: The same arguments give the same bytes.
 
     Raises:
         InvalidInput: The rows have labels of one kind only.
     """
     if not fit.both_classes():
-        raise InvalidInput(f"training set {inputs.training_set_id} has labels of one kind only before {until}")
-    fitted = of.fit(params, fit.features, fit.label, seed)
+        raise InvalidInput(f"training set {training_set.training_set_id} has labels of one kind only before {until}")
+    fitted = estimator(asked.estimator).fit(params, fit.features, fit.label, asked.seed)
     graph = to_bytes(fitted.to_onnx())
     scorer = Scorer(graph)
-    compared = parity_rows(fit.features, seed)
+    compared = parity_rows(fit.features, asked.seed)
     manifest = ModelManifest(
-        model=model,
-        estimator=estimator_name,
+        model=asked.model,
+        estimator=asked.estimator,
         params=params,
-        seed=seed,
-        training_set_id=inputs.training_set_id,
-        features=inputs.features,
-        online_views=inputs.online_views,
+        seed=asked.seed,
+        training_set_id=training_set.training_set_id,
+        features=training_set.features,
+        online_views=training_set.online_views,
         base_rate=float(fit.label.mean()),
         fitted_until=until,
         golden=_golden(scorer, compared),
@@ -91,6 +71,19 @@ def _golden(scorer: Scorer, rows: Features) -> Golden:
     )
 
 
-def columns(manifests: Sequence[ModelManifest]) -> list[str]:
-    """Return every column that some models read, each once."""
-    return list(dict.fromkeys(feature.name for manifest in manifests for feature in manifest.features))
+class Deployable:
+    """A model version as a deployment sees it: from its two files alone.
+
+    Attributes:
+        manifest: What the manifest says.
+        columns: The features' columns, in the model's order.
+    """
+
+    def __init__(self, graph: bytes, manifest: bytes) -> None:
+        self.manifest = ModelManifest.model_validate_json(manifest)
+        self.columns = [feature.name for feature in self.manifest.features]
+        self._scorer = Scorer(graph)
+
+    def score(self, frame: Frame) -> Floats:
+        """Return the score of each row, shape (rows,)."""
+        return self._scorer(frame.columns(self.columns))

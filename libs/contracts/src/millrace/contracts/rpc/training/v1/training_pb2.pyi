@@ -100,7 +100,7 @@ class Trial(_message.Message):
     def __init__(self, number: _Optional[int] = ..., params_json: _Optional[str] = ..., metrics: _Optional[_Mapping[str, float]] = ..., state: _Optional[str] = ...) -> None: ...
 
 class Evaluation(_message.Message):
-    __slots__ = ("evaluation_id", "passed", "measures", "reasons", "time")
+    __slots__ = ("evaluation_id", "passed", "measures", "reasons", "time", "champion_version")
     class MeasuresEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -113,12 +113,14 @@ class Evaluation(_message.Message):
     MEASURES_FIELD_NUMBER: _ClassVar[int]
     REASONS_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
+    CHAMPION_VERSION_FIELD_NUMBER: _ClassVar[int]
     evaluation_id: str
     passed: bool
     measures: _containers.ScalarMap[str, float]
     reasons: _containers.RepeatedScalarFieldContainer[str]
     time: _timestamp_pb2.Timestamp
-    def __init__(self, evaluation_id: _Optional[str] = ..., passed: bool = ..., measures: _Optional[_Mapping[str, float]] = ..., reasons: _Optional[_Iterable[str]] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    champion_version: int
+    def __init__(self, evaluation_id: _Optional[str] = ..., passed: bool = ..., measures: _Optional[_Mapping[str, float]] = ..., reasons: _Optional[_Iterable[str]] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., champion_version: _Optional[int] = ...) -> None: ...
 
 class ModelVersion(_message.Message):
     __slots__ = ("model", "version", "version_id", "files", "training_set_id", "study_id", "estimator", "params_json", "metrics", "parity_max_abs", "aliases", "evaluations", "time")

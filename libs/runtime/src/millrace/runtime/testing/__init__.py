@@ -11,7 +11,6 @@ from typing import Any, Protocol, TypeVar
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-
 from millrace.contracts.event import Event
 from millrace.contracts.tasks import TaskDispatched
 from millrace.runtime.envelope import Envelope, headers_of, new_id, read_envelope
@@ -33,7 +32,7 @@ class Server(Protocol):
     def dsn(self, database: str) -> str:
         """Return how to connect to a database."""
 
-    def create_database(self, name: str, template: str | None = None) -> None:
+    def create_database(self, name: str, template: str | None = None) -> object:
         """Make a database, as a copy where a template is named."""
 
 
@@ -64,7 +63,7 @@ async def store(server: Server, service: str, kind: type[S], task: TaskDispatche
     dsn = _stores.get(key) or await fresh_database(server, service)
     _stores[key] = dsn
 
-    class RolledBack(Exception):  # noqa: N818 - not an error
+    class RolledBack(Exception):
         pass
 
     async with Database(dsn, pool_size=2) as database:
@@ -73,7 +72,7 @@ async def store(server: Server, service: str, kind: type[S], task: TaskDispatche
                 if task is not None:
                     tx.task = task
                 yield tx
-                raise RolledBack
+                raise RolledBack  # noqa: TRY301 - leaving by an error is how a transaction rolls back
         except RolledBack:
             pass
 

@@ -1,0 +1,248 @@
+"""What every service is made of: its database, its consumer, its workers, its server, and how it starts and stops."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any, TypeVar
+
+import structlog
+from google.protobuf.descriptor import ServiceDescriptor
+from millrace.contracts.rpc.runtime.v1 import runtime_pb2
+from millrace.runtime import telemetry
+from millrace.runtime.access import Access
+from millrace.runtime.artifacts import Artifacts
+from millrace.runtime.child import preload
+from millrace.runtime.client import Channels
+from millrace.runtime.consume import Consumer, Foreign, Listener
+from millrace.runtime.health import Check, Health
+from millrace.runtime.migrate import migrate, missing
+from millrace.runtime.outbox import Relay
+from millrace.runtime.rpc import RpcServer
+from millrace.runtime.rpc.audit import AuditApi
+from millrace.runtime.rpc.held import HeldApi
+from millrace.runtime.rpc.methods import ForeignMethod
+from millrace.runtime.settings import ServiceSettings
+from millrace.runtime.subscriptions import Start, Subscription, TaskKind
+from millrace.runtime.tasks import Workers
+from millrace.runtime.transaction import Database, Transaction, Transactions
+
+S = TypeVar("S", bound=Transaction)
+
+STUCK_S = 60.0
+CLOSE_S = 8.0
+
+log = structlog.get_logger()
+
+
+class Service:
+    """One service while it runs; made by `service`.
+
+    Attributes:
+        artifacts: Objects between services, by digest.
+        channels: Connections to the other services.
+        ready: Set while it is ready.
+        health: Where health and metrics listen.
+        rpc: Where calls come in.
+    """
+
+    def __init__(self, name: str, settings: ServiceSettings, database: Database) -> None:
+        self.name = name
+        self.settings = settings
+        self.database = database
+        self.artifacts = Artifacts(settings.artifacts_url)
+        self.channels = Channels(settings)
+        self.access = Access(
+            settings.auth_jwks, settings.auth_grants, issuer=settings.auth_issuer, audience=settings.auth_audience
+        )
+        self.rpc = RpcServer(name, self.access, host=settings.grpc_host, port=settings.grpc_port)
+        self.ready = asyncio.Event()
+        self._ready_checks: dict[str, Check] = {
+            "database": self._check_database,
+            "broker": self._check_broker,
+            "access": self._check_access,
+        }
+        self.health = Health(
+            self._ready_checks, {"consumer": self._check_consumer}, host=settings.http_host, port=settings.http_port
+        )
+        self._begin = self.transactions(Transaction)
+        self._consumer: Consumer | None = None
+        self._workers: Workers | None = None
+        self._relay = Relay(database, settings, name)
+        self._loops: list[Callable[[], Awaitable[None]]] = []
+        self._stopping = asyncio.Event()
+
+    def transactions(self, store: type[S]) -> Transactions[S]:
+        """Return what opens transactions of a Store: `async with begin() as tx`."""
+        return Transactions(self.database, store)
+
+    def subscribe(
+        self, subscriptions: Iterable[Subscription], begin: Transactions[Any], tasks: Sequence[TaskKind] = ()
+    ) -> None:
+        """React to facts, and take the kinds of tasks given."""
+        consumer = self._consuming(begin)
+        consumer.subscribe(subscriptions)
+        if tasks:
+            preload(sorted({kind.work.__module__ for kind in tasks}))
+            self._workers = Workers(self.name, self.settings, begin, tasks, self.artifacts, self.channels)
+            consumer.subscribe(self._workers.subscriptions)
+
+    def listen(
+        self,
+        topics: Callable[[], Iterable[str]],
+        function: Foreign,
+        begin: Transactions[Any],
+        *,
+        start: Start = "earliest",
+    ) -> None:
+        """Take the records of topics that are not ours as received; which topics may change while running.
+
+        The function must bear to see a record twice: no inbox stands before it.
+        """
+        self._consuming(begin).listen(Listener(topics, function, start))
+
+    def serve(self, descriptor: ServiceDescriptor, servicer: object, begin: Transactions[Any]) -> None:
+        """Answer the RPCs of one of our protos."""
+        self.rpc.serve(descriptor, servicer, begin)
+
+    def serve_foreign(
+        self,
+        service: str,
+        methods: Mapping[str, ForeignMethod],
+        begin: Transactions[Any],
+        descriptor: ServiceDescriptor | None = None,
+    ) -> None:
+        """Answer the RPCs of a protocol that is not ours."""
+        self.rpc.serve_foreign(service, methods, begin, descriptor)
+
+    def background(self, loop: Callable[[], Awaitable[None]]) -> None:
+        """Run a loop beside everything else; it is cancelled when the service stops, and stops it when it fails."""
+        self._loops.append(loop)
+
+    def ready_when(self, name: str, check: Check) -> None:
+        """Be ready only while `check` returns nothing; what it returns is the reason shown."""
+        self._ready_checks[name] = check
+
+    def stop(self) -> None:
+        """Drain, as on SIGTERM."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Serve until SIGTERM, SIGINT or `stop`, then drain.
+
+        Raises:
+            ExceptionGroup: A part of the service failed in a way that nobody foresaw; the process is to be restarted.
+        """
+        self._add_runtime_rpcs()
+        if self._workers:
+            await self._workers.recover()
+        async with self.health:
+            port = await self.rpc.start()
+            parts = [asyncio.create_task(self._relay.run(), name="relay")]
+            if self._consumer and self._consumer.wanted:
+                parts.append(asyncio.create_task(self._consumer.run(), name="consumer"))
+            workers = [asyncio.create_task(self._workers.run(), name="workers")] if self._workers else []
+            loops = [asyncio.ensure_future(loop()) for loop in (*self._loops, self._follow_readiness)]
+            log.info("service_started", service=self.name, grpc_port=port, http_port=self.health.port)
+            stopping = asyncio.create_task(self._stopping.wait())
+            await asyncio.wait((stopping, *parts, *workers, *loops), return_when=asyncio.FIRST_COMPLETED)
+            await self._drain(parts, workers, [*loops, stopping])
+        failed = [e for p in (*parts, *workers, *loops) if p.done() and not p.cancelled() and (e := p.exception())]
+        if failed:
+            raise BaseExceptionGroup(f"{self.name} failed", failed)
+
+    async def _follow_readiness(self) -> None:
+        async def tell(ready: bool) -> None:  # noqa: FBT001 - what Health tells
+            (self.ready.set if ready else self.ready.clear)()
+            await self.rpc.set_serving(serving=ready)
+            log.info("service_ready" if ready else "service_not_ready", service=self.name)
+
+        await self.health.follow(tell)
+
+    def _consuming(self, begin: Transactions[Any]) -> Consumer:
+        if self._consumer is None:
+            self._consumer = Consumer(self.name, self.settings, begin)
+        return self._consumer
+
+    def _add_runtime_rpcs(self) -> None:
+        services = runtime_pb2.DESCRIPTOR.services_by_name
+        consumer = self._consuming(self._begin)
+        self.rpc.serve(services["HeldService"], HeldApi(self.name, consumer.replay), self._begin)
+        self.rpc.serve(services["AuditService"], AuditApi(self.name), self._begin)
+
+    async def _drain(
+        self,
+        parts: Sequence[asyncio.Task[None]],
+        workers: Sequence[asyncio.Task[None]],
+        rest: Sequence[asyncio.Future[Any]],
+    ) -> None:
+        log.info("service_draining", service=self.name)
+        self.health.draining = True
+        self.ready.clear()
+        await self.rpc.set_serving(serving=False)
+        for part in rest:
+            part.cancel()
+        if self._consumer:
+            self._consumer.stop()
+        if self._workers:
+            await self._workers.drain(self.settings.drain_s / 2)
+        for worker in workers:
+            worker.cancel()
+        await self.rpc.drain(self.settings.drain_s / 4)
+        self._relay.stop()
+        await asyncio.wait((*parts, *workers, *rest), timeout=CLOSE_S)
+        for part in parts:
+            part.cancel()
+        await self.channels.close()
+        log.info("service_stopped", service=self.name)
+
+    async def _check_database(self) -> str:
+        if not await self.database.healthy():
+            return "the database does not answer"
+        async with self.database.connection() as connection:
+            behind = await missing(connection, self.name)
+        return f"migrations missing: {', '.join(behind)}" if behind else ""
+
+    async def _check_broker(self) -> str:
+        if self._consumer is None or not self._consumer.wanted or self._consumer.progress.assigned:
+            return ""
+        return "no partitions assigned yet"
+
+    async def _check_access(self) -> str:
+        try:
+            self.access.check()
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with the files, everybody is denied
+            return f"keys or grants cannot be read: {type(error).__name__}"
+        return ""
+
+    async def _check_consumer(self) -> str:
+        return self._consumer.stuck(STUCK_S) if self._consumer else ""
+
+
+@asynccontextmanager
+async def service(name: str, settings: ServiceSettings) -> AsyncIterator[Service]:
+    """Open a service: logs, traces, its database with all migrations; close all of it at the end.
+
+    Raises:
+        Unavailable: The database did not answer in time.
+    """
+    telemetry.start(name, otlp_endpoint=settings.otlp_endpoint, sample_ratio=settings.trace_sample_ratio)
+    dsn = settings.postgres_dsn.get_secret_value()
+    async with AsyncExitStack() as stack:
+        stack.callback(telemetry.stop, name)
+        applied = await migrate(dsn, name)
+        if applied:
+            log.info("migrations_applied", service=name, migrations=applied)
+        database = await stack.enter_async_context(Database(dsn, settings.pool_size))
+        made = Service(name, settings, database)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with suppress(ValueError, RuntimeError):  # not in the main thread: whoever runs it there calls `stop`
+                loop.add_signal_handler(number, _stop_or_exit, made)
+        yield made
+
+
+def _stop_or_exit(made: Service) -> None:
+    if made._stopping.is_set():  # noqa: SLF001 - the same module
+        raise SystemExit(1)
+    made.stop()

@@ -1,0 +1,242 @@
+"""A whole service as a process of its own: real sockets, real signals, real kills."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import grpc
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from jwt.algorithms import OKPAlgorithm
+from millrace.contracts import SERVICES
+from millrace.contracts.catalogue import catalogue
+from millrace.runtime.client import Channels
+from millrace.runtime.settings import ServiceSettings
+from millrace.runtime.testing import Server, create_topics, fresh_database, until
+
+KEY_ID = "tests"
+START_S = 60.0
+
+
+class Authority:
+    """A key pair of the tests' own, with the files a service reads: keys, grants, tokens.
+
+    Args:
+        folder: Where the files go.
+        grants: Who may do what; every service may do everything besides.
+    """
+
+    def __init__(self, folder: Path, grants: Mapping[str, Mapping[str, str]] | None = None) -> None:
+        self.folder = folder
+        self._key = Ed25519PrivateKey.generate()
+        public = json.loads(OKPAlgorithm.to_jwk(self._key.public_key()))
+        self.jwks = self._file("jwks.json", {"keys": [public | {"kid": KEY_ID, "alg": "EdDSA", "use": "sig"}]})
+        services = {f"service:{name}": {"*": "MANAGE"} for name in SERVICES}
+        self.grants = self._file("grants.json", services | dict(grants or {"dev": {"*": "MANAGE"}}))
+
+    def token_file(self, principal: str, *, seconds: float = 3600) -> Path:
+        """Return a file with a token of a principal, good for so long."""
+        file = self.folder / f"{principal.replace(':', '-')}.token"
+        file.write_text(self.token(principal, seconds=seconds))
+        return file
+
+    def token(self, principal: str, *, seconds: float = 3600) -> str:
+        """Return a token of a principal, good for so long."""
+        now = int(time.time())
+        claims = {"iss": "millrace", "aud": "millrace", "sub": principal, "iat": now, "exp": now + int(seconds)}
+        return jwt.encode(claims, self._key, algorithm="EdDSA", headers={"kid": KEY_ID})
+
+    def _file(self, name: str, content: object) -> Path:
+        file = self.folder / name
+        file.write_text(json.dumps(content))
+        return file
+
+
+class ServiceProcess:
+    """One service, run by `python -m millrace.runtime`.
+
+    Attributes:
+        target: Where it answers gRPC: `host:port`.
+        http: Where it answers probes: a URL.
+    """
+
+    def __init__(self, name: str, environment: Mapping[str, str], ports: tuple[int, int], log: Path) -> None:
+        self.target = f"127.0.0.1:{ports[0]}"
+        self.http = f"http://127.0.0.1:{ports[1]}"
+        self.log = log
+        self._name = name
+        self._environment = dict(environment)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    async def start(self, **environment: str) -> None:
+        """Start it and wait until it is ready.
+
+        Raises:
+            AssertionError: It is not ready in time, or has ended; its last lines are shown.
+        """
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - our own program, started in no time
+                [sys.executable, "-m", "millrace.runtime", self._name],
+                env=os.environ | self._environment | environment,
+                stdout=log,
+                stderr=log,
+            )
+        process = self._process
+
+        async def ready() -> bool:
+            if process.poll() is not None:
+                raise AssertionError(f"{self._name} ended with {process.returncode}:\n{self._last_lines()}")
+            return await asyncio.to_thread(self.is_ready)
+
+        try:
+            await until(ready, seconds=START_S)
+        except AssertionError as error:
+            self.kill()
+            raise AssertionError(f"{error}\n{self._last_lines()}") from None
+
+    def is_ready(self) -> bool:
+        """Return what /readyz says."""
+        try:
+            with urlopen(f"{self.http}/readyz", timeout=2) as answer:  # noqa: S310 - our own service on loopback
+                return bool(answer.status == 200)  # noqa: PLR2004 - OK
+        except (URLError, OSError):
+            return False
+
+    def kill(self) -> None:
+        """End it as by `kill -9`."""
+        if self._process:
+            self._process.kill()
+            self._process.wait(10)
+
+    def terminate(self, seconds: float = 30) -> int:
+        """End it by SIGTERM; return its exit code.
+
+        Raises:
+            TimeoutExpired: It did not end in time.
+        """
+        if self._process is None:
+            return 0
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(seconds)
+
+    def wait(self, seconds: float = 30) -> int:
+        """Return the exit code of a process that ends by itself."""
+        return self._process.wait(seconds) if self._process else 0
+
+    def _last_lines(self) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-30:])
+
+
+class Deployment:
+    """Some services beside one another, with what they share.
+
+    Attributes:
+        authority: Who signs tokens and grants.
+        services: The processes, by name.
+    """
+
+    def __init__(
+        self, authority: Authority, settings: Mapping[str, Mapping[str, str]], ports: Mapping[str, tuple[int, int]]
+    ) -> None:
+        self.authority = authority
+        self.settings = settings
+        self.services = {
+            name: ServiceProcess(
+                name, {f"{name.upper()}_{k}": v for k, v in own.items()}, ports[name], authority.folder / f"{name}.log"
+            )
+            for name, own in settings.items()
+        }
+        self._channels: dict[str, Channels] = {}
+
+    def channel(self, service: str, principal: str = "dev") -> grpc.aio.Channel:
+        """Return a channel to a service, as a principal."""
+        if principal not in self._channels:
+            own = self.settings[service]
+            self._channels[principal] = Channels(
+                ServiceSettings(
+                    postgres_dsn=own["POSTGRES_DSN"],
+                    kafka_servers=own["KAFKA_SERVERS"],
+                    artifacts_url=own["ARTIFACTS_URL"],
+                    auth_jwks=self.authority.jwks,
+                    auth_grants=self.authority.grants,
+                    token_file=self.authority.token_file(principal),
+                    endpoints={name: process.target for name, process in self.services.items()},
+                )
+            )
+        return self._channels[principal].to(service)
+
+    async def close(self) -> None:
+        """End every process and channel."""
+        for channels in self._channels.values():
+            await channels.close()
+        for process in self.services.values():
+            process.kill()
+
+
+@asynccontextmanager
+async def deployed(
+    names: tuple[str, ...],
+    postgres: Server,
+    servers: str,
+    folder: Path,
+    extra: Mapping[str, Mapping[str, str]] | None = None,
+    grants: Mapping[str, Mapping[str, str]] | None = None,
+) -> AsyncIterator[Deployment]:
+    """Run some services as processes, each on a fresh database, until the block ends.
+
+    Consumer groups are the services' names, so two deployments of one service on one broker share its reading: a test
+    session runs them one after another, and what an earlier one left behind is dropped by its fresh database only if it
+    is read; a test looks for its own ids.
+
+    Args:
+        names: Which services.
+        postgres: The tests' PostgreSQL.
+        servers: The tests' Kafka.
+        folder: Where artifacts, logs and keys go.
+        extra: More settings: service -> name without prefix -> value.
+        grants: Who may do what; `dev` may do everything when not given.
+    """
+    await create_topics(servers, {topic.name: topic.partitions for topic in catalogue()})
+    authority = Authority(folder, grants)
+    ports = {name: (free_port(), free_port()) for name in names}
+    endpoints = json.dumps({name: f"127.0.0.1:{grpc_port}" for name, (grpc_port, _) in ports.items()})
+    artifacts = folder / "artifacts"
+    artifacts.mkdir(exist_ok=True)
+    settings = {
+        name: {
+            "POSTGRES_DSN": await fresh_database(postgres, name),
+            "KAFKA_SERVERS": servers,
+            "GRPC_PORT": str(ports[name][0]),
+            "HTTP_PORT": str(ports[name][1]),
+            "ARTIFACTS_URL": artifacts.as_uri(),
+            "AUTH_JWKS": str(authority.jwks),
+            "AUTH_GRANTS": str(authority.grants),
+            "TOKEN_FILE": str(authority.token_file(f"service:{name}")),
+            "ENDPOINTS": endpoints,
+            **(extra or {}).get(name, {}),
+        }
+        for name in names
+    }
+    made = Deployment(authority, settings, ports)
+    try:
+        await asyncio.gather(*(process.start() for process in made.services.values()))
+        yield made
+    finally:
+        await made.close()
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

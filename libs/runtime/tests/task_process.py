@@ -1,0 +1,88 @@
+"""A process that takes tasks: what tests kill. Arguments: service, DSN, brokers, folder, instance."""
+
+import asyncio
+import os
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from millrace.runtime.artifacts import Artifacts
+from millrace.runtime.client import Channels
+from millrace.runtime.consume import Consumer
+from millrace.runtime.errors import Conflict, InvalidInput
+from millrace.runtime.outbox import Relay
+from millrace.runtime.subscriptions import task
+from millrace.runtime.tasks import Job, Workers
+from millrace.runtime.transaction import Database, Transactions
+from pydantic import BaseModel
+from runtime_effects import Effects, settings_of
+
+
+class Step(BaseModel):
+    """What a task is to do: leave a mark, and then end as it says."""
+
+    folder: Path
+    mark: str
+    then: str = "succeed"
+
+
+class Result(BaseModel):
+    """What computing work gives back."""
+
+    mark: str
+    pid: int
+
+
+def compute(step: Step, job: Job) -> Result:
+    """Leave a mark through the database, then end as told."""
+    with job.begin() as tx:
+        tx.add(f"trial of {step.mark}")
+    if step.then == "hang" and not (step.folder / "released").exists():
+        (step.folder / f"{step.mark}.{job.task.attempt}.pid").write_text(str(os.getpid()))
+        time.sleep(120)
+    if step.then == "refuse":
+        raise InvalidInput("this can never be")
+    if step.then == "stumble":
+        raise ZeroDivisionError
+    job.progress(0.5, "halfway")
+    return Result(mark=step.mark, pid=os.getpid())
+
+
+async def wait(step: Step, job: Job) -> Result:
+    """Wait for a file, on the loop."""
+    while step.then == "wait" and not (step.folder / "released").exists():
+        await asyncio.sleep(0.05)
+    return Result(mark=step.mark, pid=os.getpid())
+
+
+async def keep(result: Result, tx: Effects) -> dict[str, Any]:
+    """Keep what work made."""
+    if result.mark == "conflict":
+        raise Conflict("not now")
+    tx.add(f"kept {result.mark}")
+    tx.used(f"file:{result.mark}")
+    tx.made(f"data.version:{result.mark}", rows=1)
+    return {"mark": result.mark, "pid": result.pid}
+
+
+TASKS = (task("x.compute", Step, compute, keep), task("x.wait", Step, wait, keep))
+
+
+async def main(service: str, dsn: str, servers: str, folder: str, instance: str) -> None:
+    """Take tasks until killed."""
+    settings = settings_of(dsn, servers, Path(folder), int(instance))
+    async with Database(dsn) as database:
+        begin = Transactions(database, Effects)
+        workers = Workers(service, settings, begin, TASKS, Artifacts(settings.artifacts_url), Channels(settings))
+        consumer = Consumer(service, settings, begin)
+        consumer.subscribe(workers.subscriptions)
+        relay = Relay(database, settings, service)
+        await workers.recover()
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(workers.run(), consumer.run(), relay.run())
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

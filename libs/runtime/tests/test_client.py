@@ -1,0 +1,169 @@
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from millrace.runtime.access import CALLER, Caller
+from millrace.runtime.client import Channels, Token, blocking_channel
+from millrace.runtime.errors import (
+    Conflict,
+    Denied,
+    InvalidInput,
+    MillraceError,
+    NotFound,
+    Overloaded,
+    Unavailable,
+)
+from millrace.runtime.rpc import RpcServer
+from millrace.runtime.telemetry import current_trace_id, span
+from millrace.runtime.transaction import Transactions
+from runtime_effects import Effects
+from trial_service import TRIAL, Asked, TrialApi, access_in, call, ours, serving, token
+
+ASKED = Asked(namespace="demo", request_id="r1", text="a")
+
+
+@pytest.fixture
+def api() -> TrialApi:
+    return TrialApi()
+
+
+@pytest.fixture
+async def target(api: TrialApi, begin: Transactions[Effects], tmp_path: Path) -> AsyncIterator[str]:
+    server = RpcServer("trial", access_in(tmp_path))
+    server.serve(TRIAL, api, begin)
+    async with serving(server) as target:
+        yield target
+
+
+@pytest.fixture
+async def channels(target: str, tmp_path: Path) -> AsyncIterator[Channels]:
+    async with ours(tmp_path, target) as opened:
+        yield opened
+
+
+ERRORS = {
+    "invalid": InvalidInput,
+    "missing": NotFound,
+    "conflict": Conflict,
+    "unavailable": Unavailable,
+    "overloaded": Overloaded,
+    "bug": MillraceError,
+}
+
+
+@pytest.mark.parametrize("text", ERRORS)
+async def test_the_error_raised_there_is_raised_here(channels: Channels, text: str) -> None:
+    with pytest.raises(ERRORS[text]) as unary:
+        await call(channels.to("trial"), "Look")(Asked(namespace="demo", text=text))
+    with pytest.raises(ERRORS[text]) as stream:
+        [told async for told in call(channels.to("trial"), "Watch")(Asked(namespace="demo", text=text))]
+
+    assert type(unary.value) is type(stream.value) is ERRORS[text]
+    assert str(unary.value) == str(stream.value)
+    if isinstance(unary.value, Overloaded):
+        assert unary.value.retry_after_s == 2.5
+    if text == "bug":
+        assert str(unary.value) == "trial failed: internal error"
+
+
+async def test_who_is_unknown_and_who_may_not_are_told_apart(channels: Channels, tmp_path: Path) -> None:
+    with pytest.raises(Denied) as forbidden:
+        await call(channels.to("trial"), "Look")(Asked(namespace="other"))
+    (tmp_path / "token").write_text("a.b.c")
+    with pytest.raises(Denied) as unknown:
+        await call(channels.to("trial"), "Look")(Asked(namespace="demo"))
+
+    assert (forbidden.value.authenticated, unknown.value.authenticated) == (True, False)
+
+
+async def test_only_what_was_unavailable_is_tried_again(channels: Channels, api: TrialApi) -> None:
+    for text, tries in (("unavailable", 4), ("conflict", 1), ("overloaded", 1), ("bug", 1)):
+        api.callers.clear()
+        with pytest.raises(MillraceError):
+            await call(channels.to("trial"), "Look")(Asked(namespace="demo", text=text))
+        assert len(api.callers) == tries
+
+
+async def test_a_service_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
+    access_in(tmp_path)
+    async with ours(tmp_path, "127.0.0.1:1") as channels:
+        with pytest.raises(Unavailable):
+            await call(channels.to("trial"), "Look")(ASKED)
+        with pytest.raises(Unavailable, match="where data answers"):
+            channels.to("data")
+
+
+async def test_an_answer_that_does_not_come_in_time_is_unavailable(channels: Channels, api: TrialApi) -> None:
+    with pytest.raises(Unavailable, match="trial did not answer in time"):
+        await call(channels.to("trial"), "Look")(Asked(namespace="demo", text="wait"), timeout=0.2)
+    api.go_on.set()
+
+
+async def test_a_call_made_inside_a_call_waits_no_longer_than_that(channels: Channels, api: TrialApi) -> None:
+    token = CALLER.set(Caller("alice", deadline=time.monotonic() + 5, priority="batch"))
+    try:
+        await call(channels.to("trial"), "Look")(ASKED)
+        CALLER.set(Caller("alice", deadline=time.monotonic()))
+        with pytest.raises(Unavailable, match="no time is left"):
+            await call(channels.to("trial"), "Look")(ASKED)
+    finally:
+        CALLER.reset(token)
+
+    assert 3 < api.callers[0].remaining_s() < 5
+    assert api.callers[0].priority == "batch"
+
+
+async def test_a_call_on_behalf_of_somebody_says_so_and_may_wait(target: str, api: TrialApi, tmp_path: Path) -> None:
+    async with ours(tmp_path, target, "service:trial") as channels:
+        await call(channels.to("trial", on_behalf_of="reader"), "Look")(ASKED)
+
+    (who,) = api.callers
+    assert (who.principal, who.service, who.priority) == ("reader", "service:trial", "batch")
+
+
+async def test_the_trace_goes_along(channels: Channels, begin: Transactions[Effects]) -> None:
+    with span("trial", "asking"):
+        trace_id = current_trace_id()
+        await call(channels.to("trial"), "Change")(ASKED)
+
+    async with begin() as tx:
+        assert [row["trace_id"] for row in await tx.fetch("SELECT trace_id FROM request")] == [trace_id]
+
+
+async def test_a_new_token_is_taken_up(channels: Channels, api: TrialApi, tmp_path: Path) -> None:
+    await call(channels.to("trial"), "Look")(ASKED)
+    (tmp_path / "token").write_text(token("reader"))
+    await call(channels.to("trial"), "Look")(ASKED)
+
+    assert [who.principal for who in api.callers] == ["alice", "reader"]
+
+
+@pytest.mark.parametrize("content", [b"", b"a b\nc", b"\xff", b"x" * 10_000])
+def test_what_is_no_token_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "token"
+    path.write_bytes(content)
+
+    with pytest.raises(Unavailable, match="token cannot be used"):
+        Token(path).value()
+
+
+async def test_code_that_is_not_asynchronous_calls_just_so(channels: Channels, target: str, tmp_path: Path) -> None:
+    def ask() -> tuple[str, list[str], Exception]:
+        with blocking_channel("trial", target, Token(tmp_path / "token")) as channel:
+            told: Any = call(channel, "Change")(ASKED)
+            stream = [told.text for told in call(channel, "Watch")(ASKED)]
+            with pytest.raises(NotFound) as error:
+                call(channel, "Look")(Asked(namespace="demo", text="missing"))
+            with pytest.raises(NotFound):
+                list(call(channel, "Watch")(Asked(namespace="demo", text="missing")))
+            return told.text, stream, error.value
+
+    told, stream, error = await asyncio.to_thread(ask)
+
+    assert told.startswith("a ")
+    assert stream == ["a"]
+    assert str(error) == "thing 7 does not exist"
+    assert (await call(channels.to("trial"), "Change")(ASKED)).text == told

@@ -1,0 +1,124 @@
+"""What leaves a database: all of it, in order per key, with effect once."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from millrace.contracts.feature import ViewApplied
+from millrace.runtime.outbox import Relay
+from millrace.runtime.subscriptions import on
+from millrace.runtime.testing import create_topics, publish, until
+from millrace.runtime.transaction import Database, Transactions
+from runtime_effects import Effects, consuming, count_is, effects, settings_of, version
+
+TESTS = Path(__file__).parent
+PARTITIONS = 4
+
+
+async def records(servers: str, topic: str, key_prefix: str) -> list[Any]:
+    """Return all records of a topic whose key begins so, in order per partition."""
+    async with AIOKafkaConsumer(
+        bootstrap_servers=servers, enable_auto_commit=False, auto_offset_reset="earliest"
+    ) as reader:
+        places = [TopicPartition(topic, n) for n in range(PARTITIONS)]
+        reader.assign(places)
+        ends = await reader.end_offsets(places)
+        found = []
+        for place in places:
+            while await reader.position(place) < ends[place]:
+                for some in (await reader.getmany(place, timeout_ms=500)).values():
+                    found += some
+    return [record for record in found if (record.key or b"").startswith(key_prefix.encode())]
+
+
+async def test_three_relays_and_twelve_writers_lose_nothing_and_keep_each_keys_order(
+    service_name: str, broker: Any, dsn: str, begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    await create_topics(broker.servers, {"feature.views": PARTITIONS})
+    settings = settings_of(dsn, broker.servers, tmp_path)
+
+    async def write(writer: int) -> None:
+        for n in range(25):
+            async with begin() as tx:
+                for key in (f"{service_name}-{(writer + n) % 5}", f"{service_name}-{writer}-own"):
+                    tx.emit(ViewApplied(namespace="demo", view=key, view_hash=f"{writer}/{n}"))
+
+    async def empty() -> bool:
+        async with begin() as tx:
+            return not await tx.fetch("SELECT 1 FROM outbox LIMIT 1")
+
+    async with Database(dsn) as second, Database(dsn) as third:
+        relays = [Relay(database, settings, service_name) for database in (begin.database, second, third)]
+        running = [asyncio.create_task(relay.run()) for relay in relays]
+        await asyncio.gather(*(write(writer) for writer in range(12)))
+        await until(empty)
+        for relay in relays:
+            relay.stop()
+        await asyncio.wait_for(asyncio.gather(*running), 20)
+
+    sequences = defaultdict(list)
+    for record in await records(broker.servers, "feature.views", service_name):
+        sequences[record.key].append(int(dict(record.headers)["ce_sequence"]))
+    assert sum(map(len, sequences.values())) == 12 * 25 * 2
+    for numbers in sequences.values():
+        assert numbers == list(range(1, len(numbers) + 1))
+
+
+@pytest.mark.parametrize("place", ["outbox.after_send", "consume.after_commit"])
+async def test_a_process_killed_between_an_effect_and_its_mark_has_each_effect_once(
+    place: str, service_name: str, broker: Any, dsn: str, begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    await create_topics(broker.servers, {"feature.views": PARTITIONS, "data.versions": PARTITIONS})
+    events = [version(service_name, f"{n:02}") for n in range(10)]
+    await publish(broker.servers, events)
+
+    def start(failpoint: str) -> subprocess.Popen[bytes]:
+        folders = os.pathsep.join(str(path) for path in (TESTS, *sys.path) if path)
+        return subprocess.Popen(
+            [sys.executable, str(TESTS / "effect_process.py"), service_name, dsn, broker.servers, str(tmp_path), "0"],
+            env=os.environ | {"MILLRACE_FAILPOINT": failpoint, "PYTHONPATH": folders},
+        )
+
+    killed = start(place)
+    assert await asyncio.to_thread(killed.wait, 60) == -9
+
+    process = start("")
+    try:
+
+        async def all_told() -> bool:
+            async with begin() as tx:
+                done = len([name for name in await tx.names() if name.startswith(service_name)]) >= len(events)
+                return done and not await tx.fetch("SELECT 1 FROM outbox LIMIT 1")
+
+        await until(all_told)
+    finally:
+        process.kill()
+        process.wait(10)
+
+    async with begin() as tx:
+        assert [n for n in await tx.names() if n.startswith(service_name)] == [
+            f"{service_name}/{n:02}" for n in range(10)
+        ]
+    told = await records(broker.servers, "feature.views", service_name)
+    ids = {dict(record.headers)["ce_id"] for record in told}
+    assert len(ids) == len(events)
+    assert (len(told) > len(ids)) == (place == "outbox.after_send")
+
+    await _heard_once(service_name, broker, begin, tmp_path)
+
+
+async def _heard_once(service_name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path) -> None:
+    async def hear(event: ViewApplied, tx: Effects) -> None:
+        tx.add(f"heard {event.view}/{event.view_hash}")
+
+    row = on(ViewApplied, hear, start="earliest")
+    async with consuming(f"{service_name}-listener", broker, begin, tmp_path, row):
+        await until(count_is(begin, f"heard {service_name}", 10))
+    heard = await effects(begin, f"heard {service_name}")
+    assert heard == [f"heard {service_name}/{n:02}" for n in range(10)]

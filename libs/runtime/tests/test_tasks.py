@@ -1,0 +1,270 @@
+"""What a service promises of work: accepted once, done at least once, finished once, and never silently lost."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psutil
+import pytest
+from millrace.contracts.event import Event, all_events
+from millrace.contracts.tasks import TaskCancelled, TaskDispatched, TaskReport
+from millrace.runtime.envelope import new_id
+from millrace.runtime.testing import create_topics, publish, until
+from millrace.runtime.transaction import Transactions
+from runtime_effects import Effects
+from test_outbox import records
+
+TESTS = Path(__file__).parent
+
+
+class TaskService:
+    """A service process that takes tasks, and what it reports."""
+
+    def __init__(self, name: str, dsn: str, servers: str, folder: Path) -> None:
+        self.name = name
+        self.servers = servers
+        self.folder = folder
+        self._arguments = [sys.executable, str(TESTS / "task_process.py"), name, dsn, servers, str(folder)]
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, instance: int = 0) -> subprocess.Popen[bytes]:
+        folders = os.pathsep.join(str(path) for path in (TESTS, *sys.path) if path)
+        process = subprocess.Popen([*self._arguments, str(instance)], env=os.environ | {"PYTHONPATH": folders})
+        self._processes.append(process)
+        return process
+
+    def stop(self) -> None:
+        for process in self._processes:
+            process.kill()
+            process.wait(10)
+
+    def order(self, mark: str, kind: str = "x.compute", then: str = "succeed", **changes: Any) -> TaskDispatched:
+        fields = {
+            "namespace": "demo",
+            "queue": self.name,
+            "task_id": new_id(),
+            "attempt": 1,
+            "token": new_id(),
+            "kind": kind,
+            "input": {"folder": str(self.folder), "mark": mark, "then": then},
+            "run_id": new_id(),
+            "workflow": "w",
+            "name": "step",
+            "principal": "dev",
+            "deadline": datetime.now(UTC) + timedelta(minutes=5),
+        }
+        return TaskDispatched(**(fields | changes))
+
+    async def publish(self, *orders: Event, times: int = 1) -> None:
+        await publish(self.servers, orders, times=times)
+
+    async def reports(self, task_id: UUID) -> list[TaskReport]:
+        """Return what was reported of a task so far, duplicates of the relay left out."""
+        seen: dict[str, TaskReport] = {}
+        for record in await records(self.servers, f"{self.name}.tasks", str(task_id)):
+            headers = {name: value.decode() for name, value in record.headers}
+            seen[headers["ce_id"]] = all_events()[headers["ce_type"]].model_validate_json(record.value)
+        return list(seen.values())
+
+    async def ended(self, task_id: UUID, count: int = 1) -> list[TaskReport]:
+        """Return the reports that end attempts of a task, once there are so many."""
+
+        async def enough() -> list[TaskReport]:
+            ends = [r for r in await self.reports(task_id) if type(r).__name__ in ("TaskSucceeded", "TaskFailed")]
+            return ends if len(ends) >= count else []
+
+        found: list[TaskReport] = await until(enough, seconds=60)
+        return found
+
+
+@pytest.fixture
+async def tasks(service_name: str, broker: Any, dsn: str, tmp_path: Path) -> AsyncIterator[TaskService]:
+    topics = (f"control.tasks.{service_name}", f"{service_name}.tasks", f"{service_name}.lineage")
+    await create_topics(broker.servers, dict.fromkeys(topics, 4))
+    made = TaskService(service_name, dsn, broker.servers, tmp_path)
+    yield made
+    made.stop()
+
+
+def exists(file: Path) -> Callable[[], Any]:
+    async def there() -> bool:
+        return file.exists()
+
+    return there
+
+
+async def kept(begin: Transactions[Effects]) -> list[str]:
+    async with begin() as tx:
+        return [name for name in await tx.names() if name.startswith("kept")]
+
+
+async def test_a_task_is_done_once_however_often_it_is_dispatched_and_says_what_it_made(
+    tasks: TaskService, begin: Transactions[Effects]
+) -> None:
+    tasks.start()
+    order, other = tasks.order("a"), tasks.order("b", kind="x.wait")
+
+    await tasks.publish(order, other, times=3)
+    (success,) = await tasks.ended(order.task_id)
+    await tasks.ended(other.task_id)
+
+    assert success.output["mark"] == "a"
+    assert (success.token, success.attempt, success.run_id) == (order.token, 1, order.run_id)
+    assert success.cpu_s > 0
+    assert sorted(await kept(begin)) == ["kept a", "kept b"]
+    (lineage,) = await records(tasks.servers, f"{tasks.name}.lineage", str(order.task_id))
+    assert b"data.version:a" in lineage.value
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message", "retryable"),
+    [
+        ({"kind": "x.unknown"}, "InvalidInput", "has no task x.unknown: it has x.compute, x.wait", False),
+        ({"input": {"mark": "m"}}, "InvalidInput", "x.compute: folder: Field required", False),
+        ({"then": "refuse"}, "InvalidInput", "this can never be", False),
+        ({"then": "stumble"}, "RuntimeError", "internal error; the service's log has more", True),
+        ({"mark": "conflict"}, "Conflict", "not now", True),
+    ],
+)
+async def test_a_task_that_fails_says_why_and_whether_to_try_again(
+    change: dict[str, Any], error: str, message: str, retryable: bool, tasks: TaskService, begin: Transactions[Effects]
+) -> None:
+    tasks.start()
+    order = tasks.order(**({"mark": "m"} | change))
+
+    await tasks.publish(order)
+    (failure,) = await tasks.ended(order.task_id)
+
+    assert failure.error == error
+    assert message in failure.message
+    assert failure.retryable is retryable
+    assert await kept(begin) == []
+
+
+async def test_a_worker_killed_in_its_work_reports_it_lost_and_another_attempt_gives_one_result(
+    tasks: TaskService, begin: Transactions[Effects]
+) -> None:
+    process = tasks.start()
+    order = tasks.order("a", then="hang")
+    await tasks.publish(order)
+    marker = tasks.folder / "a.1.pid"
+    await until(exists(marker))
+    child = int(marker.read_text())
+
+    process.kill()
+    process.wait(10)
+
+    async def child_is_gone() -> bool:
+        return not psutil.pid_exists(child)
+
+    await until(child_is_gone)
+    (tasks.folder / "released").touch()
+    tasks.start()
+    (lost,) = await tasks.ended(order.task_id)
+    await tasks.publish(order.model_copy(update={"attempt": 2, "token": new_id()}))
+    _, success = await tasks.ended(order.task_id, 2)
+
+    assert (lost.error, lost.attempt, lost.retryable) == ("lost", 1, True)
+    assert (success.attempt, success.output["mark"]) == (2, "a")
+    assert await kept(begin) == ["kept a"]
+
+
+async def test_a_lapsed_lease_is_reported_by_another_replica_and_its_late_result_refused(
+    tasks: TaskService, begin: Transactions[Effects]
+) -> None:
+    frozen = psutil.Process(tasks.start().pid)
+    order = tasks.order("a", kind="x.wait", then="wait", heartbeat_timeout_s=4.0)
+    await tasks.publish(order)
+
+    async def leased() -> Any:
+        async with begin() as tx:
+            return await tx.fetch("SELECT 1 FROM job WHERE state = 'leased'")
+
+    await until(leased)
+    frozen.suspend()
+    tasks.start(instance=1)
+    (lost,) = await tasks.ended(order.task_id)
+    (tasks.folder / "released").touch()
+    frozen.resume()
+
+    again = order.model_copy(update={"attempt": 2, "token": new_id()})
+    await tasks.publish(again)
+    ends = await tasks.ended(order.task_id, 2)
+
+    assert lost.error == "lost"
+    assert [(end.attempt, type(end).__name__) for end in ends] == [(1, "TaskFailed"), (2, "TaskSucceeded")]
+    assert await kept(begin) == ["kept a"]
+
+
+async def test_a_cancelled_task_is_killed_and_says_so(tasks: TaskService, begin: Transactions[Effects]) -> None:
+    tasks.start()
+    order = tasks.order("a", then="hang")
+    await tasks.publish(order)
+    marker = tasks.folder / "a.1.pid"
+    await until(exists(marker))
+
+    await tasks.publish(_cancel(order))
+    (end,) = await tasks.ended(order.task_id)
+
+    async def child_is_gone() -> bool:
+        return not psutil.pid_exists(int(marker.read_text()))
+
+    await until(child_is_gone)
+    assert (end.error, end.retryable) == ("cancelled", False)
+    assert await kept(begin) == []
+
+
+async def test_a_cancel_that_comes_first_keeps_the_task_from_being_done(
+    tasks: TaskService, begin: Transactions[Effects]
+) -> None:
+    order = tasks.order("a")
+    await tasks.publish(_cancel(order), order)
+
+    tasks.start()
+    (end,) = await tasks.ended(order.task_id)
+
+    assert end.error == "cancelled"
+    assert await kept(begin) == []
+
+
+async def test_a_cancel_with_a_stale_token_is_not_obeyed(tasks: TaskService, begin: Transactions[Effects]) -> None:
+    tasks.start()
+    order = tasks.order("a", kind="x.wait", then="wait")
+    await tasks.publish(order, _cancel(order).model_copy(update={"token": new_id()}))
+    probe = tasks.order("b", kind="x.wait", task_id=order.task_id, attempt=2)
+    await tasks.publish(probe)
+    await tasks.ended(order.task_id)
+    (tasks.folder / "released").touch()
+
+    ends = await tasks.ended(order.task_id, 2)
+
+    assert {type(end).__name__ for end in ends} == {"TaskSucceeded"}
+    assert sorted(await kept(begin)) == ["kept a", "kept b"]
+
+
+def _cancel(order: TaskDispatched) -> TaskCancelled:
+    return TaskCancelled(
+        namespace=order.namespace, queue=order.queue, task_id=order.task_id, attempt=order.attempt, token=order.token
+    )
+
+
+async def test_work_in_progress_does_not_keep_others_from_finishing(
+    tasks: TaskService, begin: Transactions[Effects]
+) -> None:
+    tasks.start()
+    slow = tasks.order("slow", kind="x.wait", then="wait")
+    quick = [tasks.order(f"quick{n}", kind="x.wait") for n in range(20)]
+
+    await tasks.publish(slow, *quick)
+    await asyncio.gather(*(tasks.ended(order.task_id) for order in quick))
+    assert len(await kept(begin)) == 20
+    (tasks.folder / "released").touch()
+    await tasks.ended(slow.task_id)
+
+    assert "kept slow" in await kept(begin)

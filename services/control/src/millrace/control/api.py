@@ -1,0 +1,169 @@
+"""gRPC in: translate, hand over, translate back."""
+
+import json
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from millrace.contracts.rpc.control.v1 import control_pb2 as pb
+from millrace.control.commands import (
+    ApplyTrigger,
+    ApplyWorkflow,
+    CancelRun,
+    ExplainEvent,
+    GetRun,
+    ListRuns,
+    StartRun,
+    read_data,
+    read_trigger,
+    read_workflow,
+)
+from millrace.control.domain.runs import KeptRun
+from millrace.control.handlers import apply_trigger, apply_workflow, cancel_run, explain_event, start_run
+from millrace.control.store import Store
+from millrace.core.state import TaskRun
+from millrace.runtime.access import caller
+from millrace.runtime.transaction import Transactions
+
+WATCH_POLL_S = 1.0
+"""How often a watched run is looked at when nothing in this process has changed it, seconds."""
+
+
+class ControlApi:
+    """What control answers; one line each way."""
+
+    async def ApplyWorkflow(self, request: pb.ApplyWorkflowRequest, tx: Store) -> pb.ApplyWorkflowResponse:
+        workflow = read_workflow(request.workflow)
+        command = ApplyWorkflow(namespace=request.namespace, principal=caller().principal, workflow=workflow)
+        changed = await apply_workflow(command, tx)
+        return pb.ApplyWorkflowResponse(name=workflow.name, hash=workflow.sha256, unchanged=not changed)
+
+    async def ApplyTrigger(self, request: pb.ApplyTriggerRequest, tx: Store) -> pb.ApplyTriggerResponse:
+        trigger = read_trigger(request.trigger)
+        command = ApplyTrigger(namespace=request.namespace, principal=caller().principal, trigger=trigger)
+        return pb.ApplyTriggerResponse(name=trigger.name, unchanged=not await apply_trigger(command, tx))
+
+    async def StartRun(self, request: pb.StartRunRequest, tx: Store) -> pb.StartRunResponse:
+        command = StartRun(
+            namespace=request.namespace,
+            principal=caller().principal,
+            workflow=request.workflow,
+            data=read_data(request.data_json),
+        )
+        return pb.StartRunResponse(run=_run(await start_run(command, tx)))
+
+    async def GetRun(self, request: pb.GetRunRequest, tx: Store) -> pb.GetRunResponse:
+        asked = GetRun(namespace=request.namespace, run_id=request.run_id)
+        return pb.GetRunResponse(run=_run(await tx.run(asked.namespace, asked.run_id)))
+
+    async def WatchRun(
+        self, request: pb.WatchRunRequest, begin: Transactions[Store]
+    ) -> AsyncIterator[pb.WatchRunResponse]:
+        asked = GetRun(namespace=request.namespace, run_id=request.run_id)
+        signals, last = Store.signals, None
+        with signals.watching(asked.run_id) as changed:
+            while True:
+                async with begin() as tx:
+                    kept = await tx.run(asked.namespace, asked.run_id)
+                told = _run(kept)
+                if told != last:
+                    last = told
+                    yield pb.WatchRunResponse(run=told)
+                if kept.run.state.ended:
+                    return
+                await changed.wait(WATCH_POLL_S)
+
+    async def ListRuns(self, request: pb.ListRunsRequest, tx: Store) -> pb.ListRunsResponse:
+        asked = ListRuns(
+            namespace=request.namespace,
+            workflow=request.workflow,
+            state=request.state,
+            limit=request.limit or ListRuns.model_fields["limit"].default,
+            before_run_id=request.before_run_id,
+        )
+        runs = await tx.list_runs(asked.namespace, asked.workflow, asked.state, asked.before_run_id, asked.limit)
+        return pb.ListRunsResponse(runs=[_run(kept, tasks=False) for kept in runs])
+
+    async def CancelRun(self, request: pb.CancelRunRequest, tx: Store) -> pb.CancelRunResponse:
+        command = CancelRun(
+            namespace=request.namespace, principal=caller().principal, run_id=request.run_id, reason=request.reason
+        )
+        return pb.CancelRunResponse(run=_run(await cancel_run(command, tx)))
+
+    async def ExplainEvent(self, request: pb.ExplainEventRequest, tx: Store) -> pb.ExplainEventResponse:
+        asked = ExplainEvent(namespace=request.namespace, source=request.source, event_id=request.event_id)
+        arrived, explanations = await explain_event(asked, tx)
+        if arrived is None:
+            return pb.ExplainEventResponse(received=False)
+        return pb.ExplainEventResponse(
+            received=True,
+            received_at=_time(arrived.received_at),
+            deliveries=arrived.deliveries,
+            matches=[
+                pb.TriggerMatch(
+                    trigger=found.trigger,
+                    disposition=found.disposition,
+                    reason=found.reason,
+                    run_id=str(found.run_id or ""),
+                )
+                for found in explanations
+            ],
+        )
+
+
+def _run(kept: KeptRun, *, tasks: bool = True) -> pb.Run:
+    run = kept.run
+    return pb.Run(
+        run_id=str(run.run_id),
+        workflow=kept.workflow,
+        workflow_hash=kept.sha256,
+        state=run.state,
+        cause=run.cause,
+        principal=kept.principal,
+        trigger=kept.trigger_name,
+        event_source=run.trigger.get("source", ""),
+        event_id=run.trigger.get("id", ""),
+        trigger_data_json=json.dumps(run.trigger.get("data")),
+        created_at=_time(kept.created_at),
+        started_at=_time(run.started_at),
+        ended_at=_time(run.ended_at),
+        tasks=[_task(name, kept) for name in kept.plan.workflow.tasks] if tasks else [],
+        trace_id=kept.traceparent.split("-")[1] if kept.traceparent.count("-") == 3 else "",  # noqa: PLR2004 - W3C's form
+    )
+
+
+def _task(name: str, kept: KeptRun) -> pb.Task:
+    kind = kept.plan.steps[name].task.kind or "end"
+    task = kept.run.tasks.get(name)
+    if task is None:
+        return pb.Task(name=name, kind=kind, state="blocked")
+    return pb.Task(
+        task_id=str(task.task_id),
+        name=name,
+        kind=kind,
+        state=task.state,
+        attempts=task.attempt,
+        duration_s=_duration_s(task),
+        output_json=json.dumps(task.output) if task.output is not None else "",
+        error=str(task.failure) if task.failure is not None else "",
+        progress=task.fraction,
+        progress_message=task.message,
+        dispatched_at=_time(task.dispatched_at),
+        ended_at=_time(task.ended_at),
+    )
+
+
+def _duration_s(task: TaskRun) -> float:
+    """Return how long its latest attempt took, from dispatch."""
+    if task.dispatched_at is None or task.ended_at is None:
+        return 0.0
+    return max(0.0, (task.ended_at - task.dispatched_at).total_seconds())
+
+
+def _time(at: datetime | None) -> Any:  # noqa: ANN401 - the stubs take a Timestamp or None
+    if at is None:
+        return None
+    stamp = Timestamp()
+    stamp.FromDatetime(at)
+    return stamp

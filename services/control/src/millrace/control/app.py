@@ -1,0 +1,24 @@
+"""Wiring."""
+
+from millrace.contracts.rpc.control.v1 import control_pb2 as pb
+from millrace.control.api import ControlApi
+from millrace.control.clock import Clock, Topics
+from millrace.control.handlers import SUBSCRIPTIONS, take_records
+from millrace.control.settings import Settings
+from millrace.control.store import Store
+from millrace.runtime.service import service
+
+
+async def main(settings: Settings) -> None:
+    """Run control until SIGTERM, then drain."""
+    async with service("control", settings) as control:
+        begin = control.transactions(Store)
+        topics = Topics(begin, settings.sources_poll_s)
+        await topics.look()
+        control.subscribe(SUBSCRIPTIONS, begin)
+        control.listen(topics.earliest, take_records, begin, start="earliest")
+        control.listen(topics.latest, take_records, begin, start="now")
+        control.serve(pb.DESCRIPTOR.services_by_name["ControlService"], ControlApi(), begin)
+        control.background(Clock(begin, settings.clock_poll_s).run)
+        control.background(topics.run)
+        await control.run()

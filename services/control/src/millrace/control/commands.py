@@ -1,0 +1,132 @@
+"""What control can be asked, checked at the edge."""
+
+import json
+from typing import Annotated, Any
+from uuid import UUID
+
+from millrace.contracts.event import Namespace
+from millrace.core.errors import InvalidDocument
+from millrace.core.ir import Workflow
+from millrace.core.parse import parse_workflow
+from millrace.core.triggers import Trigger, parse_trigger
+from millrace.core.yaml import load_document
+from millrace.runtime.command import Command
+from millrace.runtime.errors import InvalidInput
+from pydantic import Field, JsonValue, field_validator
+
+MAX_DATA_BYTES = 64 * 1024
+MAX_LISTED = 500
+
+
+class ApplyWorkflow(Command):
+    """Put a workflow in force."""
+
+    namespace: Namespace
+    principal: str
+    workflow: Workflow
+
+
+class ApplyTrigger(Command):
+    """Put a trigger in force, with the source it listens to."""
+
+    namespace: Namespace
+    principal: str
+    trigger: Trigger
+
+    @field_validator("trigger")
+    @classmethod
+    def _is_not_read_already(cls, trigger: Trigger) -> Trigger:
+        topic = trigger.source.topic
+        if topic.endswith(".tasks") or topic.startswith("control.tasks."):
+            raise ValueError(f"{topic} carries tasks; a trigger listens to facts, such as data.versions")
+        return trigger
+
+
+class StartRun(Command):
+    """Start a run of a workflow's version in force."""
+
+    namespace: Namespace
+    principal: str
+    workflow: Annotated[str, Field(min_length=1, max_length=128)]
+    data: JsonValue = None
+
+
+class CancelRun(Command):
+    """Ask a run to stop."""
+
+    namespace: Namespace
+    principal: str
+    run_id: UUID
+    reason: Annotated[str, Field(max_length=500)] = ""
+
+
+class GetRun(Command):
+    """Look at one run."""
+
+    namespace: Namespace
+    run_id: UUID
+
+
+class ListRuns(Command):
+    """Look at the newest runs."""
+
+    namespace: Namespace
+    workflow: str = ""
+    state: str = ""
+    limit: Annotated[int, Field(ge=0, le=MAX_LISTED)] = 50
+    before_run_id: UUID | None = None
+
+    @field_validator("before_run_id", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return value or None
+
+
+class ExplainEvent(Command):
+    """Ask why an event did or did not start a run."""
+
+    namespace: Namespace
+    source: Annotated[str, Field(min_length=1, max_length=1024)]
+    event_id: Annotated[str, Field(min_length=1, max_length=1024)]
+
+
+def read_workflow(text: str) -> Workflow:
+    """Return the workflow in YAML or JSON text.
+
+    Raises:
+        InvalidInput: It is not a valid one; each problem is named.
+    """
+    try:
+        return parse_workflow(load_document(text, "workflow"))
+    except InvalidDocument as error:
+        raise InvalidInput(str(error)) from error
+
+
+def read_trigger(text: str) -> Trigger:
+    """Return the trigger in YAML or JSON text.
+
+    Raises:
+        InvalidInput: It is not a valid one; each problem is named.
+    """
+    try:
+        return parse_trigger(load_document(text, "trigger"))
+    except InvalidDocument as error:
+        raise InvalidInput(str(error)) from error
+
+
+def read_data(text: str) -> Any:  # noqa: ANN401 - a JSON value is any value
+    """Return the JSON in `text`; None for no text.
+
+    Raises:
+        InvalidInput: It is not JSON, or too large.
+    """
+    if not text:
+        return None
+    if len(text.encode()) > MAX_DATA_BYTES:
+        raise InvalidInput(f"data_json has more than {MAX_DATA_BYTES} bytes: send a reference to it")
+    if "\\u0000" in text:
+        raise InvalidInput("data_json holds a NUL character, which cannot be stored")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"data_json is not JSON: {error}") from error

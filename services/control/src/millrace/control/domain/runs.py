@@ -1,0 +1,170 @@
+"""What a decision says to others: orders to queues, facts about runs, lineage."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from millrace.contracts import control as facts
+from millrace.contracts.event import Event
+from millrace.contracts.openlineage import PRODUCER, SCHEMA_URL, LineageReported, openlineage_namespace
+from millrace.contracts.tasks import (
+    TaskCancelled,
+    TaskDispatched,
+    TaskFailed,
+    TaskProgressed,
+    TaskReport,
+    TaskStarted,
+    TaskSucceeded,
+)
+from millrace.core.plan import Plan
+from millrace.core.state import (
+    CancelAcknowledged,
+    CancelAttempt,
+    Decision,
+    Dispatch,
+    Failed,
+    Failure,
+    Input,
+    Progressed,
+    Run,
+    RunEnded,
+    RunStarted,
+    RunState,
+    Started,
+    Succeeded,
+)
+
+LOST = "lost"
+ENDINGS: Mapping[RunState, type[facts.RunEnded]] = {
+    RunState.SUCCEEDED: facts.RunSucceeded,
+    RunState.REFUSED: facts.RunRefused,
+    RunState.FAILED: facts.RunFailed,
+    RunState.CANCELLED: facts.RunCancelled,
+}
+
+
+@dataclass(slots=True)
+class KeptRun:
+    """A run as it is kept: the snapshot for decisions, and what never changes.
+
+    Attributes:
+        place: Its place among the queued runs of its trigger; None when it never waits.
+        traceparent: The trace that began with what started it.
+    """
+
+    run: Run
+    plan: Plan
+    namespace: str
+    workflow: str
+    sha256: str
+    principal: str
+    trigger_name: str
+    place: int | None
+    traceparent: str
+    created_at: datetime
+
+
+def input_of(report: TaskReport) -> Input:
+    """Return what a service's report means to a decision."""
+    at = (report.name, report.task_id, report.attempt, report.token)
+    match report:
+        case TaskSucceeded():
+            return Succeeded(*at, report.output)
+        case TaskFailed(error="cancelled"):
+            return CancelAcknowledged(*at)
+        case TaskFailed():
+            failure = Failure(report.error, report.message, retryable=report.retryable, lost=report.error == LOST)
+            return Failed(*at, failure)
+        case TaskProgressed():
+            return Progressed(*at, report.fraction, report.message)
+        case TaskStarted():
+            return Started(*at)
+    return Progressed(*at)
+
+
+def events_of(kept: KeptRun, decision: Decision, now: datetime) -> Iterator[Event]:
+    """Yield what is to be said because of a decision, in order; `kept.run` is already what was decided."""
+    about = {
+        "namespace": kept.namespace,
+        "run_id": kept.run.run_id,
+        "workflow": kept.workflow,
+        "workflow_hash": kept.sha256,
+    }
+    for effect in decision.effects:
+        match effect:
+            case Dispatch():
+                yield _order(kept, effect, now)
+            case CancelAttempt():
+                yield TaskCancelled(
+                    namespace=kept.namespace,
+                    queue=kept.plan.steps[effect.name].task.work_queue,
+                    task_id=effect.task_id,
+                    attempt=effect.attempt,
+                    token=effect.token,
+                    reason=effect.reason[:500],
+                )
+            case RunStarted():
+                yield facts.RunStarted(
+                    **about,
+                    trigger=kept.trigger_name,
+                    event_source=kept.run.trigger.get("source", ""),
+                    event_id=kept.run.trigger.get("id", ""),
+                    principal=kept.principal,
+                    queued_s=max(0.0, (now - kept.created_at).total_seconds()),
+                )
+            case RunEnded(state=state, cause=cause):
+                duration_s = max(0.0, (now - (kept.run.started_at or now)).total_seconds())
+                yield ENDINGS[state](**about, cause=cause, duration_s=duration_s)
+                yield _lineage(kept, now)
+
+
+def _order(kept: KeptRun, effect: Dispatch, now: datetime) -> TaskDispatched:
+    task = kept.plan.steps[effect.name].task
+    return TaskDispatched(
+        namespace=kept.namespace,
+        queue=task.work_queue,
+        task_id=effect.task_id,
+        attempt=effect.attempt,
+        token=effect.token,
+        kind=task.kind or "",
+        input=effect.input,
+        run_id=kept.run.run_id,
+        workflow=kept.workflow,
+        name=effect.name,
+        principal=kept.principal,
+        deadline=now + timedelta(seconds=task.queue_timeout_s + task.run_timeout_s),
+        # The worker's own lease lapses first, so that its service can say so itself.
+        heartbeat_timeout_s=task.heartbeat_timeout_s / 2,
+    )
+
+
+def _lineage(kept: KeptRun, now: datetime) -> LineageReported:
+    """Return the OpenLineage event of the run as a whole, the parent of its tasks' runs."""
+    where = openlineage_namespace(kept.namespace)
+    run = kept.run
+    done = run.state is RunState.SUCCEEDED or run.state is RunState.REFUSED
+    about = {
+        "_producer": PRODUCER,
+        "_schemaURL": f"{PRODUCER}#/$defs/MillraceRunFacet",
+        "state": str(run.state),
+        "cause": run.cause,
+        "workflow": kept.workflow,
+        "workflow_hash": kept.sha256,
+        "trigger": kept.trigger_name,
+        "event_source": run.trigger.get("source", ""),
+        "event_id": run.trigger.get("id", ""),
+        "principal": kept.principal,
+        "started_at": run.started_at.isoformat() if run.started_at else None,
+    }
+    event: dict[str, Any] = {
+        "eventType": "COMPLETE" if done else "ABORT" if run.state is RunState.CANCELLED else "FAIL",
+        "eventTime": now.isoformat(),
+        "producer": PRODUCER,
+        "schemaURL": SCHEMA_URL,
+        "run": {"runId": str(run.run_id), "facets": {"millrace_run": about}},
+        "job": {"namespace": where, "name": kept.workflow, "facets": {}},
+        "inputs": [],
+        "outputs": [],
+    }
+    return LineageReported(namespace=kept.namespace, service="control", run_id=run.run_id, event=event)

@@ -1,0 +1,284 @@
+"""Everything control does: one function per command, kind of report, record and tick."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+import structlog
+from millrace.contracts import SERVICES
+from millrace.contracts.event import Event
+from millrace.contracts.tasks import TaskReport
+from millrace.control.commands import ApplyTrigger, ApplyWorkflow, CancelRun, ExplainEvent, StartRun
+from millrace.control.domain.events import Received, read_record
+from millrace.control.domain.explain import Explanation, explain
+from millrace.control.domain.runs import KeptRun, events_of, input_of
+from millrace.control.store import Arrival, InForce, Kept, Start, Store, Turn
+from millrace.core import state
+from millrace.core.decide import decide
+from millrace.core.plan import Plan
+from millrace.core.state import CancelRequested, Decision, Input, Run, RunState, Tick
+from millrace.core.triggers import match
+from millrace.runtime.errors import Conflict
+from millrace.runtime.subscriptions import Record, on_batch
+from millrace.runtime.telemetry import current_traceparent, span
+
+SERVICE = "control"
+TASK_TOPICS = tuple(f"{name}.tasks" for name in SERVICES)
+
+log = structlog.get_logger()
+
+
+async def apply_workflow(command: ApplyWorkflow, tx: Store) -> bool:
+    """Put a workflow in force for new runs; return whether it was not already."""
+    return await tx.put_workflow(command.namespace, command.workflow, command.principal)
+
+
+async def apply_trigger(command: ApplyTrigger, tx: Store) -> bool:
+    """Put a trigger in force; return whether it was not already.
+
+    Raises:
+        NotFound: Its workflow does not exist.
+        Conflict: Its topic has another source, which other triggers listen to.
+    """
+    trigger, namespace = command.trigger, command.namespace
+    await tx.plan_in_force(namespace, trigger.workflow)
+    source = await tx.hold_source(namespace, trigger.source.topic)
+    if source is not None and source != trigger.source:
+        others = await tx.triggers_of(namespace, trigger.source.topic, but=trigger.name)
+        if others:
+            raise Conflict(
+                f"topic {trigger.source.topic} is read as {source.model_dump(exclude_defaults=True)} by trigger "
+                f"{', '.join(others)}; a topic has one source in a namespace"
+            )
+    if await tx.hold_trigger(namespace, trigger.name) == trigger:
+        return False
+    tx.put_source(namespace, trigger.source)
+    tx.put_trigger(namespace, trigger, command.principal)
+    return True
+
+
+async def start_run(command: StartRun, tx: Store) -> KeptRun:
+    """Start a run of a workflow on the caller's behalf.
+
+    Raises:
+        NotFound: The workflow does not exist.
+    """
+    plan = await tx.plan_in_force(command.namespace, command.workflow)
+    given = {"id": "", "source": "", "type": "", "subject": "", "time": tx.now.isoformat(), "data": command.data}
+    kept = _pending(
+        tx.new_id(),
+        plan,
+        given,
+        tx,
+        namespace=command.namespace,
+        principal=command.principal,
+        traceparent=current_traceparent(),
+    )
+    _begin_runs([kept], [kept], tx)
+    return kept
+
+
+async def cancel_run(command: CancelRun, tx: Store) -> KeptRun:
+    """Ask a run to stop; one that is ending already goes on to its end.
+
+    Raises:
+        NotFound: It does not exist.
+        Conflict: It has ended.
+    """
+    kept = await tx.hold_run(command.namespace, command.run_id)
+    if kept.run.state.ended:
+        raise Conflict(f"run {command.run_id} is {kept.run.state}, it has ended already")
+    cause = f"cancelled by {command.principal}" + (f": {command.reason}" if command.reason else "")
+    _advance([(kept, [CancelRequested(cause)], None)], tx)
+    return kept
+
+
+async def apply_reports(reports: Sequence[TaskReport], tx: Store) -> None:
+    """Move each run on by what the services say of its tasks."""
+    by_run: defaultdict[UUID, list[TaskReport]] = defaultdict(list)
+    for report in reports:
+        by_run[report.run_id].append(report)
+    kept_runs = await tx.hold_runs(by_run)
+    if len(kept_runs) < len(by_run):
+        missing = by_run.keys() - {kept.run.run_id for kept in kept_runs}
+        log.warning("reports_refused", reason="the run does not exist", run_ids=sorted(map(str, missing)))
+    _advance(
+        [(kept, [input_of(r) for r in by_run[kept.run.run_id]], by_run[kept.run.run_id][-1]) for kept in kept_runs], tx
+    )
+
+
+async def take_records(records: Sequence[Record], tx: Store) -> None:
+    """Keep the events in records of foreign topics, and start what their triggers say.
+
+    Raises:
+        InvalidInput: A record is not an event in its source's format.
+    """
+    topics = sorted({record.topic for record in records})
+    sources = await tx.sources(topics)
+    arrivals = [
+        Arrival(namespace, read_record(record, source), record)
+        for record in records
+        for namespace, source in sources
+        if source.topic == record.topic
+    ]
+    fresh = await tx.add_events(arrivals) if arrivals else []
+    if fresh:
+        await _start_by_triggers(fresh, topics, tx)
+
+
+async def fire_due(run_ids: Sequence[UUID], tx: Store) -> None:
+    """Let happen what is due of some runs; one that somebody else holds is left for the next look."""
+    _advance([(kept, [Tick()], None) for kept in await tx.hold_runs(run_ids, skip_locked=True)], tx)
+
+
+async def start_next_in_queues(turns: Sequence[Turn], tx: Store) -> None:
+    """Start the runs whose turn has come, if it still has."""
+    await tx.hold_queues(sorted({(turn.namespace, turn.trigger) for turn in turns}))
+    mine = [
+        turn.run_id
+        for turn in turns
+        if await tx.first_in_queue(turn.namespace, turn.trigger) == (turn.run_id, RunState.PENDING)
+    ]
+    _advance([(kept, [state.Start()], None) for kept in await tx.hold_runs(mine)], tx)
+
+
+async def explain_event(asked: ExplainEvent, tx: Store) -> tuple[Kept | None, list[Explanation]]:
+    """Return an event as it came, None when it has not, and what each trigger made of it."""
+    arrived = await tx.event(asked.namespace, asked.source, asked.event_id)
+    if arrived is None:
+        return None, []
+    matches = await tx.matches(asked.namespace, asked.source, asked.event_id)
+    recorded = {found.trigger: (found.disposition, found.dedupe_key, found.run_id) for found in matches}
+    rules = [rule.trigger for rule in await tx.triggers([arrived.topic]) if rule.namespace == asked.namespace]
+    return arrived, explain(arrived.event, rules, recorded)
+
+
+def _advance(told: Iterable[tuple[KeptRun, Sequence[Input], Event | None]], tx: Store) -> None:
+    """Decide on held runs, keep what was decided and say what follows."""
+    decided: list[tuple[KeptRun, Decision]] = []
+    for kept, inputs, cause in told:
+        decision = decide(kept.run, kept.plan, inputs, tx.now, tx.new_id)
+        kept.run = decision.run
+        for refused in decision.refused:
+            if not isinstance(refused.input, Tick):
+                log.info(
+                    "input_refused",
+                    run_id=str(kept.run.run_id),
+                    input=type(refused.input).__name__,
+                    reason=refused.reason,
+                )
+        if decision.changed or decision.run_changed:
+            decided.append((kept, decision))
+            _say(kept, decision, cause, tx)
+    if decided:
+        tx.save_decisions(decided)
+
+
+def _say(kept: KeptRun, decision: Decision, cause: Event | None, tx: Store) -> None:
+    if cause is not None:
+        for event in events_of(kept, decision, tx.now):
+            tx.emit(event, cause=cause)
+    elif decision.effects:
+        with span(SERVICE, "run decide", parent=kept.traceparent):
+            for event in events_of(kept, decision, tx.now):
+                tx.emit(event)
+
+
+def _begin_runs(runs: Sequence[KeptRun], at_once: Sequence[KeptRun], tx: Store) -> None:
+    """Keep new runs and start those that need not wait."""
+    decided: list[tuple[KeptRun, Decision]] = []
+    for kept in at_once:
+        decision = decide(kept.run, kept.plan, [state.Start()], tx.now, tx.new_id)
+        kept.run = decision.run
+        decided.append((kept, decision))
+        _say(kept, decision, None, tx)
+    tx.add_runs(runs)
+    tx.save_decisions(decided, new=True)
+
+
+async def _start_by_triggers(fresh: Sequence[Arrival], topics: Sequence[str], tx: Store) -> None:
+    triggers = await tx.triggers(topics)
+    wanted: dict[UUID, tuple[Arrival, InForce]] = {}
+    starts: list[Start] = []
+    for arrival in fresh:
+        for rule in triggers:
+            if rule.namespace != arrival.namespace or rule.trigger.source.topic != arrival.record.topic:
+                continue
+            found = match(rule.trigger, arrival.received.event)
+            if found.taken:
+                run_id = tx.new_id()
+                wanted[run_id] = (arrival, rule)
+                starts.append(
+                    Start(rule.namespace, arrival.received.event, rule.trigger.name, found.dedupe_key, run_id)
+                )
+    taken = await tx.add_starts(starts)
+    if taken:
+        await _start_runs([(start.run_id, *wanted[start.run_id]) for start in taken], tx)
+
+
+async def _start_runs(starting: Sequence[tuple[UUID, Arrival, InForce]], tx: Store) -> None:
+    queued = sorted({(r.namespace, r.trigger.name) for _, _, r in starting if r.trigger.strategy == "queue"})
+    queues = await tx.hold_queues(queued) if queued else {}
+    busy = {queue for queue in queued if await tx.first_in_queue(*queue) is not None}
+    runs, at_once = [], []
+    for run_id, arrival, rule in starting:
+        plan = await tx.plan_in_force(rule.namespace, rule.trigger.workflow)
+        queue = (rule.namespace, rule.trigger.name)
+        place = None
+        if queue in queues:
+            place = queues[queue] = queues[queue] + 1
+        kept = _pending(
+            run_id,
+            plan,
+            arrival.received.event.document(),
+            tx,
+            namespace=rule.namespace,
+            principal=rule.principal,
+            traceparent=_trace_of(arrival.received),
+            trigger_name=rule.trigger.name,
+            place=place,
+        )
+        runs.append(kept)
+        if queue not in busy:
+            at_once.append(kept)
+        if place is not None:
+            busy.add(queue)
+    for (namespace, trigger), count in queues.items():
+        tx.save_queued(namespace, trigger, count)
+    _begin_runs(runs, at_once, tx)
+
+
+def _pending(
+    run_id: UUID,
+    plan: Plan,
+    trigger: dict[str, Any],
+    tx: Store,
+    *,
+    namespace: str,
+    principal: str,
+    traceparent: str,
+    trigger_name: str = "",
+    place: int | None = None,
+) -> KeptRun:
+    return KeptRun(
+        run=Run(run_id, RunState.PENDING, trigger),
+        plan=plan,
+        namespace=namespace,
+        workflow=plan.workflow.name,
+        sha256=plan.workflow.sha256,
+        principal=principal,
+        trigger_name=trigger_name,
+        place=place,
+        traceparent=traceparent,
+        created_at=tx.now,
+    )
+
+
+def _trace_of(received: Received) -> str:
+    """Return the trace that a run begins with: its event's, or a new one."""
+    with span(SERVICE, "trigger match", parent=received.traceparent):
+        return current_traceparent()
+
+
+SUBSCRIPTIONS = (on_batch(TaskReport, apply_reports, topics=TASK_TOPICS, start="earliest"),)

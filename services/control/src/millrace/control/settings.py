@@ -1,0 +1,17 @@
+"""What control is told when it starts."""
+
+from millrace.runtime.settings import ServiceSettings
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+
+class Settings(ServiceSettings):
+    """Control's settings, read from `CONTROL_…`."""
+
+    model_config = SettingsConfigDict(env_prefix="CONTROL_", frozen=True, extra="forbid")
+
+    clock_poll_s: float = Field(1.0, gt=0, le=60)
+    """How often control looks for what is due when nothing tells it to look sooner, seconds."""
+
+    sources_poll_s: float = Field(5.0, gt=0, le=600)
+    """How often control looks for sources that another replica was given, seconds."""

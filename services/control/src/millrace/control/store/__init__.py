@@ -1,0 +1,13 @@
+"""All of control's SQL, on one transaction."""
+
+from millrace.control.store.definitions import InForce
+from millrace.control.store.events import Arrival, Events, Kept, Match, Start
+from millrace.control.store.runs import Runs, Turn
+from millrace.control.store.signals import Signals
+
+
+class Store(Runs, Events):
+    """What control keeps: definitions, events and runs."""
+
+
+__all__ = ["Arrival", "InForce", "Kept", "Match", "Signals", "Start", "Store", "Turn"]

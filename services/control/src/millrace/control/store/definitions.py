@@ -1,0 +1,132 @@
+"""Workflows, sources and triggers as they are kept."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from millrace.control.store.signals import Signals
+from millrace.core.ir import Workflow
+from millrace.core.parse import parse_workflow
+from millrace.core.plan import Plan, compile_plan
+from millrace.core.triggers import Source, Trigger
+from millrace.runtime.transaction import Transaction, one
+
+ADD_VERSION = """
+INSERT INTO workflow_version (namespace, sha256, name, document) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
+"""
+PUT_WORKFLOW = """
+INSERT INTO workflow (namespace, name, sha256, principal, applied_at) VALUES ($1, $2, $3, $4, now())
+ON CONFLICT (namespace, name) DO UPDATE SET sha256 = excluded.sha256, principal = excluded.principal, applied_at = now()
+"""
+IN_FORCE = """
+SELECT v.sha256, v.document FROM workflow w JOIN workflow_version v USING (namespace, sha256)
+WHERE w.namespace = $1 AND w.name = $2
+"""
+VERSIONS = "SELECT sha256, document FROM workflow_version WHERE sha256 = ANY($1)"
+HOLD_WORKFLOW = "SELECT sha256 FROM workflow WHERE namespace = $1 AND name = $2 FOR UPDATE"
+SOURCE = "SELECT document FROM source WHERE namespace = $1 AND topic = $2 FOR UPDATE"
+PUT_SOURCE = """
+INSERT INTO source (namespace, topic, document) VALUES ($1, $2, $3)
+ON CONFLICT (namespace, topic) DO UPDATE SET document = excluded.document
+"""
+SOURCES = "SELECT namespace, topic, document FROM source WHERE topic = ANY($1) ORDER BY namespace, topic"
+TOPICS = "SELECT topic, bool_or(document->>'start' IS DISTINCT FROM 'now') AS from_start FROM source GROUP BY topic"
+USED_BY = "SELECT name FROM trigger WHERE namespace = $1 AND topic = $2 AND name <> $3 ORDER BY name"
+HOLD_TRIGGER = "SELECT document FROM trigger WHERE namespace = $1 AND name = $2 FOR UPDATE"
+PUT_TRIGGER = """
+INSERT INTO trigger (namespace, name, topic, workflow, document, principal) VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (namespace, name) DO UPDATE SET topic = excluded.topic, workflow = excluded.workflow,
+    document = excluded.document, principal = excluded.principal, applied_at = now()
+"""
+TRIGGERS = """
+SELECT namespace, document, principal FROM trigger WHERE topic = ANY($1) ORDER BY namespace, name
+"""
+
+# Versions never change, so that a plan is worked out once per process.
+_plans: dict[str, Plan] = {}
+MAX_PLANS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """A trigger in force, and on whose behalf its runs are."""
+
+    namespace: str
+    trigger: Trigger
+    principal: str
+
+
+class Definitions(Transaction):
+    """What users have put in force, with whoever waits for changes in this process."""
+
+    signals: ClassVar[Signals] = Signals()
+
+    async def put_workflow(self, namespace: str, workflow: Workflow, principal: str) -> bool:
+        """Put a workflow in force; return whether it was not already."""
+        before = await self.fetch(HOLD_WORKFLOW, namespace, workflow.name)
+        if before and before[0]["sha256"] == workflow.sha256:
+            return False
+        self.write(ADD_VERSION, namespace, workflow.sha256, workflow.name, json.dumps(workflow.document()))
+        self.write(PUT_WORKFLOW, namespace, workflow.name, workflow.sha256, principal)
+        return True
+
+    async def plan_in_force(self, namespace: str, name: str) -> Plan:
+        """Return the plan that a new run of a workflow gets."""
+        row = one(await self.fetch(IN_FORCE, namespace, name), f"workflow {name} in namespace {namespace}")
+        return _plan(row["sha256"], row["document"])
+
+    async def plans(self, sha256s: Iterable[str]) -> dict[str, Plan]:
+        """Return plans by their versions."""
+        wanted = set(sha256s)
+        missing = wanted - _plans.keys()
+        if missing:
+            for row in await self.fetch(VERSIONS, list(missing)):
+                _plan(row["sha256"], row["document"])
+        return {sha256: _plans[sha256] for sha256 in wanted}
+
+    async def hold_source(self, namespace: str, topic: str) -> Source | None:
+        """Return the source of a topic, locked; None when there is none yet."""
+        rows = await self.fetch(SOURCE, namespace, topic)
+        return Source.model_validate(rows[0]["document"]) if rows else None
+
+    def put_source(self, namespace: str, source: Source) -> None:
+        """Keep how a topic is read."""
+        self.write(PUT_SOURCE, namespace, source.topic, source.model_dump(mode="json", exclude_none=True))
+        self.on_commit(self.signals.source_applied)
+
+    async def triggers_of(self, namespace: str, topic: str, *, but: str) -> list[str]:
+        """Return the names of a topic's triggers, all but one."""
+        return [row["name"] for row in await self.fetch(USED_BY, namespace, topic, but)]
+
+    async def hold_trigger(self, namespace: str, name: str) -> Trigger | None:
+        """Return a trigger, locked; None when there is none yet."""
+        rows = await self.fetch(HOLD_TRIGGER, namespace, name)
+        return Trigger.model_validate(rows[0]["document"]) if rows else None
+
+    def put_trigger(self, namespace: str, trigger: Trigger, principal: str) -> None:
+        """Put a trigger in force."""
+        document = trigger.model_dump(mode="json", exclude_none=True)
+        self.write(PUT_TRIGGER, namespace, trigger.name, trigger.source.topic, trigger.workflow, document, principal)
+
+    async def sources(self, topics: Sequence[str]) -> list[tuple[str, Source]]:
+        """Return the namespaces that read some topics, and how."""
+        rows = await self.fetch(SOURCES, list(topics))
+        return [(row["namespace"], Source.model_validate(row["document"])) for row in rows]
+
+    async def topics(self) -> dict[str, bool]:
+        """Return every source's topic, and whether it is read from its start."""
+        return {row["topic"]: row["from_start"] for row in await self.fetch(TOPICS)}
+
+    async def triggers(self, topics: Sequence[str]) -> list[InForce]:
+        """Return the triggers that listen to some topics."""
+        rows = await self.fetch(TRIGGERS, list(topics))
+        return [InForce(row["namespace"], Trigger.model_validate(row["document"]), row["principal"]) for row in rows]
+
+
+def _plan(sha256: str, document: str) -> Plan:
+    if sha256 not in _plans:
+        if len(_plans) >= MAX_PLANS:
+            _plans.clear()
+        _plans[sha256] = compile_plan(parse_workflow(json.loads(document)))
+    return _plans[sha256]

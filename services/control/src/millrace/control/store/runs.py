@@ -1,0 +1,253 @@
+"""Runs and their tasks as they are kept: held, decided on, saved."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from millrace.control.domain.runs import KeptRun
+from millrace.control.store.definitions import Definitions
+from millrace.core.state import AttemptEnded, Decision, Failure, Run, RunState, TaskRun, TaskState
+from millrace.runtime.transaction import one
+
+RUN = "SELECT * FROM run WHERE namespace = $1 AND run_id = $2"
+HOLD_RUN = "SELECT * FROM run WHERE namespace = $1 AND run_id = $2 FOR UPDATE"
+# Always in the order of their ids, so that two who hold runs wait for one another rather than deadlock.
+HOLD_RUNS = "SELECT * FROM run WHERE run_id = ANY($1) ORDER BY run_id FOR UPDATE"
+HOLD_DUE = "SELECT * FROM run WHERE run_id = ANY($1) ORDER BY run_id FOR UPDATE SKIP LOCKED"
+TASKS = "SELECT * FROM task WHERE run_id = ANY($1)"
+LIST = """
+SELECT * FROM run WHERE namespace = $1 AND ($2 = '' OR workflow = $2) AND ($3 = '' OR state = $3)
+    AND ($4::uuid IS NULL OR run_id < $4) ORDER BY run_id DESC LIMIT $5
+"""
+ADD_RUNS = """
+INSERT INTO run (run_id, namespace, workflow, sha256, state, outcome, cause, principal, trigger_name, place, trigger,
+    traceparent, created_at, started_at, ended_at, due_at)
+SELECT n.run_id, n.namespace, n.workflow, n.sha256, n.state, n.outcome, n.cause, n.principal, n.trigger_name, n.place,
+    n.trigger::jsonb, n.traceparent, now(), n.started_at, n.ended_at, n.due_at
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+    $10::bigint[], $11::text[], $12::text[], $13::timestamptz[], $14::timestamptz[], $15::timestamptz[])
+    AS n(run_id, namespace, workflow, sha256, state, outcome, cause, principal, trigger_name, place, trigger,
+        traceparent, started_at, ended_at, due_at)
+"""
+SAVE_RUNS = """
+UPDATE run SET state = n.state, outcome = n.outcome, cause = n.cause, started_at = n.started_at, ended_at = n.ended_at,
+    due_at = n.due_at
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[])
+    AS n(run_id, state, outcome, cause, started_at, ended_at, due_at)
+WHERE run.run_id = n.run_id
+"""
+SAVE_TASKS = """
+INSERT INTO task AS t (run_id, name, task_id, state, attempt, token, failures, losses, dispatched_at, started_at,
+    seen_at, ended_at, due_at, output, failure, fraction, message)
+SELECT n.run_id, n.name, n.task_id, n.state, n.attempt, n.token, n.failures, n.losses, n.dispatched_at, n.started_at,
+    n.seen_at, n.ended_at, n.due_at, n.output::jsonb, n.failure::jsonb, n.fraction, n.message
+FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::int[], $6::uuid[], $7::int[], $8::int[],
+    $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], $13::timestamptz[], $14::text[],
+    $15::text[], $16::float[], $17::text[])
+    AS n(run_id, name, task_id, state, attempt, token, failures, losses, dispatched_at, started_at, seen_at, ended_at,
+        due_at, output, failure, fraction, message)
+ON CONFLICT (run_id, name) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, token = excluded.token,
+    failures = excluded.failures, losses = excluded.losses, dispatched_at = excluded.dispatched_at,
+    started_at = excluded.started_at, seen_at = excluded.seen_at, ended_at = excluded.ended_at,
+    due_at = excluded.due_at, output = excluded.output, failure = excluded.failure, fraction = excluded.fraction,
+    message = excluded.message
+"""
+ADD_ATTEMPT = """
+INSERT INTO attempt (task_id, attempt, run_id, name, error, message, lost, dispatched_at, started_at, ended_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING
+"""
+ATTEMPTS = "SELECT * FROM attempt WHERE run_id = $1 ORDER BY task_id, attempt"
+# What is due, and the first run of each queue when it has not started: its turn has come.
+DUE = """
+SELECT run_id, NULL AS namespace, NULL AS trigger_name FROM run WHERE due_at <= now()
+UNION
+SELECT run_id, NULL, NULL FROM task WHERE due_at <= now()
+UNION ALL
+SELECT run_id, namespace, trigger_name FROM (
+    SELECT DISTINCT ON (namespace, trigger_name) namespace, trigger_name, run_id, state FROM run
+    WHERE place IS NOT NULL AND ended_at IS NULL ORDER BY namespace, trigger_name, place
+) AS first WHERE state = 'pending'
+LIMIT 400
+"""
+OPEN_IN_QUEUE = """
+SELECT run_id, state FROM run WHERE namespace = $1 AND trigger_name = $2 AND place IS NOT NULL AND ended_at IS NULL
+ORDER BY place LIMIT 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A queued run whose turn has come."""
+
+    namespace: str
+    trigger: str
+    run_id: UUID
+
+
+class Runs(Definitions):
+    """Runs: held, decided on, saved."""
+
+    async def run(self, namespace: str, run_id: UUID) -> KeptRun:
+        """Return a run with its tasks."""
+        return (await self._kept([one(await self.fetch(RUN, namespace, run_id), _named(namespace, run_id))]))[0]
+
+    async def hold_run(self, namespace: str, run_id: UUID) -> KeptRun:
+        """Return a run with its tasks, locked."""
+        return (await self._kept([one(await self.fetch(HOLD_RUN, namespace, run_id), _named(namespace, run_id))]))[0]
+
+    async def hold_runs(self, run_ids: Iterable[UUID], *, skip_locked: bool = False) -> list[KeptRun]:
+        """Return runs with their tasks, locked; those that do not exist are left out."""
+        return await self._kept(await self.fetch(HOLD_DUE if skip_locked else HOLD_RUNS, list(set(run_ids))))
+
+    async def list_runs(
+        self, namespace: str, workflow: str, state: str, before: UUID | None, limit: int
+    ) -> list[KeptRun]:
+        """Return runs without their tasks, newest first."""
+        rows = await self.fetch(LIST, namespace, workflow, state, before, limit)
+        plans = await self.plans(row["sha256"] for row in rows)
+        return [_kept_run(row, plans, {}) for row in rows]
+
+    async def attempts(self, run_id: UUID) -> list[asyncpg.Record]:
+        """Return a run's attempts that ended without a result."""
+        return await self.fetch(ATTEMPTS, run_id)
+
+    async def due(self) -> tuple[list[UUID], list[Turn]]:
+        """Return the runs of which something is due, and those whose turn has come."""
+        rows = await self.fetch(DUE)
+        turns = [Turn(row["namespace"], row["trigger_name"], row["run_id"]) for row in rows if row["namespace"]]
+        return [row["run_id"] for row in rows if not row["namespace"]], turns
+
+    async def first_in_queue(self, namespace: str, trigger: str) -> tuple[UUID, RunState] | None:
+        """Return the first run of a queue that has not ended."""
+        rows = await self.fetch(OPEN_IN_QUEUE, namespace, trigger)
+        return (rows[0]["run_id"], RunState(rows[0]["state"])) if rows else None
+
+    def add_runs(self, runs: Sequence[KeptRun]) -> None:
+        """Keep new runs."""
+        if runs:
+            rows = [
+                (
+                    *(kept.run.run_id, kept.namespace, kept.workflow, kept.sha256, kept.run.state, kept.run.outcome),
+                    *(kept.run.cause, kept.principal, kept.trigger_name, kept.place, json.dumps(kept.run.trigger)),
+                    *(kept.traceparent, kept.run.started_at, kept.run.ended_at, kept.run.due_at),
+                )
+                for kept in runs
+            ]
+            self.write(ADD_RUNS, *_columns(rows))
+
+    def save_decisions(self, decided: Sequence[tuple[KeptRun, Decision]], *, new: bool = False) -> None:
+        """Keep what was decided; the rows of `new` runs themselves are kept by `add_runs`."""
+        changed = [decision.run for _, decision in decided if decision.run_changed and not new]
+        if changed:
+            self.write(
+                SAVE_RUNS,
+                *_columns(
+                    [(r.run_id, r.state, r.outcome, r.cause, r.started_at, r.ended_at, r.due_at) for r in changed]
+                ),
+            )
+        tasks = [_task_row(d.run.run_id, d.run.tasks[name]) for _, d in decided for name in d.changed]
+        if tasks:
+            self.write(SAVE_TASKS, *_columns(tasks))
+        for _, decision in decided:
+            for effect in decision.effects:
+                if isinstance(effect, AttemptEnded):
+                    self.write(ADD_ATTEMPT, *_attempt_row(decision.run.run_id, effect))
+        self.on_commit(lambda: self._tell(decided))
+
+    def _tell(self, decided: Sequence[tuple[KeptRun, Decision]]) -> None:
+        self.signals.changed(kept.run.run_id for kept, _ in decided)
+        for kept, decision in decided:
+            if kept.place is not None and decision.run.state.ended:
+                self.signals.due_in(0.0)
+            for name in decision.changed:
+                due_at = decision.run.tasks[name].due_at
+                if due_at is not None:
+                    self.signals.due_in((due_at - self.now).total_seconds())
+
+    async def _kept(self, rows: Sequence[asyncpg.Record]) -> list[KeptRun]:
+        if not rows:
+            return []
+        tasks: dict[UUID, dict[str, TaskRun]] = {row["run_id"]: {} for row in rows}
+        for row in await self.fetch(TASKS, list(tasks)):
+            tasks[row["run_id"]][row["name"]] = _task_run(row)
+        plans = await self.plans(row["sha256"] for row in rows)
+        return [_kept_run(row, plans, tasks[row["run_id"]]) for row in rows]
+
+
+def _named(namespace: str, run_id: UUID) -> str:
+    return f"run {run_id} in namespace {namespace}"
+
+
+def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _kept_run(row: asyncpg.Record, plans: dict[str, Any], tasks: dict[str, TaskRun]) -> KeptRun:
+    run = Run(
+        run_id=row["run_id"],
+        state=RunState(row["state"]),
+        trigger=row["trigger"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        due_at=row["due_at"],
+        outcome=RunState(row["outcome"]) if row["outcome"] else None,
+        cause=row["cause"],
+        tasks=tasks,
+    )
+    plan = plans[row["sha256"]]
+    return KeptRun(
+        run=run,
+        plan=plan,
+        namespace=row["namespace"],
+        workflow=row["workflow"],
+        sha256=row["sha256"],
+        principal=row["principal"],
+        trigger_name=row["trigger_name"],
+        place=row["place"],
+        traceparent=row["traceparent"],
+        created_at=row["created_at"],
+    )
+
+
+def _task_run(row: asyncpg.Record) -> TaskRun:
+    failure = row["failure"]
+    return TaskRun(
+        name=row["name"],
+        task_id=row["task_id"],
+        state=TaskState(row["state"]),
+        attempt=row["attempt"],
+        token=row["token"],
+        failures=row["failures"],
+        losses=row["losses"],
+        dispatched_at=row["dispatched_at"],
+        started_at=row["started_at"],
+        seen_at=row["seen_at"],
+        ended_at=row["ended_at"],
+        due_at=row["due_at"],
+        output=row["output"],
+        failure=Failure(**failure) if failure is not None else None,
+        fraction=row["fraction"],
+        message=row["message"],
+    )
+
+
+def _task_row(run_id: UUID, task: TaskRun) -> tuple[Any, ...]:
+    times: tuple[datetime | None, ...] = (task.dispatched_at, task.started_at, task.seen_at, task.ended_at, task.due_at)
+    return (
+        *(run_id, task.name, task.task_id, task.state, task.attempt, task.token, task.failures, task.losses),
+        *times,
+        json.dumps(task.output) if task.output is not None else None,
+        json.dumps(asdict(task.failure)) if task.failure is not None else None,
+        task.fraction,
+        task.message,
+    )
+
+
+def _attempt_row(run_id: UUID, effect: AttemptEnded) -> tuple[Any, ...]:
+    task, failure = effect.task, effect.failure
+    said = (failure.error, failure.message, failure.lost)
+    return (task.task_id, task.attempt, run_id, task.name, *said, task.dispatched_at, task.started_at, task.ended_at)

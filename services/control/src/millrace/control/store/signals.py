@@ -1,0 +1,77 @@
+"""What happened in this process, for those who wait in it; whoever waits elsewhere looks now and then."""
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from uuid import UUID
+
+
+class Signals:
+    """Wakes what waits for runs: the clock for what is due, watchers for what has changed."""
+
+    SOON_S = 1.0
+    """What is due later than this need not be told: the clock looks that often anyway."""
+
+    def __init__(self) -> None:
+        self._due = asyncio.Event()
+        self._due_in_s = float("inf")
+        self._source = asyncio.Event()
+        self._watched: dict[UUID, set[Watch]] = {}
+
+    def due_in(self, seconds: float) -> None:
+        """Say that something is due so soon."""
+        if seconds < min(self._due_in_s, self.SOON_S):
+            self._due_in_s = seconds
+            self._due.set()
+
+    async def wait_until_due(self, at_most_s: float) -> None:
+        """Return when something that was told of is due, or after `at_most_s`."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + at_most_s
+        while (left_s := end - loop.time()) > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._due.wait(), left_s)
+            self._due.clear()
+            end, self._due_in_s = min(end, loop.time() + self._due_in_s), float("inf")
+
+    def source_applied(self) -> None:
+        """Say that a source was put in force."""
+        self._source.set()
+
+    async def wait_for_source(self, at_most_s: float) -> None:
+        """Return when a source was put in force, or after `at_most_s`."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._source.wait(), at_most_s)
+        self._source.clear()
+
+    def changed(self, run_ids: Iterable[UUID]) -> None:
+        """Say that runs have changed."""
+        for run_id in run_ids:
+            for watch in self._watched.get(run_id, ()):
+                watch.changed.set()
+
+    @contextmanager
+    def watching(self, run_id: UUID) -> Iterator["Watch"]:
+        """Yield what is told of each change of a run."""
+        watch = Watch()
+        self._watched.setdefault(run_id, set()).add(watch)
+        try:
+            yield watch
+        finally:
+            waiting = self._watched.get(run_id, set())
+            waiting.discard(watch)
+            if not waiting:
+                self._watched.pop(run_id, None)
+
+
+class Watch:
+    """Waits for changes of one run."""
+
+    def __init__(self) -> None:
+        self.changed = asyncio.Event()
+
+    async def wait(self, at_most_s: float) -> None:
+        """Return when the run has changed since the last wait, or after `at_most_s`."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.changed.wait(), at_most_s)
+        self.changed.clear()

@@ -1,0 +1,109 @@
+import json
+from typing import Any
+from uuid import UUID
+
+import pytest
+from millrace.control.domain.events import read_record
+from millrace.control.domain.explain import explain
+from millrace.core.triggers import Event, Source, parse_trigger
+from millrace.runtime.errors import InvalidInput
+from millrace.runtime.subscriptions import Record
+
+CLOUD = Source(topic="triggers")
+PLAIN = Source(topic="orders", format="json", id="/order/id", type="order.placed")
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+ENVELOPE = {"specversion": "1.0", "id": "e1", "source": "/airport", "type": "landed"}
+
+
+def record(value: bytes | None, headers: dict[str, bytes | None] | None = None, topic: str = "triggers") -> Record:
+    return Record(topic, 2, 7, b"k", value, tuple((headers or {}).items()), 1_700_000_000_000)
+
+
+def binary(**headers: bytes | None) -> dict[str, bytes | None]:
+    return {**{f"ce_{name}": value.encode() for name, value in ENVELOPE.items()}, **headers}
+
+
+def structured(**fields: Any) -> Record:
+    headers = {"content-type": b"application/cloudevents+json; charset=utf-8"}
+    return record(json.dumps({**ENVELOPE, **fields}).encode(), headers)
+
+
+def test_a_binary_cloud_event_is_read() -> None:
+    headers = binary(ce_subject=b"2013-01", ce_time=b"2013-02-01T00:00:00Z", traceparent=TRACE.encode())
+
+    found = read_record(record(b'{"month": 1}', headers), CLOUD)
+
+    assert found.event == Event("e1", "/airport", "landed", "2013-01", "2013-02-01T00:00:00Z", {"month": 1})
+    assert found.traceparent == TRACE
+
+
+def test_a_structured_cloud_event_reads_the_same() -> None:
+    found = read_record(structured(subject="2013-01", data={"month": 1}, traceparent=TRACE, extension=3), CLOUD)
+
+    assert found.event == Event("e1", "/airport", "landed", "2013-01", "2023-11-14T22:13:20+00:00", {"month": 1})
+    assert found.traceparent == TRACE
+
+
+def test_plain_json_gets_its_id_by_pointer_and_its_place_otherwise() -> None:
+    by_pointer = read_record(record(b'{"order": {"id": 5}}', topic="orders"), PLAIN)
+    by_place = read_record(record(b"{}", topic="orders"), Source(topic="orders", format="json"))
+
+    assert (by_pointer.event.id, by_pointer.event.source, by_pointer.event.type) == (
+        "5",
+        "/kafka/orders",
+        "order.placed",
+    )
+    assert (by_place.event.id, by_place.event.type, by_place.event.subject) == ("2/7", "orders", "k")
+
+
+@pytest.mark.parametrize(
+    ("given", "source", "said"),
+    [
+        (record(b"{}"), CLOUD, "attributes missing: specversion, id, source, type"),
+        (record(b"{}", binary(ce_id=b"")), CLOUD, "attributes missing: id"),
+        (record(b"{}", binary(ce_id=None)), CLOUD, "attributes missing: id"),
+        (record(b"{}", binary(ce_specversion=b"0.3")), CLOUD, "specversion is '0.3'"),
+        (record(b"{}", binary(ce_type=b"\xff")), CLOUD, "header ce_type is not UTF-8"),
+        (record(b"{", binary()), CLOUD, "not JSON"),
+        (record(b"\xff", binary()), CLOUD, "not UTF-8"),
+        (record(b"NaN", binary()), CLOUD, "NaN is not JSON"),
+        (record(b'"\\u0000"', binary()), CLOUD, "NUL"),
+        (record(json.dumps("x" * 65536).encode(), binary()), CLOUD, "more than 65536: send a reference"),
+        (record(b"{}", binary(ce_subject=b"s" * 2000)), CLOUD, "2000 characters"),
+        (record(b"[" * 100_000, binary()), CLOUD, "not JSON"),
+        (structured(data_base64="AA=="), CLOUD, "data_base64 is not read"),
+        (structured(type=["x"]), CLOUD, "attribute type is not text"),
+        (record(b"[]", {"content-type": b"application/cloudevents+json"}), CLOUD, "a JSON object"),
+        (record(b"[1]", topic="orders"), PLAIN, "not a JSON object"),
+        (record(b"{}", topic="orders"), PLAIN, "the value has no id"),
+        (record(b'{"order": {"id": {}}}', topic="orders"), PLAIN, "not text or a number"),
+        (record(None, topic="orders"), PLAIN, "not JSON"),
+    ],
+)
+def test_what_is_no_event_is_refused_with_the_reason(given: Record, source: Source, said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        read_record(given, source)
+
+
+def test_an_explanation_tells_what_was_decided_and_what_would_be_now() -> None:
+    event = Event("e1", "/airport", "landed", "", "", {})
+    rules = [
+        parse_trigger({"name": name, "workflow": "w", "source": {"topic": "triggers"}, **fields})
+        for name, fields in {
+            "started": {},
+            "filtered": {"filter": {"type": "other"}},
+            "paused": {"paused": True},
+            "newer": {},
+        }.items()
+    ]
+    recorded = {"started": ("started", "k", UUID(int=1)), "again": ("duplicate", "k", UUID(int=1))}
+
+    found = {told.trigger: (told.disposition, bool(told.reason)) for told in explain(event, rules, recorded)}
+
+    assert found == {
+        "started": ("started", False),
+        "again": ("duplicate", True),
+        "filtered": ("filtered", True),
+        "paused": ("paused", True),
+        "newer": ("unseen", True),
+    }

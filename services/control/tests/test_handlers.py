@@ -1,0 +1,340 @@
+from typing import Any
+from uuid import UUID
+
+import pytest
+from millrace.contracts import control as facts
+from millrace.contracts.openlineage import LineageReported
+from millrace.contracts.tasks import (
+    TaskCancelled,
+    TaskDispatched,
+    TaskFailed,
+    TaskProgressed,
+    TaskReport,
+    TaskStarted,
+    TaskSucceeded,
+)
+from millrace.control.commands import ApplyTrigger, ApplyWorkflow, CancelRun, ExplainEvent, StartRun
+from millrace.control.handlers import (
+    apply_reports,
+    apply_trigger,
+    apply_workflow,
+    cancel_run,
+    explain_event,
+    fire_due,
+    start_next_in_queues,
+    start_run,
+    take_records,
+)
+from millrace.control.store import Store
+from millrace.core.parse import parse_workflow
+from millrace.core.triggers import parse_trigger
+from millrace.runtime.errors import Conflict, InvalidInput, NotFound
+
+CHAIN: dict[str, Any] = {
+    "ingest": {"kind": "data.ingest", "input": {"uri": {"$from": "/trigger/data/uri"}}},
+    "judge": {"kind": "training.evaluate", "needs": ["ingest"], "input": {"v": {"$from": "/tasks/ingest/output/v"}}},
+    "refuse": {"needs": ["judge"], "when": "!outputs.judge.ok", "end": {"state": "refused", "reason": "not better"}},
+    "deploy": {"kind": "inference.deploy", "needs": ["judge"], "when": "outputs.judge.ok"},
+}
+URI = {"uri": "file:///x"}
+
+
+async def force(tx: Store, **tasks: Any) -> None:
+    workflow = parse_workflow({"name": "w", "tasks": tasks or CHAIN})
+    await apply_workflow(ApplyWorkflow(namespace="demo", principal="ada", workflow=workflow), tx)
+
+
+async def trigger(tx: Store, name: str = "t", **fields: Any) -> bool:
+    made = parse_trigger({"name": name, "workflow": "w", "source": {"topic": "triggers"}, **fields})
+    return await apply_trigger(ApplyTrigger(namespace="demo", principal="bob", trigger=made), tx)
+
+
+async def started(tx: Store) -> UUID:
+    kept = await start_run(StartRun(namespace="demo", principal="ada", workflow="w", data=URI), tx)
+    return kept.run.run_id
+
+
+def orders(tx: Store) -> list[TaskDispatched]:
+    return [event for event in tx.emitted if isinstance(event, TaskDispatched)]
+
+
+def about(order: TaskDispatched) -> dict[str, Any]:
+    names = ("namespace", "task_id", "attempt", "token", "run_id", "kind", "name", "workflow")
+    return {"service": order.queue, **{name: getattr(order, name) for name in names}}
+
+
+def success(order: TaskDispatched, **output: Any) -> TaskSucceeded:
+    return TaskSucceeded(**about(order), output=output, duration_s=1.0, cpu_s=0.5)
+
+
+def failure(order: TaskDispatched, error: str = "ValueError", **fields: Any) -> TaskFailed:
+    return TaskFailed(**about(order), error=error, message="no", **{"retryable": True, **fields})
+
+
+async def report(tx: Store, *reports: TaskReport) -> None:
+    await apply_reports(reports, tx)
+
+
+async def test_a_run_is_dispatched_step_by_step_to_its_end(tx: Store) -> None:
+    await force(tx)
+    run_id = await started(tx)
+    for output in ({"v": "v1"}, {"ok": True}, {}):
+        await report(tx, success(orders(tx)[-1], **output))
+
+    assert [(order.kind, order.input, order.principal) for order in orders(tx)] == [
+        ("data.ingest", URI, "ada"),
+        ("training.evaluate", {"v": "v1"}, "ada"),
+        ("inference.deploy", {}, "ada"),
+    ]
+    assert [type(event) for event in tx.emitted if isinstance(event, facts.RunEvent)] == [
+        facts.RunStarted,
+        facts.RunSucceeded,
+    ]
+    kept = await tx.run("demo", run_id)
+    assert {name: str(task.state) for name, task in kept.run.tasks.items()} == {
+        "ingest": "succeeded",
+        "judge": "succeeded",
+        "refuse": "skipped",
+        "deploy": "succeeded",
+    }
+
+
+async def test_a_gate_refuses_a_run_with_its_reason_and_lineage_says_so(tx: Store) -> None:
+    await force(tx)
+    run_id = await started(tx)
+    await report(tx, success(orders(tx)[-1], v="v1"))
+    await report(tx, success(orders(tx)[-1], ok=False))
+
+    ended = next(event for event in tx.emitted if isinstance(event, facts.RunRefused))
+    lineage = next(event for event in tx.emitted if isinstance(event, LineageReported))
+    assert (ended.run_id, ended.cause) == (run_id, "not better")
+    assert lineage.topic_name() == "control.lineage"
+    assert lineage.event["run"]["runId"] == str(run_id)
+    assert lineage.event["run"]["facets"]["millrace_run"]["cause"] == "not better"
+    assert len(orders(tx)) == 2
+
+
+async def test_a_report_told_twice_counts_once(tx: Store) -> None:
+    await force(tx)
+    await started(tx)
+    told = success(orders(tx)[-1], v="v1")
+
+    await report(tx, told, told)
+    await report(tx, told)
+
+    assert len(orders(tx)) == 2
+
+
+async def test_many_runs_move_on_in_one_batch(tx: Store) -> None:
+    await force(tx)
+    for _ in range(5):
+        await started(tx)
+
+    await report(tx, *(success(order, v=str(order.run_id)) for order in orders(tx)))
+
+    moved = orders(tx)[5:]
+    assert {str(order.run_id) for order in moved} == {order.input["v"] for order in moved}
+    assert len(moved) == 5
+
+
+async def test_a_report_of_an_unknown_run_or_token_changes_nothing(tx: Store) -> None:
+    await force(tx)
+    await started(tx)
+    told = success(orders(tx)[-1], v="v1")
+    before = len(tx.emitted)
+
+    await report(tx, told.model_copy(update={"run_id": UUID(int=1)}), told.model_copy(update={"token": UUID(int=1)}))
+
+    assert len(tx.emitted) == before
+
+
+async def test_a_failed_attempt_is_dispatched_again_when_its_wait_is_over(tx: Store) -> None:
+    await force(tx, a={"kind": "data.x", "retries": {"backoff_s": 30}})
+    run_id = await started(tx)
+    await report(tx, failure(orders(tx)[0]))
+    assert await tx.due() == ([], [])
+
+    await tx.fetch("UPDATE task SET due_at = now()")
+    due, _ = await tx.due()
+    await fire_due(due, tx)
+
+    assert [(order.attempt, order.task_id) for order in orders(tx)] == [
+        (1, orders(tx)[0].task_id),
+        (2, orders(tx)[0].task_id),
+    ]
+    assert orders(tx)[0].token != orders(tx)[1].token
+    assert [row["error"] for row in await tx.attempts(run_id)] == ["ValueError"]
+
+
+async def test_a_lost_worker_is_retried_and_a_bad_input_is_not(tx: Store) -> None:
+    await force(tx, a={"kind": "data.x", "retries": {"max_attempts": 1, "backoff_s": 0}})
+    lost, bad = await started(tx), await started(tx)
+    first, second = orders(tx)
+    await report(tx, failure(first, "lost"), failure(second, "InvalidInput", retryable=False))
+
+    await fire_due((await tx.due())[0], tx)
+
+    assert [(order.run_id, order.attempt) for order in orders(tx)[2:]] == [(lost, 2)]
+    ended = next(event for event in tx.emitted if isinstance(event, facts.RunFailed))
+    assert (ended.run_id, ended.cause) == (bad, "task a failed: InvalidInput: no")
+
+
+async def test_progress_is_kept_and_keeps_an_attempt_alive(tx: Store) -> None:
+    await force(tx)
+    run_id = await started(tx)
+    order = orders(tx)[0]
+    await report(tx, TaskStarted(**about(order)), TaskProgressed(**about(order), fraction=0.5, message="half"))
+
+    task = (await tx.run("demo", run_id)).run.tasks["ingest"]
+    assert (str(task.state), task.fraction, task.message) == ("running", 0.5, "half")
+
+
+async def test_an_attempt_nobody_takes_is_cancelled_and_tried_again(tx: Store) -> None:
+    await force(tx, a={"kind": "data.x", "retries": {"backoff_s": 0}})
+    await started(tx)
+    await tx.fetch("UPDATE task SET due_at = now(), dispatched_at = now() - interval '2 hours'")
+    await fire_due((await tx.due())[0], tx)
+    await fire_due((await tx.due())[0], tx)
+
+    cancelled = next(event for event in tx.emitted if isinstance(event, TaskCancelled))
+    assert (cancelled.attempt, cancelled.token) == (1, orders(tx)[0].token)
+    assert [order.attempt for order in orders(tx)] == [1, 2]
+
+
+async def test_a_cancelled_run_waits_for_its_worker_to_stop(tx: Store) -> None:
+    await force(tx)
+    run_id = await started(tx)
+    command = CancelRun(namespace="demo", principal="ann", run_id=run_id, reason="wrong month")
+    assert str((await cancel_run(command, tx)).run.state) == "ending"
+
+    await report(tx, failure(orders(tx)[0], "cancelled", retryable=False))
+
+    ended = next(event for event in tx.emitted if isinstance(event, facts.RunCancelled))
+    assert ended.cause == "cancelled by ann: wrong month"
+    with pytest.raises(Conflict, match="is cancelled"):
+        await cancel_run(command, tx)
+
+
+async def test_an_unknown_workflow_or_run_is_not_found(tx: Store) -> None:
+    with pytest.raises(NotFound, match="workflow w in namespace demo"):
+        await started(tx)
+    with pytest.raises(NotFound, match="workflow w"):
+        await trigger(tx)
+    with pytest.raises(NotFound, match="run 0000"):
+        await cancel_run(CancelRun(namespace="demo", principal="ann", run_id=UUID(int=1)), tx)
+
+
+async def test_an_event_starts_one_run_however_often_it_comes(tx: Store, landed: Any) -> None:
+    await force(tx)
+    await trigger(tx)
+    await take_records([landed("e1", URI), landed("e1", URI, offset=1)], tx)
+    await take_records([landed("e1", URI, offset=2)], tx)
+
+    assert len(orders(tx)) == 1
+    run = next(event for event in tx.emitted if isinstance(event, facts.RunStarted))
+    assert (run.trigger, run.event_source, run.event_id, run.principal) == ("t", "/airport", "e1", "bob")
+
+
+async def test_an_event_starts_a_run_of_each_trigger_that_takes_it(tx: Store, landed: Any) -> None:
+    await force(tx)
+    await trigger(tx, "a")
+    await trigger(tx, "b", filter={"subject": "2013-*"})
+    await trigger(tx, "c", filter={"type": "other"})
+    await take_records([landed("e1", URI, subject="2013-01")], tx)
+
+    assert sorted(event.trigger for event in tx.emitted if isinstance(event, facts.RunStarted)) == ["a", "b"]
+
+
+async def test_queued_runs_go_one_at_a_time_in_the_order_of_their_events(tx: Store, landed: Any) -> None:
+    await force(tx, a={"kind": "data.x", "input": {"month": {"$from": "/trigger/data/month"}}})
+    await trigger(tx, strategy="queue")
+    await take_records([landed(f"e{month}", {"month": month}, offset=month) for month in (1, 2)], tx)
+    await take_records([landed("e3", {"month": 3}, offset=3)], tx)
+    for _ in range(3):
+        await report(tx, success(orders(tx)[-1]))
+        _, turns = await tx.due()
+        if turns:
+            await start_next_in_queues(turns, tx)
+            await start_next_in_queues(turns, tx)
+
+    assert [order.input["month"] for order in orders(tx)] == [1, 2, 3]
+
+
+async def test_a_cancelled_run_leaves_its_queue(tx: Store, landed: Any) -> None:
+    await force(tx, a={"kind": "data.x", "input": {"month": {"$from": "/trigger/data/month"}}})
+    await trigger(tx, strategy="queue")
+    await take_records([landed(f"e{month}", {"month": month}, offset=month) for month in (1, 2, 3)], tx)
+    second = (await tx.list_runs("demo", "", "pending", None, 10))[-1]
+    await cancel_run(CancelRun(namespace="demo", principal="ann", run_id=second.run.run_id), tx)
+    await report(tx, success(orders(tx)[-1]))
+
+    await start_next_in_queues((await tx.due())[1], tx)
+
+    assert [order.input["month"] for order in orders(tx)] == [1, 3]
+
+
+async def test_a_record_that_is_no_event_is_refused(tx: Store, landed: Any) -> None:
+    await force(tx)
+    await trigger(tx)
+
+    with pytest.raises(InvalidInput, match="attributes missing: type"):
+        await take_records([landed("e1", type="")], tx)
+
+
+async def test_a_trigger_applied_again_as_it_is_changes_nothing(tx: Store) -> None:
+    await force(tx)
+
+    assert await trigger(tx)
+    assert not await trigger(tx)
+    assert await trigger(tx, paused=True)
+
+
+async def test_a_topic_is_read_in_one_way_by_all_its_triggers(tx: Store) -> None:
+    await force(tx)
+    await trigger(tx, "a")
+    await trigger(tx, "b", source={"topic": "orders", "format": "json"})
+    await trigger(tx, "b", source={"topic": "orders", "format": "json", "id": "/id"})
+
+    with pytest.raises(Conflict, match=r"topic triggers is read as .* by trigger a"):
+        await trigger(tx, "b", source={"topic": "triggers", "format": "json"})
+
+
+@pytest.mark.parametrize("topic", ["data.tasks", "control.tasks.data"])
+async def test_a_trigger_on_tasks_is_refused(tx: Store, topic: str) -> None:
+    await force(tx)
+
+    with pytest.raises(InvalidInput, match="carries tasks"):
+        await trigger(tx, source={"topic": topic})
+
+
+async def test_an_event_explains_itself(tx: Store, landed: Any) -> None:
+    await force(tx)
+    await trigger(tx, "taken", dedupe="/data/uri")
+    await trigger(tx, "filtered", filter={"type": "other"})
+    await take_records([landed("e1", URI), landed("e2", URI, offset=1)], tx)
+
+    def asked(event_id: str) -> ExplainEvent:
+        return ExplainEvent(namespace="demo", source="/airport", event_id=event_id)
+
+    _, first = await explain_event(asked("e1"), tx)
+    _, second = await explain_event(asked("e2"), tx)
+    nothing, _ = await explain_event(asked("e3"), tx)
+
+    assert [(found.trigger, found.disposition) for found in first] == [("taken", "started"), ("filtered", "filtered")]
+    assert [(found.trigger, found.disposition) for found in second] == [
+        ("taken", "duplicate"),
+        ("filtered", "filtered"),
+    ]
+    assert second[0].run_id == first[0].run_id
+    assert nothing is None
+
+
+async def test_a_run_goes_on_with_the_trace_that_started_it(tx: Store, landed: Any) -> None:
+    await force(tx)
+    await trigger(tx)
+    traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    record = landed("e1", URI, traceparent=traceparent)
+    await take_records([record], tx)
+
+    runs = await tx.list_runs("demo", "", "", None, 1)
+    assert runs[0].traceparent.split("-")[1] == "0af7651916cd43dd8448eb211c80319c"

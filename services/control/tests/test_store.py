@@ -1,0 +1,226 @@
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+from millrace.control.domain.events import read_record
+from millrace.control.domain.runs import KeptRun
+from millrace.control.store import Arrival, Start, Store, Turn
+from millrace.core.decide import decide
+from millrace.core.parse import parse_workflow
+from millrace.core.state import Decision, Failed, Failure, Input, Run, RunState, Succeeded
+from millrace.core.state import Start as MayStart
+from millrace.core.triggers import Source, Trigger, parse_trigger
+from millrace.runtime.errors import NotFound
+from millrace.runtime.subscriptions import Record
+
+WORKFLOW = parse_workflow(
+    {
+        "name": "w",
+        "tasks": {"a": {"kind": "data.x", "retries": {"backoff_s": 5}}, "b": {"kind": "data.y", "needs": ["a"]}},
+    }
+)
+TRIGGER = parse_trigger({"name": "t", "workflow": "w", "source": {"topic": "triggers"}, "strategy": "queue"})
+
+
+async def kept(tx: Store, *, place: int | None = None, start: bool = True) -> KeptRun:
+    """Add a run of WORKFLOW, started or waiting."""
+    await tx.put_workflow("demo", WORKFLOW, "ada")
+    plan = await tx.plan_in_force("demo", "w")
+    made = KeptRun(
+        run=Run(tx.new_id(), RunState.PENDING, {"id": "e1", "data": {"n": 1}}),
+        plan=plan,
+        namespace="demo",
+        workflow="w",
+        sha256=WORKFLOW.sha256,
+        principal="ada",
+        trigger_name="t" if place is not None else "",
+        place=place,
+        traceparent="",
+        created_at=tx.now,
+    )
+    decided = []
+    if start:
+        decision = decide(made.run, plan, [MayStart()], tx.now, tx.new_id)
+        made.run = decision.run
+        decided.append((made, decision))
+    tx.add_runs([made])
+    tx.save_decisions(decided, new=True)
+    return made
+
+
+def tell(made: KeptRun, happened: Input, tx: Store) -> Decision:
+    decision = decide(made.run, made.plan, [happened], tx.now, tx.new_id)
+    made.run = decision.run
+    tx.save_decisions([(made, decision)])
+    return decision
+
+
+async def test_a_workflow_in_force_is_the_version_applied_last(tx: Store) -> None:
+    other = parse_workflow({"name": "w", "tasks": {"a": {"kind": "data.z"}}})
+
+    assert await tx.put_workflow("demo", WORKFLOW, "ada")
+    assert not await tx.put_workflow("demo", WORKFLOW, "ada")
+    assert await tx.put_workflow("demo", other, "bob")
+
+    assert (await tx.plan_in_force("demo", "w")).workflow == other
+    assert (await tx.plans([WORKFLOW.sha256]))[WORKFLOW.sha256].workflow == WORKFLOW
+
+
+async def test_a_workflow_of_another_namespace_does_not_exist(tx: Store) -> None:
+    await tx.put_workflow("demo", WORKFLOW, "ada")
+
+    with pytest.raises(NotFound, match="workflow w in namespace other"):
+        await tx.plan_in_force("other", "w")
+
+
+async def test_sources_and_triggers_come_back_as_they_were_put(tx: Store) -> None:
+    await tx.put_workflow("demo", WORKFLOW, "ada")
+    tx.put_source("demo", TRIGGER.source)
+    tx.put_source("demo", Source(topic="late", start="now"))
+    tx.put_trigger("demo", TRIGGER, "ada")
+
+    assert await tx.sources(["triggers"]) == [("demo", TRIGGER.source)]
+    assert [rule.trigger for rule in await tx.triggers(["triggers"])] == [TRIGGER]
+    assert await tx.hold_trigger("demo", "t") == TRIGGER
+    assert await tx.hold_source("demo", "triggers") == TRIGGER.source
+    assert await tx.triggers_of("demo", "triggers", but="t") == []
+    assert await tx.topics() == {"triggers": True, "late": False}
+
+
+async def test_a_run_comes_back_as_it_was_decided(tx: Store) -> None:
+    made = await kept(tx)
+    first = made.run.tasks["a"]
+    tell(made, Failed("a", first.task_id, 1, first.token or UUID(int=0), Failure("E", "no")), tx)
+
+    found = await tx.hold_run("demo", made.run.run_id)
+
+    assert found.run == made.run
+    assert [(row["attempt"], row["error"]) for row in await tx.attempts(made.run.run_id)] == [(1, "E")]
+    assert (await tx.run("demo", made.run.run_id)).run == made.run
+    assert [held.run for held in await tx.hold_runs([made.run.run_id, UUID(int=0)])] == [made.run]
+
+
+async def test_an_output_comes_back_as_it_was_told(tx: Store) -> None:
+    made = await kept(tx)
+    first = made.run.tasks["a"]
+    output: dict[str, Any] = {"text": "ü\n", "list": [1, 2.5, None, True], "nothing": None}
+    tell(made, Succeeded("a", first.task_id, 1, first.token or UUID(int=0), output), tx)
+
+    assert (await tx.run("demo", made.run.run_id)).run.tasks["a"].output == output
+
+
+async def test_a_run_of_another_namespace_does_not_exist(tx: Store) -> None:
+    made = await kept(tx)
+
+    with pytest.raises(NotFound, match=f"run {made.run.run_id} in namespace other"):
+        await tx.run("other", made.run.run_id)
+
+
+async def test_runs_are_listed_newest_first_and_by_page(tx: Store) -> None:
+    ids = [(await kept(tx)).run.run_id for _ in range(3)]
+
+    newest = await tx.list_runs("demo", "w", "running", None, 2)
+    older = await tx.list_runs("demo", "", "", newest[-1].run.run_id, 10)
+
+    assert [found.run.run_id for found in newest] == [ids[2], ids[1]]
+    assert [found.run.run_id for found in older] == [ids[0]]
+    assert await tx.list_runs("demo", "other", "", None, 10) == []
+
+
+async def test_what_is_due_is_found_and_what_is_not_is_left(tx: Store) -> None:
+    made, other = await kept(tx), await kept(tx)
+    await tx.fetch("UPDATE task SET due_at = now() WHERE run_id = $1", made.run.run_id)
+
+    assert await tx.due() == ([made.run.run_id], [])
+    await tx.fetch("UPDATE run SET due_at = now() - interval '1 s' WHERE run_id = $1", other.run.run_id)
+    assert set((await tx.due())[0]) == {made.run.run_id, other.run.run_id}
+
+
+async def test_a_queue_gives_a_turn_to_its_first_run_that_has_not_started(tx: Store) -> None:
+    first = await kept(tx, place=1)
+    second = await kept(tx, place=2, start=False)
+    assert await tx.due() == ([], [])
+    assert await tx.first_in_queue("demo", "t") == (first.run.run_id, RunState.RUNNING)
+
+    await tx.fetch(
+        "UPDATE run SET state = 'failed', due_at = NULL, ended_at = now() WHERE run_id = $1", first.run.run_id
+    )
+
+    assert await tx.due() == ([], [Turn("demo", "t", second.run.run_id)])
+    assert await tx.first_in_queue("demo", "other") is None
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE task SET due_at = NULL",
+        "UPDATE task SET state = 'succeeded'",
+        "UPDATE task SET token = NULL",
+        "UPDATE run SET due_at = NULL",
+        "UPDATE run SET state = 'succeeded'",
+    ],
+)
+async def test_the_database_refuses_an_open_attempt_or_run_that_nothing_would_wake(tx: Store, sql: str) -> None:
+    await kept(tx)
+
+    with pytest.raises(asyncpg.CheckViolationError):
+        await tx.fetch(sql)
+
+
+async def test_an_event_is_kept_once_and_its_deliveries_are_counted(tx: Store, landed: Any) -> None:
+    def arrival(record: Record) -> Arrival:
+        return Arrival("demo", read_record(record, TRIGGER.source), record)
+
+    one, again, two = landed("e1", {"n": 1}), landed("e1", {"n": 2}, offset=1), landed("e2", offset=2)
+
+    fresh = await tx.add_events([arrival(record) for record in (one, again, two)])
+    assert [found.received.event.id for found in fresh] == ["e1", "e2"]
+    assert await tx.add_events([arrival(one), arrival(again)]) == []
+
+    found = await tx.event("demo", "/airport", "e1")
+    assert found is not None
+    assert (found.event.data, found.deliveries, found.topic) == ({"n": 1}, 2, "triggers")
+    assert await tx.event("other", "/airport", "e1") is None
+
+
+async def test_a_dedupe_key_starts_one_run_whoever_asks(tx: Store, landed: Any) -> None:
+    events = [read_record(landed(name), TRIGGER.source).event for name in ("e1", "e2", "e3")]
+    starts = [Start("demo", event, "t", "key", tx.new_id()) for event in events]
+
+    assert await tx.add_starts(starts[:2]) == starts[:1]
+    assert await tx.add_starts(starts[2:]) == []
+
+    matches = [(await tx.matches("demo", "/airport", name))[0] for name in ("e1", "e2", "e3")]
+    assert [found.disposition for found in matches] == ["started", "duplicate", "duplicate"]
+    assert {found.run_id for found in matches} == {starts[0].run_id}
+
+
+async def test_a_queue_counts_its_runs(tx: Store) -> None:
+    await tx.put_workflow("demo", WORKFLOW, "ada")
+    tx.put_source("demo", TRIGGER.source)
+    tx.put_trigger("demo", TRIGGER, "ada")
+    assert await tx.hold_queues([("demo", "t")]) == {("demo", "t"): 0}
+
+    tx.save_queued("demo", "t", 3)
+
+    assert await tx.hold_queues([("demo", "t"), ("demo", "other")]) == {("demo", "t"): 3}
+
+
+@pytest.mark.parametrize("table", ["run", "task"])
+async def test_looking_for_what_is_due_reads_an_index(tx: Store, table: str) -> None:
+    plan = await tx.fetch(f"EXPLAIN SELECT run_id FROM {table} WHERE due_at <= now()")
+
+    assert f"{table}_due" in str([row[0] for row in plan])
+
+
+async def test_a_trigger_put_again_replaces_the_old_one(tx: Store) -> None:
+    await tx.put_workflow("demo", WORKFLOW, "ada")
+    tx.put_source("demo", TRIGGER.source)
+    tx.put_trigger("demo", TRIGGER, "ada")
+    await tx.triggers(["triggers"])
+    paused: Trigger = TRIGGER.model_copy(update={"paused": True})
+
+    tx.put_trigger("demo", paused, "bob")
+
+    assert [(rule.trigger.paused, rule.principal) for rule in await tx.triggers(["triggers"])] == [(True, "bob")]

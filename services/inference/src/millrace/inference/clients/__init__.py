@@ -1,0 +1,1 @@
+"""What inference asks of other services."""

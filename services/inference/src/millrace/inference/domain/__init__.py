@@ -1,0 +1,1 @@
+"""What is decided here, without input or output."""

@@ -1,0 +1,1 @@
+"""What observability asks of other services."""
