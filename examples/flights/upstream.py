@@ -132,9 +132,9 @@ def _cut_months(table: IO[bytes], landing: Path, name: str, months: Sequence[int
     head = next(lines)
     place = head.decode().strip().split(",").index("month")
     parts: dict[str, list[bytes]] = {str(month): [head] for month in months}
-    for line, month in _with_field(lines, place):
-        if month in parts:
-            parts[month].append(line)
+    for line, number in _with_field(lines, place):
+        if number in parts:
+            parts[number].append(line)
     for month in months:
         (landing / f"{name}-{YEAR}-{month:02d}.csv").write_bytes(b"".join(parts[str(month)]))
 
@@ -180,9 +180,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Land months, and say where their files are."""
     parser = argparse.ArgumentParser(description="Land months of flights and weather from New York in 2013.")
     parser.add_argument("landing", type=Path, help="folder to land the files in")
-    parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "millrace", help="folder that keeps the archive")
-    parser.add_argument("--months", type=int, nargs="+", default=[1, 2, 3, 4], choices=range(1, 13), metavar="MONTH")
-    parser.add_argument("--damage", type=int, nargs="*", default=[], choices=range(1, 13), metavar="MONTH", help="of these, land a damaged one")
+    cache, months = Path.home() / ".cache" / "millrace", range(1, 13)
+    parser.add_argument("--cache", type=Path, default=cache, help="folder that keeps the archive")
+    parser.add_argument("--months", type=int, nargs="+", default=[1, 2, 3, 4], choices=months, metavar="MONTH")
+    parser.add_argument("--damage", type=int, nargs="*", default=[], choices=months, metavar="MONTH")
     asked = parser.parse_args(arguments)
     try:
         archive = fetch(asked.cache)
@@ -190,10 +191,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(str(error))
     for path in cut_reference(archive, asked.landing):
         print(path)
-    for month in cut(archive, asked.landing, sorted({*asked.months, *asked.damage})):
-        if int(month.name[-2:]) in asked.damage:
-            damage(month.flights, month.flights)
-        print(month.flights, month.weather, sep="\n")
+    for landed in cut(archive, asked.landing, sorted({*asked.months, *asked.damage})):
+        if int(landed.name[-2:]) in asked.damage:
+            damage(landed.flights, landed.flights)
+        print(landed.flights, landed.weather, sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from millrace.contracts.rpc.options.v1 import access_pb2
 from millrace.runtime.access import Action
 from millrace.runtime.errors import Conflict
+from millrace.runtime.logs import add_error
 from millrace.runtime.rpc import ForeignMethod, RpcServer
 from millrace.runtime.rpc.methods import rpcs_of
 from millrace.runtime.transaction import Transactions
@@ -404,3 +406,17 @@ async def test_a_trace_that_comes_in_goes_on(channel: Any, begin: Transactions[E
     async with begin() as tx:
         assert [row["trace_id"] for row in await tx.fetch("SELECT trace_id FROM request")] == [trace_id]
     assert [line["event"] for line in lines] == ["rpc_handled"]
+
+
+async def test_no_log_line_holds_a_token_or_what_was_sent(channel: Any) -> None:
+    with capture_logs() as lines:
+        metadata = bearer(x_more=SECRET)
+        await call(channel, "Change")(asked(SECRET), metadata=metadata)
+        for text in FAILURES:
+            await refused(call(channel, "Look")(asked(text), metadata=metadata))
+        await refused(call(channel, "Look")(asked(), metadata=(("authorization", f"Bearer {SECRET}"),)))
+
+    written = "".join(json.dumps(add_error(None, "", dict(line)), default=str) for line in lines)
+    assert len(lines) == len(FAILURES) + 3
+    assert SECRET not in written
+    assert metadata[0][1].removeprefix("Bearer ") not in written

@@ -82,12 +82,9 @@ def test_a_command_reaches_a_service_as_the_developer(stack: Embedded) -> None:
 
 
 def test_without_a_token_a_service_refuses(stack: Embedded) -> None:
-    endpoints = stack.state.endpoints()
+    stranger = Connection(stack.state.endpoints(), token="none")
 
-    with (
-        pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"),
-        Connection(endpoints, "none").channel("control") as channel,
-    ):
+    with stranger.channel("control") as channel, pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"):
         ControlServiceStub(channel).ListRuns(ListRunsRequest(namespace="demo"))
 
 

@@ -14,7 +14,7 @@ from millrace.contracts.rpc.lineage.v1 import lineage_pb2 as pb
 from millrace.contracts.rpc.lineage.v1.lineage_pb2_grpc import LineageServiceStub
 from millrace.contracts.tasks import TaskDispatched
 from millrace.runtime.envelope import new_id
-from millrace.runtime.errors import Denied, InvalidInput, NotFound
+from millrace.runtime.errors import Denied, InvalidInput, NotFound, Unavailable
 from millrace.runtime.testing import publish, until
 from millrace.runtime.testing.process import Deployment, deployed
 from millrace.sdk.stack.kafka import Kafka
@@ -84,10 +84,14 @@ async def test_an_outside_emitters_events_are_taken_as_they_are_on_the_wire(
     deployment: Deployment, broker: Kafka
 ) -> None:
     job, run = uuid4().hex, str(uuid4())
-    about = {"producer": "https://p", "schemaURL": "https://s", "job": {"namespace": "spark", "name": job}}
+    about: dict[str, Any] = {
+        "producer": "https://p",
+        "schemaURL": "https://s",
+        "job": {"namespace": "spark", "name": job},
+    }
     start = about | {"eventType": "START", "eventTime": "2013-02-01T00:00:00Z", "run": {"runId": run}}
     end = about | {"eventType": "COMPLETE", "eventTime": "2013-02-01T00:00:09.5+00:00", "run": {"runId": run}}
-    end["outputs"] = [{"namespace": "s3://bucket", "name": "table"}]
+    end |= {"outputs": [{"namespace": "s3://bucket", "name": "table"}]}
     asked = pb.GetGraphRequest(namespace="demo", node=f"run:{run}", direction=pb.DIRECTION_DOWNSTREAM)
 
     async with AIOKafkaProducer(bootstrap_servers=broker.servers) as producer:
@@ -120,3 +124,25 @@ async def test_each_failure_has_its_error(deployment: Deployment) -> None:
         await stub(deployment).Explain(pb.ExplainRequest(namespace="demo", prediction_id="p1"))
     with pytest.raises(Denied):
         await stub(deployment, "stranger").GetGraph(pb.GetGraphRequest(namespace="demo", node="run:1"))
+
+
+async def test_what_is_told_while_it_is_dead_is_assembled_after_and_it_stops_when_asked_to(
+    deployment: Deployment, broker: Kafka
+) -> None:
+    mark = uuid4().hex
+    process = deployment.services["lineage"]
+    asked = pb.GetGraphRequest(namespace="demo", node=f"data.version:{mark}", direction=pb.DIRECTION_UPSTREAM)
+
+    process.kill()
+    await publish(broker.servers, [reported("data.ingest", f"file:sha256:{mark}", f"data.version:{mark}")])
+    await process.start()
+
+    async def known() -> Any:
+        try:
+            return await stub(deployment).GetGraph(asked)
+        except (NotFound, Unavailable):
+            return None
+
+    graph = await until(known)
+    assert f"file:sha256:{mark}" in {node.id for node in graph.nodes}
+    assert process.terminate() == 0

@@ -40,8 +40,8 @@ async def test_a_runs_events_published_twice_give_its_durations_and_its_cost_onc
     run = uuid4()
     workflow: dict[str, Any] = {"namespace": "demo", "run_id": run, "workflow": "flights", "workflow_hash": "h"}
     step: dict[str, Any] = {
-        "namespace": "demo", "task_id": uuid4(), "attempt": 1, "token": UUID(int=3), "run_id": run, "workflow": "flights",
-        "name": "tune", "kind": "training.tune",
+        "namespace": "demo", "task_id": uuid4(), "attempt": 1, "token": UUID(int=3), "run_id": run,
+        "workflow": "flights", "name": "tune", "kind": "training.tune",
     }  # fmt: skip
     deadline = datetime(2030, 1, 1, tzinfo=UTC)
     story: list[Event] = [

@@ -15,14 +15,15 @@ from millrace.training.store import Store
 
 DAY_US = 86_400_000_000
 START_US = 1_767_225_600_000_000  # 2026-01-01
-FEATURES = ("shop.load", "shop.queue", "clock.stamp")
 
 WriteTrainingSet = Callable[..., Path]
 
 
-@pytest.fixture
-def write_training_set(tmp_path: Path) -> WriteTrainingSet:
-    def write(*, days: int = 30, rows_a_day: int = 120, seed: int = 0, shuffled_from: int | None = None) -> Path:
+@pytest.fixture(scope="session")
+def made_up_shops() -> Callable[..., None]:
+    def write(
+        path: Path, *, days: int = 30, rows_a_day: int = 120, seed: int = 0, shuffled_from: int | None = None
+    ) -> None:
         """Write a training set whose label follows its features, but for the days whose labels are shuffled."""
         generator = np.random.default_rng(seed)
         rows = days * rows_a_day
@@ -34,19 +35,26 @@ def write_training_set(tmp_path: Path) -> WriteTrainingSet:
             late = t_us >= START_US + shuffled_from * DAY_US
             label[late] = generator.permutation(label[late])
         queue[generator.random(rows) < 0.2] = np.nan
-        path = tmp_path / f"set-{days}-{rows_a_day}-{seed}-{shuffled_from}.parquet"
-        pq.write_table(
-            pa.table({
+        table = pa.table(
+            {
                 "shop": generator.choice(["north", "süd", "west"], rows),
                 "t": pa.array(t_us, pa.timestamp("us", "UTC")),
                 "label": label,
                 "shop.load": load,
                 "shop.queue": pa.array(queue, from_pandas=True),
                 "clock.stamp": (t_us // 1_000_000).astype(float),
-            }),
-            path,
+            }
         )
-        return path
+        pq.write_table(table, path)
+
+    return write
+
+
+@pytest.fixture
+def write_training_set(tmp_path: Path, made_up_shops: Callable[..., None]) -> WriteTrainingSet:
+    def write(**how: int) -> Path:
+        made_up_shops(tmp_path / "set.parquet", **how)
+        return tmp_path / "set.parquet"
 
     return write
 

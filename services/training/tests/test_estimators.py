@@ -22,7 +22,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "sklearn.hist_gradient_boosting": {"max_iter": 40, "max_leaf_nodes": 15},
 }
 TRAINING_SET = TrainingSet(
-    "1" * 64, "2" * 64, tuple(ModelFeature(view=n.split(".")[0], feature=n.split(".")[1], source="request") for n in FEATURES), ()
+    "1" * 64,
+    "2" * 64,
+    tuple(ModelFeature(view=n.split(".")[0], feature=n.split(".")[1], source="request") for n in FEATURES),
+    (),
 )
 
 
@@ -97,7 +100,9 @@ def test_only_what_is_on_the_list_can_be_asked_for() -> None:
         estimator("os.system")
 
 
-def test_a_training_set_without_a_column_or_with_other_labels_is_refused(write_training_set: Any, tmp_path: Path) -> None:
+def test_a_training_set_without_a_column_or_with_other_labels_is_refused(
+    write_training_set: Any, tmp_path: Path
+) -> None:
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     path = write_training_set(days=3)

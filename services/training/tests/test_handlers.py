@@ -157,7 +157,7 @@ async def test_a_refusal_closes_the_door_and_says_why(tx: Store) -> None:
     await register_version(CANDIDATE, tx)
     await keep_evaluation(REFUSED, tx)
 
-    with pytest.raises(Conflict, match="lower bound of the Brier skill is -0.1"):
+    with pytest.raises(Conflict, match=r"lower bound of the Brier skill is -0\.1"):
         await set_alias(CHAMPION, "ada", tx)
 
 
@@ -166,7 +166,7 @@ async def test_a_version_is_found_by_number_alias_and_id_with_all_that_is_known(
     await keep_evaluation(PASSED, tx)
     await set_alias(CHAMPION, "ada", tx)
 
-    keys = [{"version": 1}, {"alias": "champion"}, {"version_id": "a" * 64}]
+    keys: list[dict[str, object]] = [{"version": 1}, {"alias": "champion"}, {"version_id": "a" * 64}]
     found = [await model_version(VersionKey(namespace="demo", model="shops", **key), tx) for key in keys]
 
     assert found[0] == found[1] == found[2]

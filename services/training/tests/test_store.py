@@ -68,7 +68,9 @@ async def test_evaluations_are_read_as_written_and_known_by_their_id(tx: Store) 
 
 
 async def test_the_newest_evaluation_comes_first(tx: Store) -> None:
-    early, late = (evaluation(tx, evaluation_id=str(n) * 64, evaluated_at=tx.now.replace(year=2020 + n)) for n in (1, 2))
+    early, late = (
+        evaluation(tx, evaluation_id=str(n) * 64, evaluated_at=tx.now.replace(year=2020 + n)) for n in (1, 2)
+    )
 
     tx.save_evaluation("demo", late)
     tx.save_evaluation("demo", early)

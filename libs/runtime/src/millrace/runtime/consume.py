@@ -1,6 +1,7 @@
 """One consumer per service: one poll of all its topics is one transaction."""
 
 import asyncio
+import hashlib
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
@@ -162,7 +163,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
             group_instance_id=f"{self._service}-{self._settings.instance}",
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            partition_assignment_strategy=(RangePartitionAssignor,),
+            partition_assignment_strategy=_assignors(self._wanted_topics()),
             session_timeout_ms=10_000,
             heartbeat_interval_ms=2_000,
             rebalance_timeout_ms=60_000,
@@ -184,11 +185,14 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
                 await asyncio.wait_for(self._consumer.stop(), 10)
 
     def _follow_topics(self) -> None:
-        self._foreign = {topic: listener for listener in self._listeners for topic in listener.topics()}
-        topics = frozenset(self._by_topic) | frozenset(self._foreign)
+        topics = self._wanted_topics()
         if topics != self._topics:
             self._topics = topics
             self._consumer.subscribe(sorted(topics), listener=self)
+
+    def _wanted_topics(self) -> frozenset[str]:
+        self._foreign = {topic: listener for listener in self._listeners for topic in listener.topics()}
+        return frozenset(self._by_topic) | frozenset(self._foreign)
 
     async def _round(self) -> None:
         records = await self._poll()
@@ -484,6 +488,18 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
 def _first_offsets(items: Sequence[Item]) -> dict[TopicPartition, int]:
     # Offsets of a partition only grow, so that the first one seen last is the one to keep.
     return {TopicPartition(i.record.topic, i.record.partition): i.record.offset for i in reversed(items)}
+
+
+def _assignors(topics: Iterable[str]) -> tuple[type[RangePartitionAssignor], ...]:
+    """Return how partitions are assigned: by range, under a name that changes with the topics.
+
+    A static member that comes back gets its former assignment unless the group's protocol would have another name: with
+    one name it would never be given a new topic, and would be given one that it no longer reads. Members that want
+    different topics, as during a roll-out, meet under the plain name.
+    """
+    digest = hashlib.sha256("\n".join(sorted(topics)).encode()).hexdigest()[:12]
+    mine = type("TopicsRangeAssignor", (RangePartitionAssignor,), {"name": f"range-{digest}"})
+    return (mine, RangePartitionAssignor)
 
 
 def _at(item: Item) -> tuple[str, int, int]:

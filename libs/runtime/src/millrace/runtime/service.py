@@ -83,7 +83,8 @@ class Service:
         consumer = self._consuming(begin)
         consumer.subscribe(subscriptions)
         if tasks:
-            preload(sorted({kind.work.__module__ for kind in tasks}))
+            # Work that is bound to plain values is a `partial`; its module is its function's.
+            preload(sorted({getattr(kind.work, "func", kind.work).__module__ for kind in tasks}))
             self._workers = Workers(self.name, self.settings, begin, tasks, self.artifacts, self.channels)
             consumer.subscribe(self._workers.subscriptions)
 

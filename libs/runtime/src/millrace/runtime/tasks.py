@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 import grpc
@@ -292,8 +292,8 @@ class Workers:
             result = await child.run(traceparent, progressed)
         finally:
             seconds[0] = child.cpu_s
-        hints = inspect.get_annotations(attempt.kind.work, eval_str=True)
-        return TypeAdapter(hints.get("return", Any)).validate_json(result)
+        given = inspect.signature(attempt.kind.work, eval_str=True).return_annotation
+        return TypeAdapter(Any if given is inspect.Signature.empty else given).validate_json(result)
 
     async def run(self) -> None:
         """Finish what ends, in groups, and keep the leases alive, until cancelled."""
@@ -352,6 +352,7 @@ class Workers:
     async def _say(self, ended: Ended, tx: Any) -> None:  # noqa: ANN401 - the service's own Store
         attempt, task = ended.attempt, ended.attempt.task
         tx.handling(None, attempt.envelope)
+        tx.used_refs, tx.made_refs = [], {}
         duration_s = time.monotonic() - attempt.accepted
         if ended.error:
             tx.emit(
@@ -359,28 +360,29 @@ class Workers:
                     update={"duration_s": duration_s, "cpu_s": ended.cpu_s}
                 )
             )
-            self._report_lineage(task, "FAIL", tx)
         else:
-            tx.task, tx.used_refs, tx.made_refs = task, [], {}
+            tx.task = task
             output = await attempt.kind.finish(ended.result, tx)
             _check_size(task, output)
             tx.emit(
                 TaskSucceeded(**_about(self._service, task), output=output, duration_s=duration_s, cpu_s=ended.cpu_s)
             )
-            self._report_lineage(task, "COMPLETE", tx)
+            self._report_lineage(attempt, tx)
         tx.handling(None, None)
 
-    def _report_lineage(self, task: TaskDispatched, state: Literal["COMPLETE", "FAIL"], tx: Transaction) -> None:
+    def _report_lineage(self, attempt: Attempt, tx: Transaction) -> None:
         if not (tx.used_refs or tx.made_refs):
             return
+        task = attempt.task
         event = run_event(
             namespace=task.namespace,
             service=self._service,
             task=task,
             time=tx.now,
-            state=state,
+            state="COMPLETE",
             used=tx.used_refs,
             made=tx.made_refs,
+            traceparent=attempt.envelope.traceparent if attempt.envelope else "",
         )
         tx.emit(LineageReported(namespace=task.namespace, service=self._service, run_id=task.task_id, event=event))
 

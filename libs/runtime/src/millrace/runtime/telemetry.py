@@ -60,6 +60,7 @@ TASKS_RUNNING = Gauge("millrace_tasks_running", "Tasks being worked on.", ["kind
 TASK_DURATION = Histogram(
     "millrace_task_duration_seconds", "Time from acceptance to the end.", ["kind", "outcome"], buckets=_LONG_SECONDS
 )
+PREDICTIONS_DROPPED = Counter("millrace_predictions_dropped", "Answered rows that could not be logged.")
 
 FLUSH_S = 3.0
 _PARENT_LENGTH = 55
@@ -133,6 +134,13 @@ def read_traceparent(text: str) -> SpanContext | None:
     except ValueError:
         return None
     return found if found.is_valid else None
+
+
+def link(traceparent: str) -> None:
+    """Say of the current span that another trace, named by its W3C trace context, led to it."""
+    found = read_traceparent(traceparent)
+    if found:
+        trace.get_current_span().add_link(found)
 
 
 @contextmanager

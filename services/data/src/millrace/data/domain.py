@@ -141,7 +141,8 @@ def checks_of(contract: Contract, rows_by_reason: Mapping[str, int]) -> tuple[Ch
     """Return each rule's count in the contract's order, then what could not be read."""
     ruled = [Check(rule.reason, rows_by_reason.get(rule.reason, 0), rule.description) for rule in contract.rules]
     known = {check.reason for check in ruled}
-    return (*ruled, *(Check(reason, rows_by_reason[reason]) for reason in sorted(rows_by_reason) if reason not in known))
+    unreadable = [Check(reason, rows) for reason, rows in sorted(rows_by_reason.items()) if reason not in known]
+    return (*ruled, *unreadable)
 
 
 def repeated(names: Sequence[str]) -> list[str]:

@@ -5,9 +5,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import yaml
-from open_data_contract_standard.model import OpenDataContractStandard, SchemaObject, SchemaProperty
-from pydantic import ValidationError
-
 from millrace.data.domain import Column, ColumnType, Contract, Rule, canonical_sha256, repeated
 from millrace.data.engine.expressions import Expressions
 from millrace.data.engine.rules import column_rules, row_rules
@@ -15,6 +12,8 @@ from millrace.data.engine.sandbox import Bounds, sandbox
 from millrace.data.engine.scan import judged_sql, no_rows_sql
 from millrace.runtime.command import faults
 from millrace.runtime.errors import InvalidInput
+from open_data_contract_standard.model import OpenDataContractStandard, SchemaObject, SchemaProperty
+from pydantic import ValidationError
 
 BOUNDS = Bounds(memory_bytes=256 * 1024**2, time_s=5.0)
 MAX_COLUMNS = 1000
@@ -29,7 +28,7 @@ def read_contract(odcs_yaml: str) -> Contract:
     """Return the contract that a document describes.
 
     The document has one table (`schema`). Its columns' `logicalType`, `logicalTypeOptions`, `required`, `unique`,
-    `primaryKey`, `enum` and `quality` rules hold for every row; a column with `transformLogic` is derived from the others.
+    `primaryKey`, `enum` and `quality` rules hold for every row; a column with `transformLogic` is derived from others.
 
     Raises:
         InvalidInput: It is no such document, or demands what cannot be enforced; the message says where.
@@ -88,7 +87,8 @@ def _check_names(properties: list[SchemaProperty]) -> None:
     names = [p.name or "" for p in properties]
     if bad := [name for name in names if not _COLUMN.fullmatch(name)]:
         raise InvalidInput(f"a column's name is letters, digits and _, beginning with a letter, not {bad[0]!r}")
-    if again := repeated([name.lower() for name in names]) or repeated([p.physicalName or p.name or "" for p in properties]):
+    headers = [p.physicalName or p.name or "" for p in properties]
+    if again := repeated([name.lower() for name in names]) or repeated(headers):
         raise InvalidInput(f"column {again[0]} stands there twice")
     if len(names) > MAX_COLUMNS:
         raise InvalidInput(f"it has {len(names)} columns, more than {MAX_COLUMNS}")
@@ -100,7 +100,8 @@ def _column(described: SchemaProperty, read: Expressions) -> Column:
         kind = ColumnType(described.logicalType or "")
     except ValueError:
         known = ", ".join(ColumnType)
-        raise InvalidInput(f"column {name} has the logicalType {described.logicalType}, which is none of {known}") from None
+        said = described.logicalType
+        raise InvalidInput(f"column {name} has the logicalType {said}, which is none of {known}") from None
     try:
         derivation = read.expression(described.transformLogic) if described.transformLogic else ""
     except InvalidInput as error:

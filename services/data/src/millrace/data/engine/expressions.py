@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import duckdb
-
 from millrace.runtime.errors import InvalidInput
 
 ROW_RULE = "SELECT COUNT(*) FROM ${table} WHERE <what a bad row fulfils>, with mustBe: 0"

@@ -1,15 +1,15 @@
 """The demands of an ODCS document on one column and on one row, as rules."""
 
 from collections.abc import Callable, Iterator, Sequence
+from datetime import date, datetime, time
 from typing import Any
-
-from open_data_contract_standard.model import DataQuality, SchemaProperty
 
 from millrace.data.domain import Column, ColumnType, Rule
 from millrace.data.engine.expressions import Expressions
 from millrace.data.engine.sandbox import identifier, text_literal
 from millrace.data.engine.scan import raw
 from millrace.runtime.errors import InvalidInput
+from open_data_contract_standard.model import DataQuality, SchemaProperty
 
 A_TYPE = {
     ColumnType.INTEGER: "an integer",
@@ -19,7 +19,12 @@ A_TYPE = {
     ColumnType.TIMESTAMP: "a timestamp",
     ColumnType.TIME: "a time",
 }
-COMPARED = {"minimum": ("<", "below"), "maximum": (">", "above"), "exclusiveMinimum": ("<=", "not above"), "exclusiveMaximum": (">=", "not below")}
+COMPARED = {
+    "minimum": ("<", "below"),
+    "maximum": (">", "above"),
+    "exclusiveMinimum": ("<=", "not above"),
+    "exclusiveMaximum": (">=", "not below"),
+}
 """Of a bound: what a value that breaks it fulfils, in SQL and in words."""
 
 OPTIONS = {
@@ -70,7 +75,8 @@ def _option_rule(column: Column, option: str, value: Any) -> Rule:  # noqa: ANN4
     match option:
         case "minLength" | "maxLength":
             size, sign = _integer(column, option, value), "<" if option == "minLength" else ">"
-            return Rule(f"{column.name} is {'shorter' if sign == '<' else 'longer'} than {size}", f"length({name}) {sign} {size}")
+            words = "shorter" if sign == "<" else "longer"
+            return Rule(f"{column.name} is {words} than {size}", f"length({name}) {sign} {size}")
         case "pattern":
             pattern = text_literal(str(value))
             return Rule(f"{column.name} does not match {value}", f"NOT regexp_matches({name}, {pattern})")
@@ -144,17 +150,20 @@ def _integer(column: Column, option: str, value: Any) -> int:  # noqa: ANN401 - 
 
 def _literal(column: Column, value: Any) -> str:  # noqa: ANN401 - YAML's
     """Return a value as SQL of the column's type has it."""
-    match column.type, value:
-        case ColumnType.STRING, str():
-            return text_literal(value)
-        case ColumnType.BOOLEAN, bool():
-            return str(value).upper()
-        case (ColumnType.INTEGER | ColumnType.NUMBER), int() | float() if not isinstance(value, bool):
-            return repr(value)
-        case ColumnType.DATE, _:
-            return f"CAST({text_literal(str(value))} AS DATE)"
-        case ColumnType.TIMESTAMP, _:
-            return f"CAST({text_literal(str(value))} AS TIMESTAMPTZ)"
-        case ColumnType.TIME, _:
-            return f"CAST({text_literal(str(value))} AS TIME)"
+    try:
+        match column.type, value:
+            case ColumnType.STRING, str():
+                return text_literal(value)
+            case ColumnType.BOOLEAN, bool():
+                return str(value).upper()
+            case (ColumnType.INTEGER | ColumnType.NUMBER), int() | float() if not isinstance(value, bool):
+                return repr(value)
+            case ColumnType.DATE, _:
+                return f"DATE '{date.fromisoformat(str(value)).isoformat()}'"
+            case ColumnType.TIMESTAMP, _:
+                return f"TIMESTAMPTZ '{datetime.fromisoformat(str(value)).isoformat()}'"
+            case ColumnType.TIME, _:
+                return f"TIME '{time.fromisoformat(str(value)).isoformat()}'"
+    except ValueError:
+        pass
     raise InvalidInput(f"column {column.name}: {value} is no {column.type}")

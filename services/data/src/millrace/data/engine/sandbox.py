@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
-
 from millrace.runtime.errors import InvalidInput
 
 EXTENSIONS = ("autoinstall_known_extensions", "autoload_known_extensions", "allow_community_extensions")
@@ -35,8 +34,8 @@ def sandbox(bounds: Bounds, folder: Path | None = None) -> Iterator[duckdb.DuckD
     Raises:
         InvalidInput: A statement in it failed, or cost more than its bounds.
     """
-    limits = {"threads": 1, "memory_limit": f"{bounds.memory_bytes}B"}
-    connection = duckdb.connect(":memory:", config=limits | dict.fromkeys(EXTENSIONS, False))
+    config: dict[str, str | bool | int | float | list[str]] = {"threads": 1, "memory_limit": f"{bounds.memory_bytes}B"}
+    connection = duckdb.connect(":memory:", config=config | dict.fromkeys(EXTENSIONS, False))
     alarm = threading.Timer(bounds.time_s, connection.interrupt)
     alarm.daemon = True
     try:
@@ -51,7 +50,8 @@ def sandbox(bounds: Bounds, folder: Path | None = None) -> Iterator[duckdb.DuckD
     except duckdb.InterruptException:
         raise InvalidInput(f"it takes longer than {bounds.time_s:g} s, the most a scan may take") from None
     except duckdb.OutOfMemoryException:
-        raise InvalidInput(f"it takes more than {bounds.memory_bytes} bytes of memory, the most a scan may take") from None
+        most = bounds.memory_bytes
+        raise InvalidInput(f"it takes more than {most} bytes of memory, the most a scan may take") from None
     except duckdb.Error as error:
         raise InvalidInput(_first_line(error)) from None
     finally:

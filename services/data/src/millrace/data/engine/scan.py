@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
-
 from millrace.data.domain import READ_REASON, Column, ColumnType, Contract, FileFormat, Rule
 from millrace.data.engine.sandbox import Bounds, identifier, sandbox, text_literal
 from millrace.data.engine.tables import SQL_TYPE, source_sql
@@ -62,7 +61,8 @@ def split(contract: Contract, path: Path, file_format: FileFormat, folder: Path,
         good_rows = _copy(f"SELECT {columns} FROM judged WHERE len({REASONS}) = 0 ORDER BY {ROW}", good, connection)
         bad = f"SELECT {columns}, {RAW}, {REASONS} FROM judged WHERE len({REASONS}) > 0 ORDER BY {ROW}"
         bad_rows = _copy(bad, quarantined, connection)
-        reasons = connection.execute(f"SELECT reason, count(*) FROM (SELECT unnest({REASONS}) AS reason FROM judged) GROUP BY reason")
+        each = f"SELECT unnest({REASONS}) AS reason FROM judged"
+        reasons = connection.execute(f"SELECT reason, count(*) FROM ({each}) GROUP BY reason")
         return Split(good, quarantined if bad_rows else None, good_rows, bad_rows, dict(sorted(reasons.fetchall())))
 
 
@@ -76,14 +76,16 @@ def judged_sql(contract: Contract, source: str) -> str:
     typed = ", ".join(f"{_parsed(column)} AS {identifier(column.name)}" for column in contract.read_columns)
     derived = [column for column in contract.columns if column.derivation]
     derivations = "".join(f", TRY_CAST({c.derivation} AS {SQL_TYPE[c.type]}) AS {identifier(c.name)}" for c in derived)
-    reasons = ", ".join(f"CASE WHEN {_violation(rule)} THEN {text_literal(rule.reason)} END" for rule in contract.rules) or "NULL"
+    judged = (f"CASE WHEN {_violation(rule)} THEN {text_literal(rule.reason)} END" for rule in contract.rules)
+    reasons = ", ".join(judged) or "NULL"
     as_read = ", ".join(f"{text_literal(column.header)}, {raw(column)}" for column in contract.read_columns)
     columns = ", ".join(identifier(column.name) for column in contract.columns)
     return f"""
 WITH typed AS (SELECT row_number() OVER () AS {ROW}, *, {typed} FROM ({source})),
 derived AS (SELECT *{derivations} FROM typed),
 flagged AS (SELECT *, list_filter([{reasons}]::VARCHAR[], lambda reason: reason IS NOT NULL) AS {REASONS} FROM derived)
-SELECT {ROW}, {columns}, CASE WHEN len({REASONS}) > 0 THEN CAST(json_object({as_read}) AS VARCHAR) END AS {RAW}, {REASONS}
+SELECT {ROW}, {columns}, {REASONS},
+    CASE WHEN len({REASONS}) > 0 THEN CAST(json_object({as_read}) AS VARCHAR) END AS {RAW}
 FROM flagged ORDER BY {ROW}"""
 
 
@@ -120,8 +122,8 @@ def _add_unreadable(contract: Contract, connection: duckdb.DuckDBPyConnection) -
     connection.execute(f"""
         INSERT INTO judged
         SELECT (SELECT count(*) FROM judged) + row_number() OVER (ORDER BY line), {nothing},
-            CAST(json_object('_line', any_value(csv_line)) AS VARCHAR),
-            list('{READ_REASON}: ' || lower(CAST(error_type AS VARCHAR)) ORDER BY error_type)[1:1]
+            list('{READ_REASON}: ' || lower(CAST(error_type AS VARCHAR)) ORDER BY error_type)[1:1],
+            CAST(json_object('_line', any_value(csv_line)) AS VARCHAR)
         FROM reject_errors GROUP BY line ORDER BY line""")
 
 

@@ -5,7 +5,6 @@ import csv
 from pathlib import Path
 
 import duckdb
-
 from millrace.data.domain import ColumnType, Contract, FileFormat, repeated
 from millrace.data.engine.sandbox import identifier, text_literal
 from millrace.runtime.errors import InvalidInput
@@ -47,8 +46,8 @@ def source_sql(contract: Contract, path: Path, file_format: FileFormat, connecti
         _check_columns(contract, [row[0] for row in described])
         demanded = {column.header for column in contract.read_columns}
         texts = {row[0]: _as_text(row[0], row[1]) for row in described if row[0] in demanded}
-    selected = ", ".join(f"{texts[column.header]} AS {identifier(f'_raw_{column.name}')}" for column in contract.read_columns)
-    return f"SELECT {selected} FROM {table}"
+    selected = (f"{texts[column.header]} AS {identifier(f'_raw_{column.name}')}" for column in contract.read_columns)
+    return f"SELECT {', '.join(selected)} FROM {table}"
 
 
 def header(path: Path) -> list[str]:

@@ -19,6 +19,8 @@ OUTPUTS = (SCORE, PREDICTION_ID)
 class Asked:
     """One request.
 
+    Inputs that no model takes are left aside: what an older version needed may still be sent.
+
     Attributes:
         version: The version that must answer; 0 lets the route choose.
         rows: How many scores are wanted.
@@ -48,19 +50,6 @@ class Asked:
         numbers = [name for name in model.sent if name not in self.numbers]
         named = [f"{name} (BYTES)" for name in texts] + [f"{name} (FP64)" for name in numbers]
         return f"inputs are missing: {', '.join(named)}" if named else ""
-
-    def check_known(self, models: Sequence[Model]) -> None:
-        """Do nothing when some model takes each input.
-
-        Raises:
-            InvalidInput: None takes one of them.
-        """
-        known = {name for model in models for name in (*model.entity, *model.sent)}
-        unknown = sorted((self.texts.keys() | self.numbers.keys()) - known)
-        if unknown:
-            raise InvalidInput(
-                f"model {self.model} takes no input {', '.join(unknown)[:300]}; it takes {sorted(known)}"
-            )
 
 
 def read_request(request: oip.ModelInferRequest, max_rows: int) -> Asked:

@@ -62,7 +62,7 @@ def plan(asked: Asked, served: Served, namespace: str, unkeyed: Sequence[str]) -
     """Return who answers each row.
 
     A version that the caller names answers alone. Otherwise the route chooses by the routing key; a row without one
-    goes by its own random key, so that shares hold for such rows too. What a canary cannot read, the one in use answers.
+    goes by a random key, so that shares hold for such rows too. What a canary cannot read, the one in use answers.
 
     Args:
         asked: The request.
@@ -71,7 +71,7 @@ def plan(asked: Asked, served: Served, namespace: str, unkeyed: Sequence[str]) -
         unkeyed: A key for each row that has none.
 
     Raises:
-        InvalidInput: The request lacks an input, or brings one that no arm takes.
+        InvalidInput: The request lacks an input.
         Conflict: The version that it names is not served.
     """
     in_use, canary = served.in_use, served.canary
@@ -80,7 +80,6 @@ def plan(asked: Asked, served: Served, namespace: str, unkeyed: Sequence[str]) -
     lacks = asked.lacks(in_use.model)
     if lacks:
         raise InvalidInput(f"model {asked.model}: {lacks}")
-    asked.check_known([arm.model for arm in served.arms.values()])
     if canary and asked.lacks(canary.model):
         canary.note(0, asked.rows)
         canary = None
@@ -95,13 +94,17 @@ def plan(asked: Asked, served: Served, namespace: str, unkeyed: Sequence[str]) -
     return Plan(answering, np.array([bool(key) for key in asked.routing_keys]), (in_use, canary), canary)
 
 
-def score(asked: Asked, planned: Plan, online: Mapping[str, Floats]) -> Scored:
+def score(model: str, planned: Plan, columns: Mapping[str, Floats]) -> Scored:
     """Return the answers; where an arm has no finite one, that of the arm in use stands in.
+
+    Args:
+        model: Whose name an error says.
+        planned: Who answers.
+        columns: All features that the arms take, each of shape (rows,).
 
     Raises:
         Unavailable: A row has no finite score on any arm.
     """
-    columns = asked.numbers | dict(online)
     by_arm: dict[UUID, Floats] = {}
     answering = np.array([planned.arms.index(arm) for arm in planned.answering])
     for place, arm in enumerate(planned.arms):
@@ -115,7 +118,7 @@ def score(asked: Asked, planned: Plan, online: Mapping[str, Floats]) -> Scored:
         scores = np.where(lost, by_arm[fallback.deployment.deployment_id], scores)
     if not np.isfinite(scores).all():
         row = int(np.flatnonzero(~np.isfinite(scores))[0])
-        raise Unavailable(f"model {asked.model} gives no finite score for row {row}")
+        raise Unavailable(f"model {model} gives no finite score for row {row}")
     return Scored(tuple(planned.arms[place] for place in answering), scores, by_arm)
 
 

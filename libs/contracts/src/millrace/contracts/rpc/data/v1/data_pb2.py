@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from millrace.contracts.rpc.options.v1 import access_pb2 as millrace_dot_options_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmillrace/data/v1/data.proto\x12\x10millrace.data.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a millrace/options/v1/access.proto\"P\n\x14\x41pplyContractRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x11\n\todcs_yaml\x18\x03 \x01(\t\"S\n\x15\x41pplyContractResponse\x12\x10\n\x08\x63ontract\x18\x01 \x01(\t\x12\x15\n\rcontract_hash\x18\x02 \x01(\t\x12\x11\n\tunchanged\x18\x03 \x01(\x08\":\n\x11GetVersionRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x12\n\nversion_id\x18\x02 \x01(\t\"@\n\x12GetVersionResponse\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.millrace.data.v1.Version\"H\n\x13ListVersionsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x05\"C\n\x14ListVersionsResponse\x12+\n\x08versions\x18\x01 \x03(\x0b\x32\x19.millrace.data.v1.Version\"c\n\x0fReadPlanRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\x13\n\x0bversion_ids\x18\x03 \x03(\t\x12\x17\n\x0fup_to_partition\x18\x04 \x01(\t\"?\n\x10ReadPlanResponse\x12+\n\x08versions\x18\x01 \x03(\x0b\x32\x19.millrace.data.v1.Version\"N\n\x16ListQuarantinedRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x12\n\nversion_id\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x05\"\xd3\x01\n\x17ListQuarantinedResponse\x12.\n\x04rows\x18\x01 \x03(\x0b\x32 .millrace.data.v1.QuarantinedRow\x12S\n\x0erows_by_reason\x18\x02 \x03(\x0b\x32;.millrace.data.v1.ListQuarantinedResponse.RowsByReasonEntry\x1a\x33\n\x11RowsByReasonEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"3\n\x0eQuarantinedRow\x12\x10\n\x08row_json\x18\x01 \x01(\t\x12\x0f\n\x07reasons\x18\x02 \x03(\t\"\xce\x03\n\x07Version\x12\x12\n\nversion_id\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\x11\n\tpartition\x18\x03 \x01(\t\x12\x10\n\x08\x63ontract\x18\x04 \x01(\t\x12\x15\n\rcontract_hash\x18\x05 \x01(\t\x12\x12\n\nsource_uri\x18\x06 \x01(\t\x12\x15\n\rsource_sha256\x18\x07 \x01(\t\x12\x11\n\tgood_rows\x18\x08 \x01(\x03\x12\x18\n\x10quarantined_rows\x18\t \x01(\x03\x12-\n\tlanded_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0cpublished_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bgood_sha256\x18\x0c \x01(\t\x12\x1a\n\x12quarantined_sha256\x18\r \x01(\t\x12\x43\n\x0erows_by_reason\x18\x0e \x03(\x0b\x32+.millrace.data.v1.Version.RowsByReasonEntry\x1a\x33\n\x11RowsByReasonEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x32\xba\x04\n\x0b\x44\x61taService\x12r\n\rApplyContract\x12&.millrace.data.v1.ApplyContractRequest\x1a\'.millrace.data.v1.ApplyContractResponse\"\x10\x8a\xb5\x18\x0c\n\x08\x63ontract\x10\x02\x12h\n\nGetVersion\x12#.millrace.data.v1.GetVersionRequest\x1a$.millrace.data.v1.GetVersionResponse\"\x0f\x8a\xb5\x18\x0b\n\x07\x64\x61taset\x10\x01\x12n\n\x0cListVersions\x12%.millrace.data.v1.ListVersionsRequest\x1a&.millrace.data.v1.ListVersionsResponse\"\x0f\x8a\xb5\x18\x0b\n\x07\x64\x61taset\x10\x01\x12\x62\n\x08ReadPlan\x12!.millrace.data.v1.ReadPlanRequest\x1a\".millrace.data.v1.ReadPlanResponse\"\x0f\x8a\xb5\x18\x0b\n\x07\x64\x61taset\x10\x01\x12y\n\x0fListQuarantined\x12(.millrace.data.v1.ListQuarantinedRequest\x1a).millrace.data.v1.ListQuarantinedResponse\"\x11\x8a\xb5\x18\r\n\x07\x64\x61taset\x10\x01 \x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmillrace/data/v1/data.proto\x12\x10millrace.data.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a millrace/options/v1/access.proto\"P\n\x14\x41pplyContractRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x11\n\todcs_yaml\x18\x03 \x01(\t\"S\n\x15\x41pplyContractResponse\x12\x10\n\x08\x63ontract\x18\x01 \x01(\t\x12\x15\n\rcontract_hash\x18\x02 \x01(\t\x12\x11\n\tunchanged\x18\x03 \x01(\x08\":\n\x11GetVersionRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x12\n\nversion_id\x18\x02 \x01(\t\"i\n\x12GetVersionResponse\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.millrace.data.v1.Version\x12\'\n\x06\x63hecks\x18\x02 \x03(\x0b\x32\x17.millrace.data.v1.Check\"A\n\x05\x43heck\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x13\n\x0b\x66\x61iled_rows\x18\x03 \x01(\x03\"H\n\x13ListVersionsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x05\"C\n\x14ListVersionsResponse\x12+\n\x08versions\x18\x01 \x03(\x0b\x32\x19.millrace.data.v1.Version\"c\n\x0fReadPlanRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\x13\n\x0bversion_ids\x18\x03 \x03(\t\x12\x17\n\x0fup_to_partition\x18\x04 \x01(\t\"?\n\x10ReadPlanResponse\x12+\n\x08versions\x18\x01 \x03(\x0b\x32\x19.millrace.data.v1.Version\"N\n\x16ListQuarantinedRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x12\n\nversion_id\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x05\"\xd3\x01\n\x17ListQuarantinedResponse\x12.\n\x04rows\x18\x01 \x03(\x0b\x32 .millrace.data.v1.QuarantinedRow\x12S\n\x0erows_by_reason\x18\x02 \x03(\x0b\x32;.millrace.data.v1.ListQuarantinedResponse.RowsByReasonEntry\x1a\x33\n\x11RowsByReasonEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"3\n\x0eQuarantinedRow\x12\x10\n\x08row_json\x18\x01 \x01(\t\x12\x0f\n\x07reasons\x18\x02 \x03(\t\"\xce\x03\n\x07Version\x12\x12\n\nversion_id\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\x11\n\tpartition\x18\x03 \x01(\t\x12\x10\n\x08\x63ontract\x18\x04 \x01(\t\x12\x15\n\rcontract_hash\x18\x05 \x01(\t\x12\x12\n\nsource_uri\x18\x06 \x01(\t\x12\x15\n\rsource_sha256\x18\x07 \x01(\t\x12\x11\n\tgood_rows\x18\x08 \x01(\x03\x12\x18\n\x10quarantined_rows\x18\t \x01(\x03\x12-\n\tlanded_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0cpublished_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bgood_sha256\x18\x0c \x01(\t\x12\x1a\n\x12quarantined_sha256\x18\r \x01(\t\x12\x43\n\x0erows_by_reason\x18\x0e \x03(\x0b\x32+.millrace.data.v1.Version.RowsByReasonEntry\x1a\x33\n\x11RowsByReasonEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x32\xbc\x04\n\x0b\x44\x61taService\x12t\n\rApplyContract\x12&.millrace.data.v1.ApplyContractRequest\x1a\'.millrace.data.v1.ApplyContractResponse\"\x12\x8a\xb5\x18\x0e\n\x08\x63ontract\x10\x02 \x01\x12h\n\nGetVersion\x12#.millrace.data.v1.GetVersionRequest\x1a$.millrace.data.v1.GetVersionResponse\"\x0f\x8a\xb5\x18\x0b\n\x07\x64\x61taset\x10\x01\x12n\n\x0cListVersions\x12%.millrace.data.v1.ListVersionsRequest\x1a&.millrace.data.v1.ListVersionsResponse\"\x0f\x8a\xb5\x18\x0b\n\x07\x64\x61taset\x10\x01\x12\x62\n\x08ReadPlan\x12!.millrace.data.v1.ReadPlanRequest\x1a\".millrace.data.v1.ReadPlanResponse\"\x0f\x8a\xb5\x18\x0b\n\x07\x64\x61taset\x10\x01\x12y\n\x0fListQuarantined\x12(.millrace.data.v1.ListQuarantinedRequest\x1a).millrace.data.v1.ListQuarantinedResponse\"\x11\x8a\xb5\x18\r\n\x07\x64\x61taset\x10\x01 \x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,7 +38,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERSION_ROWSBYREASONENTRY']._loaded_options = None
   _globals['_VERSION_ROWSBYREASONENTRY']._serialized_options = b'8\001'
   _globals['_DATASERVICE'].methods_by_name['ApplyContract']._loaded_options = None
-  _globals['_DATASERVICE'].methods_by_name['ApplyContract']._serialized_options = b'\212\265\030\014\n\010contract\020\002'
+  _globals['_DATASERVICE'].methods_by_name['ApplyContract']._serialized_options = b'\212\265\030\016\n\010contract\020\002 \001'
   _globals['_DATASERVICE'].methods_by_name['GetVersion']._loaded_options = None
   _globals['_DATASERVICE'].methods_by_name['GetVersion']._serialized_options = b'\212\265\030\013\n\007dataset\020\001'
   _globals['_DATASERVICE'].methods_by_name['ListVersions']._loaded_options = None
@@ -54,27 +54,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETVERSIONREQUEST']._serialized_start=283
   _globals['_GETVERSIONREQUEST']._serialized_end=341
   _globals['_GETVERSIONRESPONSE']._serialized_start=343
-  _globals['_GETVERSIONRESPONSE']._serialized_end=407
-  _globals['_LISTVERSIONSREQUEST']._serialized_start=409
-  _globals['_LISTVERSIONSREQUEST']._serialized_end=481
-  _globals['_LISTVERSIONSRESPONSE']._serialized_start=483
-  _globals['_LISTVERSIONSRESPONSE']._serialized_end=550
-  _globals['_READPLANREQUEST']._serialized_start=552
-  _globals['_READPLANREQUEST']._serialized_end=651
-  _globals['_READPLANRESPONSE']._serialized_start=653
-  _globals['_READPLANRESPONSE']._serialized_end=716
-  _globals['_LISTQUARANTINEDREQUEST']._serialized_start=718
-  _globals['_LISTQUARANTINEDREQUEST']._serialized_end=796
-  _globals['_LISTQUARANTINEDRESPONSE']._serialized_start=799
-  _globals['_LISTQUARANTINEDRESPONSE']._serialized_end=1010
-  _globals['_LISTQUARANTINEDRESPONSE_ROWSBYREASONENTRY']._serialized_start=959
-  _globals['_LISTQUARANTINEDRESPONSE_ROWSBYREASONENTRY']._serialized_end=1010
-  _globals['_QUARANTINEDROW']._serialized_start=1012
-  _globals['_QUARANTINEDROW']._serialized_end=1063
-  _globals['_VERSION']._serialized_start=1066
-  _globals['_VERSION']._serialized_end=1528
-  _globals['_VERSION_ROWSBYREASONENTRY']._serialized_start=959
-  _globals['_VERSION_ROWSBYREASONENTRY']._serialized_end=1010
-  _globals['_DATASERVICE']._serialized_start=1531
-  _globals['_DATASERVICE']._serialized_end=2101
+  _globals['_GETVERSIONRESPONSE']._serialized_end=448
+  _globals['_CHECK']._serialized_start=450
+  _globals['_CHECK']._serialized_end=515
+  _globals['_LISTVERSIONSREQUEST']._serialized_start=517
+  _globals['_LISTVERSIONSREQUEST']._serialized_end=589
+  _globals['_LISTVERSIONSRESPONSE']._serialized_start=591
+  _globals['_LISTVERSIONSRESPONSE']._serialized_end=658
+  _globals['_READPLANREQUEST']._serialized_start=660
+  _globals['_READPLANREQUEST']._serialized_end=759
+  _globals['_READPLANRESPONSE']._serialized_start=761
+  _globals['_READPLANRESPONSE']._serialized_end=824
+  _globals['_LISTQUARANTINEDREQUEST']._serialized_start=826
+  _globals['_LISTQUARANTINEDREQUEST']._serialized_end=904
+  _globals['_LISTQUARANTINEDRESPONSE']._serialized_start=907
+  _globals['_LISTQUARANTINEDRESPONSE']._serialized_end=1118
+  _globals['_LISTQUARANTINEDRESPONSE_ROWSBYREASONENTRY']._serialized_start=1067
+  _globals['_LISTQUARANTINEDRESPONSE_ROWSBYREASONENTRY']._serialized_end=1118
+  _globals['_QUARANTINEDROW']._serialized_start=1120
+  _globals['_QUARANTINEDROW']._serialized_end=1171
+  _globals['_VERSION']._serialized_start=1174
+  _globals['_VERSION']._serialized_end=1636
+  _globals['_VERSION_ROWSBYREASONENTRY']._serialized_start=1067
+  _globals['_VERSION_ROWSBYREASONENTRY']._serialized_end=1118
+  _globals['_DATASERVICE']._serialized_start=1639
+  _globals['_DATASERVICE']._serialized_end=2211
 # @@protoc_insertion_point(module_scope)

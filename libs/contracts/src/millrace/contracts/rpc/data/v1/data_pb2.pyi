@@ -39,10 +39,22 @@ class GetVersionRequest(_message.Message):
     def __init__(self, namespace: _Optional[str] = ..., version_id: _Optional[str] = ...) -> None: ...
 
 class GetVersionResponse(_message.Message):
-    __slots__ = ("version",)
+    __slots__ = ("version", "checks")
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    CHECKS_FIELD_NUMBER: _ClassVar[int]
     version: Version
-    def __init__(self, version: _Optional[_Union[Version, _Mapping]] = ...) -> None: ...
+    checks: _containers.RepeatedCompositeFieldContainer[Check]
+    def __init__(self, version: _Optional[_Union[Version, _Mapping]] = ..., checks: _Optional[_Iterable[_Union[Check, _Mapping]]] = ...) -> None: ...
+
+class Check(_message.Message):
+    __slots__ = ("reason", "description", "failed_rows")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    FAILED_ROWS_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    description: str
+    failed_rows: int
+    def __init__(self, reason: _Optional[str] = ..., description: _Optional[str] = ..., failed_rows: _Optional[int] = ...) -> None: ...
 
 class ListVersionsRequest(_message.Message):
     __slots__ = ("namespace", "dataset", "limit")

@@ -1,0 +1,76 @@
+# Every target has one line of help. A machine needs Python >= 3.11 and make, nothing else.
+SHELL := /bin/sh
+PYTHON ?= python3
+BIN := .venv/bin
+OWN := $(sort $(wildcard libs/*/pyproject.toml services/*/pyproject.toml))
+EDITABLE := $(foreach file,$(OWN),-e ./$(dir $(file)))
+SOURCES := libs/contracts/src libs/core/src libs/runtime/src libs/sdk/src $(wildcard services/*/src)
+WHAT ?= runtime
+STATE ?= .millrace
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo check test bench faults proto docs locks up down clean
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# uv installs in seconds what takes pip two minutes; where it cannot reach the package index, pip does it.
+define install
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Millrace needs Python 3.11 or newer; say which: make PYTHON=/path/to/python3.11")'
+	@test -x $(BIN)/python || { echo "Making the virtual environment in .venv …"; $(PYTHON) -m venv .venv; }
+	@echo "Installing $(1), by hash …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.lock \
+		|| { echo "The package index cannot be reached: the first run needs a network (later ones do not)."; exit 1; }
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r $(1) \
+		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation $(EDITABLE)
+	@touch $@
+endef
+
+.venv/.run: requirements/all.lock $(OWN)
+	$(call install,requirements/all.lock)
+
+.venv/.dev: requirements/dev.lock $(OWN)
+	$(call install,requirements/dev.lock)
+	@touch .venv/.run
+
+setup: .venv/.dev ## Make the virtual environment with all that development needs
+
+demo: .venv/.run ## Run the main job on real data: from a trigger event to an explained prediction
+	@$(BIN)/python -m examples.flights.demo
+
+test: .venv/.dev ## Run all tests, on a real Kafka and a real PostgreSQL
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+check: .venv/.dev ## Check style, types, imports, generated code, schemas and documents
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(SOURCES) examples infra
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+	$(BIN)/python libs/contracts/generate.py --check
+	$(BIN)/python -m infra.documents --check
+
+bench: .venv/.dev ## Measure: make bench WHAT=runtime or WHAT=control
+	@$(BIN)/python -m tests.benchmarks.$(WHAT)
+
+faults: .venv/.dev ## Run the tests that kill things
+	@$(BIN)/python -m pytest -q tests/journeys libs/runtime/tests/test_outbox.py libs/runtime/tests/test_tasks.py
+
+proto: .venv/.dev ## Generate the gRPC stubs from proto/
+	$(BIN)/python libs/contracts/generate.py
+
+docs: .venv/.dev ## Generate the schemas, docs/events.md and docs/asyncapi/
+	$(BIN)/python -m infra.documents
+
+locks: .venv/.dev ## Compile the lock files anew
+	$(BIN)/python infra/locks.py
+
+up: .venv/.run ## Start Millrace for daily use; its data stays in .millrace
+	@$(BIN)/millrace up
+
+down: .venv/.run ## Stop it
+	@$(BIN)/millrace down
+
+clean: ## Remove the virtual environment and the demo's data
+	rm -rf .venv .millrace .millrace-demo

@@ -1,0 +1,1 @@
+"""Where the bytes come from: files in allowed folders, and public hosts."""

@@ -1,0 +1,1 @@
+"""gRPC in: inference's own service, and the Open Inference Protocol."""
