@@ -56,7 +56,9 @@ def main() -> None:
     folders = distributions()
     everything = set().union(*(needs(name, folders, extras=True) for name in folders))
     listed = {
-        name: {line for line in (ROOT / f"requirements/{name}.in").read_text().splitlines() if line[:1] not in ("", "#")}
+        name: {
+            line for line in (ROOT / f"requirements/{name}.in").read_text().splitlines() if line[:1] not in ("", "#")
+        }
         for name in ("build", "dev")
     }
     lock = ROOT / "requirements/dev.lock"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from millrace.runtime.artifacts import Artifacts
-from millrace.runtime.client import Channels
+from millrace.runtime.client import Channels, Token
 from millrace.runtime.consume import Consumer
 from millrace.runtime.errors import Conflict, InvalidInput
 from millrace.runtime.outbox import Relay
@@ -75,7 +75,14 @@ async def main(service: str, dsn: str, servers: str, folder: str, instance: str)
     settings = settings_of(dsn, servers, Path(folder), int(instance))
     async with Database(dsn) as database:
         begin = Transactions(database, Effects)
-        workers = Workers(service, settings, begin, TASKS, Artifacts(settings.artifacts_url), Channels(settings))
+        workers = Workers(
+            service,
+            settings,
+            begin,
+            TASKS,
+            Artifacts(settings.artifacts_url),
+            Channels(settings.endpoints, Token(settings.token_file)),
+        )
         consumer = Consumer(service, settings, begin)
         consumer.subscribe(workers.subscriptions)
         relay = Relay(database, settings, service)

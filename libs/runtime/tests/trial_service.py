@@ -17,10 +17,9 @@ from google.protobuf.message_factory import GetMessageClass
 from jwt.algorithms import OKPAlgorithm
 from millrace.contracts.rpc.options.v1 import access_pb2
 from millrace.runtime.access import Access, Caller, caller
-from millrace.runtime.client import Channels
+from millrace.runtime.client import Channels, Token
 from millrace.runtime.errors import Conflict, InvalidInput, NotFound, Overloaded, Unavailable
 from millrace.runtime.rpc import RpcServer
-from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.transaction import Transactions
 from runtime_effects import Effects
 
@@ -181,21 +180,9 @@ async def raw(target: str) -> AsyncIterator[Any]:
         yield channel
 
 
-def client_settings(folder: Path, target: str, subject: str = "alice") -> ServiceSettings:
-    (folder / "token").write_text(token(subject) + "\n")
-    return ServiceSettings(
-        postgres_dsn="postgres://nowhere",
-        kafka_servers="nowhere:1",
-        artifacts_url=folder.as_uri(),
-        auth_jwks=folder / "jwks.json",
-        auth_grants=folder / "grants.json",
-        token_file=folder / "token",
-        endpoints={"trial": target},
-    )
-
-
 @asynccontextmanager
 async def ours(folder: Path, target: str, subject: str = "alice") -> AsyncIterator[Channels]:
     """Open our own channels to the trial service."""
-    async with Channels(client_settings(folder, target, subject)) as channels:
+    (folder / "token").write_text(token(subject) + "\n")
+    async with Channels({"trial": target}, Token(folder / "token")) as channels:
         yield channels

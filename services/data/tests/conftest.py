@@ -20,7 +20,11 @@ schema:
   - name: sales
     customProperties: [{property: nullStrings, value: ["", NA]}]
     properties:
-      - {name: shop, logicalType: string, primaryKey: true, primaryKeyPosition: 1, enum: [{value: north}, {value: south}]}
+      - name: shop
+        logicalType: string
+        primaryKey: true
+        primaryKeyPosition: 1
+        enum: [{value: north}, {value: south}]
       - {name: receipt, logicalType: integer, primaryKey: true, primaryKeyPosition: 2}
       - {name: amount, logicalType: number, required: true, logicalTypeOptions: {minimum: 0, exclusiveMaximum: 100}}
       - {name: day, logicalType: date, logicalTypeOptions: {minimum: "2013-01-01"}}
@@ -35,8 +39,6 @@ schema:
         query: SELECT COUNT(*) FROM ${table} WHERE amount > 50 AND NOT paid
         mustBe: 0
 """
-HEADER = "shop,receipt,amount,day,at,paid,note"
-GOOD = "north,1,2.5,2013-01-02,2013-01-02T03:04:05Z,true,abc"
 
 
 @pytest.fixture(scope="session")

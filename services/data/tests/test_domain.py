@@ -18,7 +18,9 @@ def test_the_hash_of_a_document_does_not_depend_on_the_order_of_its_keys() -> No
 
 
 def test_checks_tell_of_every_rule_and_of_what_could_not_be_read() -> None:
-    contract = Contract("sales", "c", (), (Rule("b is missing", "b IS NULL", description="why"), Rule("a is late", "a > 1")))
+    contract = Contract(
+        "sales", "c", (), (Rule("b is missing", "b IS NULL", description="why"), Rule("a is late", "a > 1"))
+    )
 
     checks = checks_of(contract, {"a is late": 2, "cannot be read: too many columns": 1})
 

@@ -117,7 +117,9 @@ def test_every_row_is_in_exactly_one_part_for_the_reasons_that_a_plain_reading_g
         set_aside = quarantined_rows(part.quarantined, 100) if part.quarantined else []
 
     verdicts = judge(rows)
-    nulled = [{name: text if text not in {"", "NA"} else None for name, text in zip(HEADER, row, strict=True)} for row in rows]
+    nulled = [
+        {name: text if text not in {"", "NA"} else None for name, text in zip(HEADER, row, strict=True)} for row in rows
+    ]
     expected = [row for row, reasons in zip(rows, verdicts, strict=True) if not reasons]
     assert [(row["shop"], row["receipt"], row["amount"]) for row in good] == [
         (row[0], integer(row[1]), number(row[2])) for row in expected
@@ -150,14 +152,28 @@ def test_types_are_those_of_the_contract_and_instants_are_in_utc(split_file: Spl
     assert good.schema.field("at").type == pa.timestamp("us", tz="UTC")
     assert good.schema.names == [*HEADER, "cents"]
     assert good.to_pylist() == [
-        {"shop": "north", "receipt": 1, "amount": 2.5, "day": date(2013, 1, 2), "paid": True, "note": "abc", "cents": 250}
+        {
+            "shop": "north",
+            "receipt": 1,
+            "amount": 2.5,
+            "day": date(2013, 1, 2),
+            "paid": True,
+            "note": "abc",
+            "cents": 250,
+        }
         | {"at": datetime(2013, 1, 2, 1, 4, 5, 500000, tzinfo=UTC)}
     ]
 
 
 def test_lines_that_are_no_rows_are_set_aside_as_they_came(split_file: SplitFile) -> None:
     good = ",".join(GOOD).encode()
-    lines = [",".join(HEADER).encode(), good, b"north,2", good.replace(b",1,", b",3,") + b",more", b"\xff\xfe" + good[2:]]
+    lines = [
+        ",".join(HEADER).encode(),
+        good,
+        b"north,2",
+        good.replace(b",1,", b",3,") + b",more",
+        b"\xff\xfe" + good[2:],
+    ]
 
     part = split_file(b"\n".join([*lines, b""]))
 
@@ -167,14 +183,32 @@ def test_lines_that_are_no_rows_are_set_aside_as_they_came(split_file: SplitFile
         "cannot be read: missing columns": 1,
         "cannot be read: too many columns": 1,
     }
-    assert json.loads(quarantined_rows(part.quarantined, 1)[0].row_json) == {"_line": "north,2"} if part.quarantined else False
+    assert (
+        json.loads(quarantined_rows(part.quarantined, 1)[0].row_json) == {"_line": "north,2"}
+        if part.quarantined
+        else False
+    )
 
 
-def test_an_unfinished_quote_costs_the_rest_of_the_file_and_not_the_rows_before(split_file: SplitFile) -> None:
-    part = split_file(table(GOOD) + 'north,"2,never\nclosed,1\n')
+@pytest.mark.parametrize(
+    ("tail", "message"),
+    [
+        ('north,2,1,,,,"never closed\nsouth,2,1,,,,\n', "never closed"),
+        ('north,2,1,,,,5" long\nsouth,2,1,,,,\n', "never closed"),
+        ('north,2,1,,,,5" long\nsouth,2,1,,,,6" long\n', "do not pair|line ends"),
+        ("north,2,1,,,,a\rsouth,2,1,,,,b\n", "."),
+        (f"north,2,1,,,,{'x' * 3_000_000}\n", "line 3 has more than"),
+    ],
+)
+def test_a_file_is_refused_rather_than_read_in_part(split_file: SplitFile, tail: str, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        split_file(table(GOOD) + tail)
 
-    assert part.good_rows == 1
-    assert reasons_of(part) == [["cannot be read: unquoted value"]]
+
+def test_a_badly_quoted_line_costs_only_itself(split_file: SplitFile) -> None:
+    part = split_file(table(GOOD) + 'north,2,1,,,,"x"y\nsouth,2,1,,,,\n\n')
+
+    assert (part.good_rows, part.rows_by_reason) == (2, {"cannot be read: unquoted value": 1})
 
 
 def test_a_file_without_rows_is_an_empty_version(split_file: SplitFile) -> None:
@@ -193,7 +227,9 @@ def test_a_file_without_rows_is_an_empty_version(split_file: SplitFile) -> None:
         ((",".join([*HEADER, "SHOP"]) + "\n").encode(), "column shop twice"),
     ],
 )
-def test_a_file_that_has_not_its_contracts_columns_is_refused(split_file: SplitFile, content: bytes, message: str) -> None:
+def test_a_file_that_has_not_its_contracts_columns_is_refused(
+    split_file: SplitFile, content: bytes, message: str
+) -> None:
     with pytest.raises(InvalidInput, match=message):
         split_file(content)
 
@@ -206,7 +242,9 @@ def test_columns_may_come_in_any_order_with_others_between(split_file: SplitFile
     ]
 
 
-def test_a_parquet_file_is_split_as_the_same_csv_file_is(split_file: SplitFile, sales: Contract, tmp_path: Path) -> None:
+def test_a_parquet_file_is_split_as_the_same_csv_file_is(
+    split_file: SplitFile, sales: Contract, tmp_path: Path
+) -> None:
     rows = [GOOD, [*GOOD[:2], "101", *GOOD[3:]], ["north", "2", "", *GOOD[3:]]]
     columns: dict[str, Any] = {
         "shop": ["north", "north", "north"],

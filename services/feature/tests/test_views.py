@@ -90,7 +90,9 @@ def test_the_newest_row_is_what_a_moment_now_would_see(rows: list[Any], minute: 
 
     found = newest(declared, now, {"rows": table(rows, ROWS)}, BOUNDS)
 
-    online = dict(zip((key for (key,) in found.column("key").to_pylist()), found.column("value").to_pylist(), strict=True))
+    online = dict(
+        zip((key for (key,) in found.column("key").to_pylist()), found.column("value").to_pylist(), strict=True)
+    )
     assert len(online) == found.num_rows
     for key in ("a", "b", "ä", ""):
         assert online.get(key) == brute_force(rows, key, now, declared.max_age)
@@ -104,26 +106,42 @@ def test_an_age_counts_as_long_as_it_is_not_exceeded() -> None:
 
 
 def test_a_late_correction_counts_from_when_it_was_known() -> None:
-    rows = table([("a", moment(0), moment(1), 1.0), ("a", moment(0), moment(9), 2.0), ("a", moment(2), moment(3), 3.0)], ROWS)
+    rows = table(
+        [("a", moment(0), moment(1), 1.0), ("a", moment(0), moment(9), 2.0), ("a", moment(2), moment(3), 3.0)], ROWS
+    )
     spine = table([("a", moment(m)) for m in (0, 1, 3, 9)], SPINE)
 
     assert as_known(view(), spine, {"rows": rows}, BOUNDS).column(0).to_pylist() == [None, 1.0, 3.0, 3.0]
 
 
 def test_an_entity_of_several_columns_is_found_by_all_of_them() -> None:
-    rows = pa.table({"origin": ["JFK", "LGA"], "number": [1, 1], "moved_at": pa.array([START, START], TIME), "seats": [10, 20]})
+    rows = pa.table(
+        {"origin": ["JFK", "LGA"], "number": [1, 1], "moved_at": pa.array([START, START], TIME), "seats": [10, 20]}
+    )
     spine = pa.table({"number": [1, 1, 2], "origin": ["LGA", "JFK", "JFK"], "t": pa.array([START] * 3, TIME)})
-    declared = view(entity=["origin", "number"], sql="SELECT * FROM rows", event_time="moved_at", known_at="moved_at", features=["seats"])
+    declared = view(
+        entity=["origin", "number"],
+        sql="SELECT * FROM rows",
+        event_time="moved_at",
+        known_at="moved_at",
+        features=["seats"],
+    )
 
     assert as_known(declared, spine, {"rows": rows}, BOUNDS).column(0).to_pylist() == [20.0, 10.0, None]
 
 
 def test_a_spine_is_in_the_order_of_time_with_every_row_kept() -> None:
-    moves = pa.table({"key": ["b", "a", "a"], "moved_at": pa.array([moment(2), moment(1), moment(1)], TIME), "size": [3, 1, 1]})
+    moves = pa.table(
+        {"key": ["b", "a", "a"], "moved_at": pa.array([moment(2), moment(1), moment(1)], TIME), "size": [3, 1, 1]}
+    )
 
     found = spine_rows(Spine(dataset="moves", keys=("key",), time="moved_at", label="size >= 2"), moves, BOUNDS)
 
-    assert found.to_pydict() == {"key": ["a", "a", "b"], "t": [moment(1), moment(1), moment(2)], "label": [0.0, 0.0, 1.0]}
+    assert found.to_pydict() == {
+        "key": ["a", "a", "b"],
+        "t": [moment(1), moment(1), moment(2)],
+        "label": [0.0, 0.0, 1.0],
+    }
 
 
 @pytest.mark.parametrize(

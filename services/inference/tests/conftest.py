@@ -1,5 +1,7 @@
 """A small model as training would register it, and real transactions to keep it in."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -24,7 +26,19 @@ from millrace.inference.domain.routing import Deployment, State
 from millrace.inference.store import Store
 from millrace.runtime.artifacts import Artifacts
 from millrace.runtime.testing import Server, store
+from millrace.runtime.testing.process import deployed
 from onnx import TensorProto, helper
+
+from services.inference.tests.inference_process import (
+    NEARLY,
+    RIGHT,
+    WRONG,
+    Inference,
+    Neighbours,
+    Told,
+    collecting,
+    listening,
+)
 
 TASK = UUID(int=7)
 FEATURES = (
@@ -35,13 +49,17 @@ FEATURES = (
 ONLINE = (OnlineView(view="carrier_rates", entity=("carrier",)),)
 
 
-def graph(weights: Sequence[float], *, nan: bool = False) -> bytes:
-    """A logistic regression that takes what is not known as 0; or a model that only ever gives NaN."""
+def graph(weights: Sequence[float], *, nan: bool = False, breaks_above: float = 1e6) -> bytes:
+    """A logistic regression that takes what is not known as 0.
+
+    It gives NaN where its inputs add up to more than `breaks_above`, or always.
+    """
     bias = float("nan") if nan else -0.5
     constants = [
         helper.make_tensor("weights", TensorProto.FLOAT, [len(weights), 1], list(weights)),
         helper.make_tensor("bias", TensorProto.FLOAT, [1], [bias]),
         helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0]),
+        helper.make_tensor("most", TensorProto.FLOAT, [1], [breaks_above]),
         helper.make_tensor("column", TensorProto.INT64, [1], [1]),
     ]
     nodes = [
@@ -50,7 +68,12 @@ def graph(weights: Sequence[float], *, nan: bool = False) -> bytes:
         helper.make_node("MatMul", ["known", "weights"], ["product"]),
         helper.make_node("Add", ["product", "bias"], ["logit"]),
         helper.make_node("Sigmoid", ["logit"], ["chance"]),
-        helper.make_node("Squeeze", ["chance", "column"], ["score"]),
+        helper.make_node("ReduceSum", ["known", "column"], ["sum"], keepdims=1),
+        helper.make_node("Sub", ["most", "sum"], ["room"]),
+        helper.make_node("Sqrt", ["room"], ["root"]),
+        helper.make_node("Mul", ["root", "zero"], ["nothing"]),
+        helper.make_node("Add", ["chance", "nothing"], ["sound"]),
+        helper.make_node("Squeeze", ["sound", "column"], ["score"]),
     ]
     takes = helper.make_tensor_value_info("features", TensorProto.FLOAT, [None, len(weights)])
     gives = helper.make_tensor_value_info("score", TensorProto.FLOAT, [None])
@@ -117,17 +140,22 @@ def shelf(tmp_path: Path) -> Shelf:
     return Shelf(Artifacts(f"file://{tmp_path}"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def shelf_at() -> Callable[[Artifacts], Shelf]:
+    return Shelf
+
+
+@pytest.fixture(scope="session")
 def make_graph() -> Callable[..., bytes]:
     return graph
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def expect() -> Callable[..., Any]:
     return expected
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def dispatched() -> Callable[..., TaskDispatched]:
     """Make an order as control gives it."""
 
@@ -155,3 +183,32 @@ async def tx(postgres: Server, dispatched: Callable[..., TaskDispatched]) -> Asy
     """A real transaction on a real PostgreSQL, rolled back, with the task whose result is kept."""
     async with store(postgres, "inference", Store, dispatched("inference.deploy", {})) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+async def inference(
+    postgres: Any,
+    broker: Any,
+    tmp_path_factory: pytest.TempPathFactory,
+    shelf_at: Callable[[Artifacts], Any],
+    dispatched: Callable[..., Any],
+    make_graph: Callable[..., bytes],
+) -> AsyncIterator[Inference]:
+    folder = tmp_path_factory.mktemp("inference")
+    shelf = shelf_at(Artifacts((folder / "artifacts").as_uri()))
+    for version, weights in enumerate((RIGHT, NEARLY, WRONG), start=1):
+        shelf.put(version, weights)
+    shelf.put(4, RIGHT, content=make_graph(RIGHT, breaks_above=100.0))
+    shelf.put(5, RIGHT, scores=[0.5] * 64)
+    grants = {"developer": {"demo": "MANAGE"}, "bob": {"other": "MANAGE"}}
+    neighbours = Neighbours(shelf)
+    spans: list[Any] = []
+    with listening(neighbours) as target, collecting(spans) as collector:
+        endpoints = json.dumps({"training": target, "feature": target})
+        extra = {"inference": {"ENDPOINTS": endpoints, "OTLP_ENDPOINT": collector}}
+        async with deployed(("inference",), postgres, broker.servers, folder, extra, grants) as deployment:
+            told = Told()
+            async with asyncio.TaskGroup() as group:
+                following = group.create_task(told.follow(broker.servers))
+                yield Inference(deployment, broker.servers, told, neighbours, dispatched, spans)
+                following.cancel()

@@ -12,7 +12,7 @@ from millrace.contracts.inference import (
     TrafficShifted,
     prediction_id,
 )
-from millrace.inference.commands import Label, ReadCanary, ReadRoute, Shift
+from millrace.inference.commands import Judge, Label, ReadCanary, ReadRoute, Shift
 from millrace.inference.domain.canary import Evidence, Verdict
 from millrace.inference.domain.routing import Deployment, Route, State
 from millrace.inference.handlers import (
@@ -60,6 +60,10 @@ async def on_trial(tx: Store, weight: int = 25) -> tuple[Deployment, Deployment]
 
 async def route(tx: Store) -> Route:
     return await tx.route("demo", "late")
+
+
+def asked_of(canary: Deployment, min_samples: int) -> Judge:
+    return Judge(deployment_id=canary.deployment_id, min_samples=min_samples, timeout_s=60)
 
 
 def label_record(key: str, label: float, **headers: str) -> Record:
@@ -221,10 +225,10 @@ async def test_a_label_comes_in_structured_mode_too(tx: Store) -> None:
 
 async def test_a_judge_waits_for_answers_beyond_those_of_the_verdict_before(tx: Store) -> None:
     _, canary = await on_trial(tx)
-    first = await begin_judgement(canary.deployment_id, 20, strict=False, tx=tx)
+    first = await begin_judgement("demo", asked_of(canary, 20), tx)
     await keep_verdict(Judged(canary.deployment_id, Verdict.PASS, Evidence(23, 0.0, 0.01)), tx)
 
-    second = await begin_judgement(canary.deployment_id, 50, strict=False, tx=tx)
+    second = await begin_judgement("demo", asked_of(canary, 50), tx)
     seen = await canary_so_far(ReadCanary(namespace="demo", deployment_id=canary.deployment_id), tx)
 
     assert (first.wanted, second.wanted, seen.wanted) == (20, 73, 73)

@@ -79,6 +79,8 @@ class Prediction(BaseModel):
 class PredictionsLogged(DeploymentEvent):
     """A batch of answered predictions of one deployment."""
 
+    topic: ClassVar[str] = "inference.predictions"
+
     predictions: list[Prediction]
 
 

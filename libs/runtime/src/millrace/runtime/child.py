@@ -18,7 +18,7 @@ import grpc
 from millrace.contracts.tasks import TaskDispatched
 from millrace.runtime import errors
 from millrace.runtime.artifacts import Artifacts
-from millrace.runtime.client import Channels
+from millrace.runtime.client import Channels, Token
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.telemetry import span
 from millrace.runtime.transaction import Database, Transaction, Transactions
@@ -124,7 +124,8 @@ class ComputeJob:
         """Return a channel to another service, on behalf of the run's principal."""
 
         async def make() -> grpc.aio.Channel:
-            self._channels = self._channels or Channels(self._settings)
+            if self._channels is None:
+                self._channels = Channels(self._settings.endpoints, Token(self._settings.token_file))
             return self._channels.to(service, on_behalf_of=self.task.principal)
 
         channel: grpc.aio.Channel = self.wait(make())

@@ -10,9 +10,8 @@ from typing import Any, Self, cast
 import grpc
 from google.protobuf.message import Message
 from millrace.runtime.access import AUTHORIZATION, CALLER, MAX_TOKEN_BYTES, ON_BEHALF, PRIORITY
-from millrace.runtime.errors import MillraceError, Unavailable
+from millrace.runtime.errors import InvalidInput, MillraceError, Unavailable
 from millrace.runtime.reloaded import ReloadedFile
-from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.status import error_of
 from millrace.runtime.telemetry import current_traceparent
 
@@ -52,16 +51,35 @@ class Token:
         return self._file.value()
 
 
+class FixedToken:
+    """A token that a process is told once, as text.
+
+    Raises:
+        InvalidInput: The text is no token.
+    """
+
+    def __init__(self, text: str) -> None:
+        try:
+            self._text = _read_token(text.encode())
+        except ValueError as error:
+            raise InvalidInput(f"the token cannot be used: {error}") from None
+
+    def value(self) -> str:
+        """Return it."""
+        return self._text
+
+
 class Channels:
     """The channels of one process, one per target for as long as it lives.
 
     Args:
-        settings: Where the services answer, and the file with the token that the process calls with.
+        endpoints: Where the services answer: name -> `host:port`.
+        token: What the process calls with.
     """
 
-    def __init__(self, settings: ServiceSettings) -> None:
-        self._endpoints = settings.endpoints
-        self._token = Token(settings.token_file)
+    def __init__(self, endpoints: Mapping[str, str], token: Token | FixedToken) -> None:
+        self._endpoints = endpoints
+        self._token = token
         self._open: dict[str, grpc.aio.Channel] = {}
 
     async def __aenter__(self) -> Self:
@@ -96,7 +114,7 @@ class Channels:
 
 
 @contextmanager
-def blocking_channel(service: str, target: str, token: Token) -> Iterator[grpc.Channel]:
+def blocking_channel(service: str, target: str, token: Token | FixedToken) -> Iterator[grpc.Channel]:
     """Lend a channel for code that is not asynchronous, such as a command line."""
     with grpc.insecure_channel(target, options=options_of(service)) as channel:
         yield cast("grpc.Channel", _BlockingChannel(channel, Calling(service, token)))
@@ -140,7 +158,7 @@ def options_of(service: str) -> list[tuple[str, Any]]:
 class Calling:
     """What is added to every call on a channel, and what a failed one becomes."""
 
-    def __init__(self, service: str, token: Token, *, on_behalf_of: str = "") -> None:
+    def __init__(self, service: str, token: Token | FixedToken, *, on_behalf_of: str = "") -> None:
         self._service = service
         self._token = token
         self._on_behalf_of = on_behalf_of

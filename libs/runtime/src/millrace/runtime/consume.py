@@ -1,7 +1,6 @@
 """One consumer per service: one poll of all its topics is one transaction."""
 
 import asyncio
-import hashlib
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
@@ -10,10 +9,10 @@ from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError
 from millrace.contracts.event import Event
 from millrace.runtime import held
+from millrace.runtime.assignors import assignors_of
 from millrace.runtime.batches import OutageError, settle
 from millrace.runtime.envelope import Envelope, UnknownTypeError, read_envelope, read_event, read_headers, too_old
 from millrace.runtime.errors import InvalidInput, MillraceError
@@ -21,7 +20,16 @@ from millrace.runtime.failpoints import failpoint
 from millrace.runtime.inbox import HORIZON, claim, prune
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Record, Subscription
-from millrace.runtime.telemetry import EVENTS_FAILED, EVENTS_HANDLED, EVENTS_HELD, EVENTS_SKIPPED, event_span
+from millrace.runtime.telemetry import (
+    BATCH_DURATION,
+    BATCH_EVENTS,
+    CONSUMER_LAG,
+    EVENTS_FAILED,
+    EVENTS_HANDLED,
+    EVENTS_HELD,
+    EVENTS_SKIPPED,
+    event_span,
+)
 from millrace.runtime.transaction import Transaction, Transactions
 
 POLL_MS = 1000
@@ -105,7 +113,6 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         self._listeners: list[Listener] = []
         self._by_topic: dict[str, list[Subscription]] = {}
         self._foreign: dict[str, Listener] = {}
-        self._topics: frozenset[str] = frozenset()
         self._consumer: Any = None
         self._idle = asyncio.Event()
         self._idle.set()
@@ -154,7 +161,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         self._stopping.set()
 
     async def _session(self) -> None:
-        self._topics = frozenset()
+        topics = self._wanted_topics()
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=self._settings.kafka_servers,
             client_id=f"{self._service}-{self._settings.instance}",
@@ -163,7 +170,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
             group_instance_id=f"{self._service}-{self._settings.instance}",
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            partition_assignment_strategy=_assignors(self._wanted_topics()),
+            partition_assignment_strategy=assignors_of(topics),
             session_timeout_ms=10_000,
             heartbeat_interval_ms=2_000,
             rebalance_timeout_ms=60_000,
@@ -174,8 +181,8 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         )
         try:
             await asyncio.wait_for(self._consumer.start(), 30)
-            while not self._stopping.is_set():
-                self._follow_topics()
+            self._consumer.subscribe(sorted(topics), listener=self)
+            while not self._stopping.is_set() and topics == self._wanted_topics():
                 await self._round()
         finally:
             self.progress.assigned = False
@@ -183,12 +190,6 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
                 await asyncio.wait_for(self._commit(), 5)
             with suppress(TimeoutError, KafkaError):
                 await asyncio.wait_for(self._consumer.stop(), 10)
-
-    def _follow_topics(self) -> None:
-        topics = self._wanted_topics()
-        if topics != self._topics:
-            self._topics = topics
-            self._consumer.subscribe(sorted(topics), listener=self)
 
     def _wanted_topics(self) -> frozenset[str]:
         self._foreign = {topic: listener for listener in self._listeners for topic in listener.topics()}
@@ -207,9 +208,12 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
             finally:
                 self._round_began = 0.0
                 self._idle.set()
+            BATCH_EVENTS.labels(self._service).observe(len(records))
+            BATCH_DURATION.labels(self._service).observe(loop.time() - began)
         self.progress.rounds += 1
         if self._uncommitted and loop.time() - self._committed_at > COMMIT_EVERY_S:
             await self._commit()
+            await self._measure_lag()
         if loop.time() - self._pruned_at > PRUNE_EVERY_S:
             self._pruned_at = loop.time()
             await self._prune()
@@ -249,25 +253,20 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
 
     async def settle(self, items: Sequence[Item]) -> None:
         """Settle one poll's records; those that must be tried again are sought back to."""
-        waiting: dict[tuple[str, bytes | None], None] = {}
-        unsettled: dict[TopicPartition, int] = {}
+        waiting: list[Item] = []
 
-        def put_back(item: Item) -> None:
-            waiting[item.key] = None
-            place = TopicPartition(item.record.topic, item.record.partition)
-            unsettled[place] = min(item.record.offset, unsettled.get(place, item.record.offset))
+        def waits(item: Item) -> bool:
+            return any(item.key == other.key for other in waiting)
 
         async def attempt(some: Sequence[Item]) -> None:
-            ready = [item for item in some if item.key not in waiting]
-            if ready:
+            # What comes after an event that waits, of the same key, waits too.
+            if ready := [item for item in some if not waits(item)]:
                 await self._handle(ready)
-            for item in some:
-                if item.key in waiting:
-                    put_back(item)
+            waiting.extend([item for item in some if waits(item)])
 
         async def alone(item: Item, error: Exception) -> None:
             if not await self._bury(item, error):
-                put_back(item)
+                waiting.append(item)
 
         try:
             for some in self._groups(items):
@@ -275,9 +274,9 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
             self._outages = 0
         except OutageError:
             self._outages += 1
-            unsettled |= _first_offsets(items)
+            waiting = list(items)
             log.warning("database_unreachable", service=self._service, rounds=self._outages)
-        self._advance(items, unsettled)
+        self._advance(items, _first_offsets(waiting))
         if self._outages:
             await self._pause(min(OUTAGE_CAP_S, 0.2 * 2**self._outages) * random.uniform(0.5, 1))  # noqa: S311 - jitter
 
@@ -452,6 +451,16 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
                 # Whoever reads on from the older offset finds the events in the inbox.
                 log.info("offsets_not_committed", error=type(error).__name__)
 
+    async def _measure_lag(self) -> None:
+        behind: dict[str, int] = {}
+        for place in self._consumer.assignment():
+            end = self._consumer.highwater(place)
+            if end is not None:
+                read = await self._consumer.position(place)
+                behind[place.topic] = behind.get(place.topic, 0) + max(0, end - read)
+        for topic, events in behind.items():
+            CONSUMER_LAG.labels(self._service, topic).set(events)
+
     async def _prune(self) -> None:
         async with self._begin() as tx:
             prune(tx)
@@ -486,20 +495,11 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
 
 
 def _first_offsets(items: Sequence[Item]) -> dict[TopicPartition, int]:
-    # Offsets of a partition only grow, so that the first one seen last is the one to keep.
-    return {TopicPartition(i.record.topic, i.record.partition): i.record.offset for i in reversed(items)}
-
-
-def _assignors(topics: Iterable[str]) -> tuple[type[RangePartitionAssignor], ...]:
-    """Return how partitions are assigned: by range, under a name that changes with the topics.
-
-    A static member that comes back gets its former assignment unless the group's protocol would have another name: with
-    one name it would never be given a new topic, and would be given one that it no longer reads. Members that want
-    different topics, as during a roll-out, meet under the plain name.
-    """
-    digest = hashlib.sha256("\n".join(sorted(topics)).encode()).hexdigest()[:12]
-    mine = type("TopicsRangeAssignor", (RangePartitionAssignor,), {"name": f"range-{digest}"})
-    return (mine, RangePartitionAssignor)
+    found: dict[TopicPartition, int] = {}
+    for item in items:
+        place = TopicPartition(item.record.topic, item.record.partition)
+        found[place] = min(item.record.offset, found.get(place, item.record.offset))
+    return found
 
 
 def _at(item: Item) -> tuple[str, int, int]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -11,9 +12,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.settings import ServiceSettings
-from millrace.runtime.telemetry import OUTBOX_SENT
+from millrace.runtime.telemetry import OUTBOX_AGE, OUTBOX_EVENTS, OUTBOX_SENT
 from millrace.runtime.transaction import LOST, Database
 
+MEASURE_EVERY_S = 10.0
 PAGE_ROWS = 1000
 POLL_S = 1.0
 SEND_TIMEOUT_S = 30.0
@@ -27,6 +29,10 @@ WITH sent AS (DELETE FROM outbox WHERE id = ANY($1::bigint[]))
 SELECT id, topic, key, headers::text AS headers, value FROM outbox
 WHERE id <> ALL($1::bigint[]) ORDER BY id LIMIT {PAGE_ROWS}
 """
+
+WAITING = (
+    "SELECT count(*) AS events, coalesce(extract(epoch FROM now() - min(written_at)), 0)::float AS age_s FROM outbox"
+)
 
 log = structlog.get_logger()
 
@@ -77,9 +83,15 @@ class Relay:
 
     async def _relay(self, connection: asyncpg.Connection, producer: AIOKafkaProducer) -> None:
         sent: list[int] = []
+        measured_at = 0.0
         while True:
             self._database.wake_relay.clear()
             stopping = self._stopping
+            if time.monotonic() - measured_at > MEASURE_EVERY_S:
+                measured_at = time.monotonic()
+                waiting = await connection.fetchrow(WAITING)
+                OUTBOX_EVENTS.labels(self._name).set(waiting["events"])
+                OUTBOX_AGE.labels(self._name).set(waiting["age_s"])
             rows = await connection.fetch(NEXT_PAGE, sent)
             sent = [row["id"] for row in rows]
             if rows:

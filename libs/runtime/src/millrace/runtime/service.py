@@ -13,7 +13,7 @@ from millrace.runtime import telemetry
 from millrace.runtime.access import Access
 from millrace.runtime.artifacts import Artifacts
 from millrace.runtime.child import preload
-from millrace.runtime.client import Channels
+from millrace.runtime.client import Channels, Token
 from millrace.runtime.consume import Consumer, Foreign, Listener
 from millrace.runtime.health import Check, Health
 from millrace.runtime.migrate import migrate, missing
@@ -51,7 +51,7 @@ class Service:
         self.settings = settings
         self.database = database
         self.artifacts = Artifacts(settings.artifacts_url)
-        self.channels = Channels(settings)
+        self.channels = Channels(settings.endpoints, Token(settings.token_file))
         self.access = Access(
             settings.auth_jwks, settings.auth_grants, issuer=settings.auth_issuer, audience=settings.auth_audience
         )

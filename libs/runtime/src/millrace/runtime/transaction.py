@@ -32,6 +32,13 @@ COMMAND_TIMEOUT_S = 35.0
 ACQUIRE_TIMEOUT_S = 10.0
 LOST = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError)
 """What asyncpg raises when the connection, not the statement, is at fault."""
+GONE = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+)
+"""Of these, what the server says when it ends a connection."""
 
 EMIT = """
 WITH event AS MATERIALIZED (
@@ -261,14 +268,16 @@ class Transactions(Generic[S]):
                 then unknown, and the inbox or the stored answer tells.
         """
         async with self.database.connection() as connection:
-            await connection.execute("BEGIN")
             tx = self.store(connection)
             try:
+                await connection.execute("BEGIN")
                 tx.now = await connection.fetchval("SELECT now()")
                 yield tx
                 await tx.flush()
                 await connection.execute("COMMIT")
-            except BaseException:
+            except BaseException as error:
+                if isinstance(error, GONE) or (isinstance(error, LOST) and connection.is_closed()):
+                    raise Unavailable(f"the connection to the database was lost: {type(error).__name__}") from error
                 if not connection.is_closed():
                     await _rollback(connection)
                 raise

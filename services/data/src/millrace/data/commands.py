@@ -1,9 +1,8 @@
 """What data can be asked."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from millrace.contracts.event import Namespace
-from millrace.data.domain import FileFormat
 from millrace.runtime.command import Command
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -11,6 +10,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 """A dataset's or contract's name; a dataset's is a table's name in the SQL of feature views."""
 
 Partition = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._=-]{0,127}$")]
+FileFormat = Literal["csv", "parquet"]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 MAX_CONTRACT_BYTES = 256 * 1024
 MAX_LISTED = 1000

@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
-
-FileFormat = Literal["csv", "parquet"]
+from typing import Any
 
 READ_REASON = "cannot be read"
 """Reason of a line that is no row of the file's table; what is wrong with it follows."""

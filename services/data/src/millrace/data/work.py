@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 from millrace.data.clients.files import fetch_file
 from millrace.data.clients.http import PORTS, fetch_http
 from millrace.data.clients.sources import Limits, parts_of, shown
-from millrace.data.commands import Ingest
-from millrace.data.domain import Contract, FileFormat, checks_of
+from millrace.data.commands import FileFormat, Ingest
+from millrace.data.domain import Contract, checks_of
 from millrace.data.engine.contract import read_contract
 from millrace.data.engine.sandbox import Bounds
 from millrace.data.engine.scan import Split, split

@@ -119,8 +119,11 @@ def parse_views(text: str) -> list[View]:
         InvalidInput: It is no YAML, a view is not as it should be, or two have one name.
     """
     try:
+        # An alias in an alias in an alias is a small text and a huge document.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+            raise InvalidInput("views have no YAML aliases")
         documents = [document for document in yaml.safe_load_all(text) if document is not None]
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise InvalidInput(f"views are no YAML: {' '.join(str(error).split())[:300]}") from None
     if not 1 <= len(documents) <= MAX_VIEWS:
         raise InvalidInput(f"{len(documents)} views given; 1 to {MAX_VIEWS} can be applied at once")

@@ -9,7 +9,7 @@ from uuid import UUID
 from millrace.contracts.inference import CanaryJudged, DeploymentReady, Prediction, PredictionsLogged, TrafficShifted
 from millrace.contracts.openlineage import ref
 from millrace.contracts.tasks import Output
-from millrace.inference.commands import Label, ReadCanary, ReadDeployments, ReadRoute, Shift
+from millrace.inference.commands import Judge, Label, ReadCanary, ReadDeployments, ReadRoute, Shift
 from millrace.inference.domain.canary import Evidence, Judgement, Verdict
 from millrace.inference.domain.routing import Deployment, Route, State, left, moves
 from millrace.inference.store import PastShift, PastVerdict, Store
@@ -96,17 +96,16 @@ async def shift_traffic(asked: Shift, tx: Store) -> Output:
     return {"deployment_id": str(asked.deployment_id), "weight": asked.weight, "generation": after.generation}
 
 
-async def begin_judgement(deployment_id: UUID, min_samples: int, *, strict: bool, tx: Store) -> Judgement:
+async def begin_judgement(namespace: str, asked: Judge, tx: Store) -> Judgement:
     """Return what a judge waits for: more labelled answers than the verdict before it had.
 
     Raises:
         NotFound: There is no such deployment.
     """
-    namespace = tx.task.namespace
-    await tx.deployment(namespace, deployment_id)
-    earlier = await tx.verdicts(namespace, deployment_id)
-    judgement = Judgement((earlier[-1].evidence.answers if earlier else 0) + min_samples, strict)
-    tx.want_answers(namespace, deployment_id, judgement.wanted)
+    await tx.deployment(namespace, asked.deployment_id)
+    earlier = await tx.verdicts(namespace, asked.deployment_id)
+    judgement = Judgement((earlier[-1].evidence.answers if earlier else 0) + asked.min_samples, asked.strict)
+    tx.want_answers(namespace, asked.deployment_id, judgement.wanted)
     return judgement
 
 

@@ -64,7 +64,7 @@ async def judge(asked: Judge, job: Job) -> Judged:
     namespace, who = job.task.namespace, asked.deployment_id
     until = asyncio.get_running_loop().time() + asked.timeout_s
     async with job.begin() as tx:
-        judgement = await begin_judgement(who, asked.min_samples, strict=asked.strict, tx=tx)
+        judgement = await begin_judgement(namespace, asked, tx)
     while True:
         async with job.begin() as tx:
             trial = await trial_so_far(namespace, who, tx)

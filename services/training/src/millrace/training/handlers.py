@@ -93,6 +93,7 @@ async def keep_evaluation(judgement: Judgement, tx: Store) -> Output:
         "version": judgement.version,
         "verdict": verdict,
         "reasons": list(judgement.reasons),
+        "reason": "; ".join(judgement.reasons),
         "measures": judgement.measures,
         "champion_version": judgement.champion_version,
     }

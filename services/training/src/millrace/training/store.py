@@ -56,7 +56,8 @@ ON CONFLICT (namespace, evaluation_id) DO UPDATE SET evaluated_at = excluded.eva
 """
 EVALUATION = "SELECT * FROM evaluation WHERE namespace = $1 AND evaluation_id = $2"
 EVALUATIONS = """
-SELECT * FROM evaluation WHERE namespace = $1 AND model = $2 AND version = ANY($3::int[]) ORDER BY evaluated_at DESC, passed
+SELECT * FROM evaluation WHERE namespace = $1 AND model = $2 AND version = ANY($3::int[])
+ORDER BY evaluated_at DESC, passed
 """
 
 

@@ -20,8 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import OKPAlgorithm
 from millrace.contracts import SERVICES
 from millrace.contracts.catalogue import catalogue
-from millrace.runtime.client import Channels
-from millrace.runtime.settings import ServiceSettings
+from millrace.runtime.client import Channels, Token
 from millrace.runtime.testing import Server, create_topics, fresh_database, until
 
 KEY_ID = "tests"
@@ -104,6 +103,11 @@ class ServiceProcess:
             self.kill()
             raise AssertionError(f"{error}\n{self._last_lines()}") from None
 
+    @property
+    def pid(self) -> int:
+        """The process's id; 0 before it is started."""
+        return self._process.pid if self._process else 0
+
     def is_ready(self) -> bool:
         """Return what /readyz says."""
         try:
@@ -161,18 +165,8 @@ class Deployment:
     def channel(self, service: str, principal: str = "dev") -> grpc.aio.Channel:
         """Return a channel to a service, as a principal."""
         if principal not in self._channels:
-            own = self.settings[service]
-            self._channels[principal] = Channels(
-                ServiceSettings(
-                    postgres_dsn=own["POSTGRES_DSN"],
-                    kafka_servers=own["KAFKA_SERVERS"],
-                    artifacts_url=own["ARTIFACTS_URL"],
-                    auth_jwks=self.authority.jwks,
-                    auth_grants=self.authority.grants,
-                    token_file=self.authority.token_file(principal),
-                    endpoints={name: process.target for name, process in self.services.items()},
-                )
-            )
+            endpoints = {name: process.target for name, process in self.services.items()}
+            self._channels[principal] = Channels(endpoints, Token(self.authority.token_file(principal)))
         return self._channels[principal].to(service)
 
     async def close(self) -> None:

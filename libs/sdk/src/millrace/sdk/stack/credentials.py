@@ -1,7 +1,11 @@
-"""The stack's own authority: a key pair, the tokens it signs and the grants to start with."""
+"""The stack's own authority: a key pair, the tokens it signs and the grants to start with.
+
+`python -m millrace.sdk.stack.credentials FOLDER` makes them in `FOLDER/secrets`, for a stack in containers.
+"""
 
 import json
 import os
+import sys
 import time
 from base64 import urlsafe_b64encode
 from pathlib import Path
@@ -66,3 +70,7 @@ def _key(state: State) -> Ed25519PrivateKey:
     if not isinstance(key, Ed25519PrivateKey):
         raise CannotStart(f"{file} holds no Ed25519 key: delete {state.secrets} to have a new one made")
     return key
+
+
+if __name__ == "__main__":
+    make_credentials(State(Path(sys.argv[1])))

@@ -24,6 +24,7 @@ from millrace.sdk.stack.ports import LOOPBACK
 from millrace.sdk.stack.postgres import Postgres
 from millrace.sdk.stack.program import Program, wait_until
 from millrace.sdk.stack.services import service_environment, service_program
+from millrace.sdk.stack.sockets import remove_socket_folder
 from millrace.sdk.stack.state import Ports, State
 from millrace.sdk.stack.supervise import ProgramStatus, Supervisor, start_supervisor
 from millrace.sdk.stack.topics import create_topics
@@ -98,7 +99,11 @@ class Embedded:
         with told_of_a_full_disk(self.state.folder):
             self.state.make()
             with self._alone():
-                self._start(tell, ports or self.state.ports())
+                try:
+                    self._start(tell, ports or self.state.ports())
+                except BaseException:
+                    self._remove_socket_folders()
+                    raise
 
     def down(self, tell: Tell = lambda *_: None) -> bool:
         """Stop everything in order; return whether anything ran."""
@@ -108,7 +113,9 @@ class Embedded:
             running = bool(self._supervisor.pid())
             if running:
                 self._stop(tell)
-            return bool(end_leftovers(self.state.folder)) or running
+            ended = end_leftovers(self.state.folder)
+            self._remove_socket_folders()
+            return bool(ended) or running
 
     def running(self) -> bool:
         """Whether the stack was started and not stopped."""
@@ -193,6 +200,10 @@ class Embedded:
         deadline = time.monotonic() + _STOP_S
         while self._supervisor.pid() and time.monotonic() < deadline:
             time.sleep(_POLL_S)
+
+    def _remove_socket_folders(self) -> None:
+        for folder in (self.postgres.socket, self.state.supervisor_socket.parent):
+            remove_socket_folder(folder)
 
     def _pids(self, names: Sequence[str]) -> list[int]:
         known = self._supervisor.status()

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from millrace.sdk.stack.failure import CannotStart
 from millrace.sdk.stack.program import Account, Child, Program, account, last_lines, run_as, wait_until
-from millrace.sdk.stack.sockets import socket_folder
+from millrace.sdk.stack.sockets import remove_socket_folder, socket_folder
 
 START_S = 60.0
 _SOCKET_FILE = ".s.PGSQL.5432"
@@ -113,6 +113,7 @@ class Postgres:
     def stop(self, *, immediate: bool = False) -> None:
         """End the server; `immediate` leaves recovery to the next start."""
         self._child.stop(signal.SIGQUIT if immediate else None)
+        remove_socket_folder(self.socket)
 
     def dsn(self, database: str, role: str = "postgres") -> str:
         """Return the address of a database for a role."""

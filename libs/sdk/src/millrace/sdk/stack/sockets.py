@@ -4,6 +4,7 @@ import hashlib
 import os
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 _ADDRESS_BYTES = 107 if sys.platform == "linux" else 103
@@ -17,3 +18,9 @@ def socket_folder(folder: Path) -> Path:
         return near
     digest = hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"millrace-{os.getuid()}-{digest}"
+
+
+def remove_socket_folder(folder: Path) -> None:
+    """Remove where sockets lay, once nothing is in it."""
+    with suppress(OSError):
+        folder.rmdir()

@@ -51,10 +51,11 @@ def _opened(real: Path) -> Iterator[BinaryIO]:
         raise NotFound("there is no such file") from None
     except OSError as error:
         raise Unavailable(f"it cannot be opened: {error.strerror}") from None
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(handle)
+        raise InvalidInput("it is no regular file")
     with os.fdopen(handle, "rb") as file:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode):
-            raise InvalidInput("it is no regular file")
         # A folder above may have become a link since the path was resolved.
         if real.resolve() != real or not os.path.samestat(found, real.stat()):
             raise InvalidInput("its path changed while it was opened")

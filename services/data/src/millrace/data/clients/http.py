@@ -38,7 +38,7 @@ def fetch_http(uri: str, path: Path, limits: Limits) -> str:
                         return store(_in_time(response, deadline), path, limits.max_bytes)
                     uri = str(httpx.URL(uri).join(response.headers["Location"]))
     except httpx.InvalidURL:
-        raise InvalidInput("it redirects to what is no URI") from None
+        raise InvalidInput("it is no URI, or redirects to what is none") from None
     except httpx.TimeoutException:
         raise Unavailable("the server did not answer in time") from None
     except httpx.HTTPError as error:

@@ -156,7 +156,7 @@ def _literal(column: Column, value: Any) -> str:  # noqa: ANN401 - YAML's
                 return text_literal(value)
             case ColumnType.BOOLEAN, bool():
                 return str(value).upper()
-            case (ColumnType.INTEGER | ColumnType.NUMBER), int() | float() if not isinstance(value, bool):
+            case ((ColumnType.INTEGER | ColumnType.NUMBER), int() | float()) if not isinstance(value, bool):
                 return repr(value)
             case ColumnType.DATE, _:
                 return f"DATE '{date.fromisoformat(str(value)).isoformat()}'"

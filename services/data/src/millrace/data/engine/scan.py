@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
-from millrace.data.domain import READ_REASON, Column, ColumnType, Contract, FileFormat, Rule
+from millrace.data.commands import FileFormat
+from millrace.data.domain import READ_REASON, Column, ColumnType, Contract, Rule
 from millrace.data.engine.sandbox import Bounds, identifier, sandbox, text_literal
-from millrace.data.engine.tables import SQL_TYPE, source_sql
+from millrace.data.engine.tables import SQL_TYPE, records, source_sql
 from millrace.runtime.errors import InvalidInput
 
 ROW, RAW, REASONS = "_row", "_raw", "_reasons"
@@ -57,6 +58,7 @@ def split(contract: Contract, path: Path, file_format: FileFormat, folder: Path,
         connection.execute(f"CREATE TABLE judged AS {judged_sql(contract, source)}")
         if file_format == "csv":
             _add_unreadable(contract, connection)
+            _check_count(path, connection)
         columns = ", ".join(identifier(column.name) for column in contract.columns)
         good_rows = _copy(f"SELECT {columns} FROM judged WHERE len({REASONS}) = 0 ORDER BY {ROW}", good, connection)
         bad = f"SELECT {columns}, {RAW}, {REASONS} FROM judged WHERE len({REASONS}) > 0 ORDER BY {ROW}"
@@ -125,6 +127,13 @@ def _add_unreadable(contract: Contract, connection: duckdb.DuckDBPyConnection) -
             list('{READ_REASON}: ' || lower(CAST(error_type AS VARCHAR)) ORDER BY error_type)[1:1],
             CAST(json_object('_line', any_value(csv_line)) AS VARCHAR)
         FROM reject_errors GROUP BY line ORDER BY line""")
+
+
+def _check_count(path: Path, connection: duckdb.DuckDBPyConnection) -> None:
+    """Refuse a file of which the engine read more or less than is there."""
+    there, read = records(path), connection.execute("SELECT count(*) FROM judged").fetchall()[0][0]
+    if there != read:
+        raise InvalidInput(f"it has {there} records, read as {read} rows: its quotes or line ends do not pair")
 
 
 def _copy(query: str, path: Path, connection: duckdb.DuckDBPyConnection) -> int:

@@ -5,7 +5,8 @@ import csv
 from pathlib import Path
 
 import duckdb
-from millrace.data.domain import ColumnType, Contract, FileFormat, repeated
+from millrace.data.commands import FileFormat
+from millrace.data.domain import ColumnType, Contract, repeated
 from millrace.data.engine.sandbox import identifier, text_literal
 from millrace.runtime.errors import InvalidInput
 
@@ -67,6 +68,25 @@ def header(path: Path) -> list[str]:
     return names
 
 
+def records(path: Path) -> int:
+    """Return how many records a CSV file has below its first line, counted by its line ends outside of quotes.
+
+    Raises:
+        InvalidInput: A line is too long, or a quote is opened and never closed.
+    """
+    found, line_number, quoted = -1, 0, False
+    with path.open("rb") as file:
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            line_number += 1
+            if len(line) > MAX_LINE_BYTES:
+                raise InvalidInput(f"its line {line_number} has more than {MAX_LINE_BYTES} bytes")
+            quoted ^= line.count(b'"') % 2 == 1
+            found += not quoted and line not in {b"\n", b"\r\n"}
+    if quoted:
+        raise InvalidInput("it has a quote that is opened and never closed")
+    return max(found, 0)
+
+
 def _check_columns(contract: Contract, names: list[str]) -> None:
     if again := repeated([name.lower() for name in names]):
         raise InvalidInput(f"it has the column {again[0]} twice")
@@ -84,5 +104,5 @@ def _as_text(name: str, sql_type: str) -> str:
     if sql_type.startswith(_NESTED) or sql_type.endswith("]"):
         raise InvalidInput(f"its column {name} is of type {sql_type[:80]}: a contract's columns hold single values")
     if sql_type in _FLOATS:
-        return f"CASE WHEN NOT isnan({column}) THEN CAST({column} AS VARCHAR) END"
+        return f"nullif(CAST({column} AS VARCHAR), 'nan')"
     return f"CAST({column} AS VARCHAR)"

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TypeAlias
 
 import duckdb
 import pyarrow as pa
@@ -47,7 +48,7 @@ class Part:
     landed_at: datetime
 
 
-Table = pa.Table | Sequence[Part]
+Table: TypeAlias = pa.Table | Sequence[Part]
 """Rows of a source: in memory, or the files of its versions."""
 
 

@@ -15,21 +15,25 @@ TABLES = frozenset({"BASE_TABLE", "SUBQUERY", "JOIN", "TABLE_FUNCTION", "EXPRESS
 
 TABLE_FUNCTIONS = frozenset({"unnest", "range", "generate_series"})
 
-MACROS = frozenset(
-    "nullif split_part if date_add days_in_month fdiv fmod geomean geometric_mean wavg weighted_avg array_to_string "
-    "list_any_value list_approx_count_distinct list_avg list_bool_and list_bool_or list_count list_entropy list_first "
-    "list_kurtosis list_last list_mad list_max list_median list_min list_mode list_product list_reverse list_skewness "
-    "list_stddev_pop list_stddev_samp list_string_agg list_sum list_var_pop list_var_samp".split()
-)
+MACROS = frozenset({
+    "nullif", "split_part", "if", "date_add", "days_in_month", "fdiv", "fmod", "geomean", "geometric_mean", "wavg",
+    "weighted_avg", "array_to_string", "list_any_value", "list_approx_count_distinct", "list_avg", "list_bool_and",
+    "list_bool_or", "list_count", "list_entropy", "list_first", "list_kurtosis", "list_last", "list_mad", "list_max",
+    "list_median", "list_min", "list_mode", "list_product", "list_reverse", "list_skewness", "list_stddev_pop",
+    "list_stddev_samp", "list_string_agg", "list_sum", "list_var_pop", "list_var_samp",
+})  # fmt: skip
 """Functions written in SQL that compute from their arguments alone."""
 
-GROWING = frozenset("range generate_series repeat lpad rpad list_resize array_resize format printf bar".split())
+GROWING = frozenset({
+    "range", "generate_series", "repeat", "lpad", "rpad", "list_resize", "array_resize", "format", "printf", "bar",
+})  # fmt: skip
 """Functions whose result is as large as a number says: memory that no limit sees."""
 
-ASKING = frozenset(
-    "current_date current_time current_timestamp current_localtime current_localtimestamp localtime localtimestamp "
-    "current_user current_role current_catalog current_schema current_database user session_user age".split()
-)
+ASKING = frozenset({
+    "current_date", "current_time", "current_timestamp", "current_localtime", "current_localtimestamp", "localtime",
+    "localtimestamp", "current_user", "current_role", "current_catalog", "current_schema", "current_database", "user",
+    "session_user", "age",
+})  # fmt: skip
 """Names that ask a clock or the session; most are called without parentheses, as if they were columns."""
 
 
@@ -57,8 +61,8 @@ def _tree(sql: str) -> Any:  # noqa: ANN401 - JSON
     if "\0" in sql:
         raise InvalidInput("SQL holds a NUL character")
     with duckdb.connect(":memory:", config={"threads": 1}) as connection:
-        row = connection.execute("SELECT json_serialize_sql($1)", [sql]).fetchone()
-    tree = json.loads(row[0])
+        rows = connection.execute("SELECT json_serialize_sql($1)", [sql]).fetchall()
+    tree = json.loads(rows[0][0])
     if tree["error"]:
         raise InvalidInput(f"SQL is no SELECT that can be read: {' '.join(str(tree['error_message']).split())[:300]}")
     if len(tree["statements"]) != 1:
@@ -94,7 +98,9 @@ def _check_node(node: dict[str, Any], *, of_table: bool) -> None:
     if kind == "COLUMN_REF" and len(names := node.get("column_names", ())) == 1:
         word = str(names[0]).lower()
         if word in ASKING:
-            raise InvalidInput(f"{word} asks a clock or the session, which a view may not; name such a column `x.{word}`")
+            raise InvalidInput(
+                f"{word} asks a clock or the session, which a view may not; name such a column `x.{word}`"
+            )
 
 
 def _check_function(node: dict[str, Any], *, of_table: bool) -> None:
@@ -105,7 +111,9 @@ def _check_function(node: dict[str, Any], *, of_table: bool) -> None:
         if name not in TABLE_FUNCTIONS:
             raise InvalidInput(f"table function {name} is not allowed; {', '.join(sorted(TABLE_FUNCTIONS))} are")
     elif name not in _functions():
-        raise InvalidInput(f"function {name} is not allowed: it is unknown, or its result depends on more than its input")
+        raise InvalidInput(
+            f"function {name} is not allowed: it is unknown, or its result depends on more than its input"
+        )
 
 
 @cache
@@ -113,8 +121,9 @@ def _functions() -> frozenset[str]:
     """Return the functions that give the same for the same input and no more memory than it takes."""
     with duckdb.connect(":memory:", config={"threads": 1}) as connection:
         rows = connection.execute(
-            "SELECT lower(function_name) FROM duckdb_functions() WHERE function_type IN ('scalar', 'aggregate', 'window') "
-            "GROUP BY 1 HAVING bool_and(stability = 'CONSISTENT')"
+            "SELECT lower(function_name) FROM duckdb_functions()"
+            " WHERE function_type IN ('scalar', 'aggregate', 'window')"
+            " GROUP BY 1 HAVING bool_and(stability = 'CONSISTENT')"
         ).fetchall()
     names = {str(name) for (name,) in rows}
     return frozenset(names - GROWING - ASKING | MACROS | {"unnest"})

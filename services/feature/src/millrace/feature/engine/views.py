@@ -1,6 +1,6 @@
 """What views say, as it was known: joined to a spine, or the newest per entity."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -99,7 +99,8 @@ def newest(view: View, as_of: datetime, tables: Mapping[str, Table], bounds: Bou
     with _known_rows(view, tables, bounds) as box:
         return box.rows(
             f"SELECT [{key}] AS key, {', '.join(quoted(name) for name in view.features)} FROM ("
-            f" SELECT * FROM (SELECT *, {_rank(view)} AS rank FROM {ROWS} WHERE greatest(event_time, known_at) <= {moment})"
+            f" SELECT * FROM (SELECT *, {_rank(view)} AS rank FROM {ROWS}"
+            f"  WHERE greatest(event_time, known_at) <= {moment})"
             f" QUALIFY rank = max(rank) OVER (PARTITION BY {_entity(view)})"
             f") WHERE {in_time} ORDER BY key"
         )
@@ -161,9 +162,13 @@ def _known_rows(view: View, tables: Mapping[str, Table], bounds: Bounds) -> Iter
 
 def _declared(view: View) -> str:
     """Return the SELECT of all that a view says, features as finite DOUBLEs."""
-    numbers = [f"CASE WHEN isfinite(CAST({q} AS DOUBLE)) THEN CAST({q} AS DOUBLE) END AS {q}" for q in map(quoted, view.features)]
+    numbers = [
+        f"CASE WHEN isfinite(CAST({q} AS DOUBLE)) THEN CAST({q} AS DOUBLE) END AS {q}"
+        for q in map(quoted, view.features)
+    ]
     return (
-        f"SELECT {_entity(view)}, {', '.join(numbers)},\n({view.event_time}\n) AS event_time,\n({view.known_at}\n) AS known_at"
+        f"SELECT {_entity(view)}, {', '.join(numbers)},"
+        f"\n({view.event_time}\n) AS event_time,\n({view.known_at}\n) AS known_at"
         f"\nFROM (\n{_bare(view.sql)}\n) AS declared"
     )
 
@@ -183,7 +188,7 @@ def _bare(sql: str) -> str:
 
 def _within(tables: frozenset[str], allowed: set[str], what: str) -> frozenset[str]:
     if foreign := tables - allowed:
-        raise InvalidInput(f"{what} reads {sorted(foreign)[0]}, which is none of its sources")
+        raise InvalidInput(f"{what} reads {min(foreign)}, which is none of its sources")
     return tables
 
 
@@ -199,8 +204,3 @@ def _asked(view: View, spine: pa.Table) -> pa.Table:
         raise InvalidInput(f"the spine's t is {spine.schema.field('t').type}; it must be timestamp[us, tz=UTC]")
     asked: pa.Table = spine.select([*view.entity, "t"])
     return asked.append_column(PLACE, pa.array(range(spine.num_rows), pa.int64()))
-
-
-def feature_names(views: Sequence[View]) -> list[str]:
-    """Return the columns that views give, in order: `view.feature`."""
-    return [f"{view.name}.{name}" for view in views for name in view.features]

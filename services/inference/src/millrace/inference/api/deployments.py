@@ -10,7 +10,7 @@ from millrace.inference.store import PastShift, PastVerdict, Store
 class InferenceApi:
     """The InferenceService."""
 
-    async def GetRoute(self, request: pb.GetRouteRequest, tx: Store) -> pb.GetRouteResponse:  # noqa: N802 - the rpc's name
+    async def GetRoute(self, request: pb.GetRouteRequest, tx: Store) -> pb.GetRouteResponse:
         """See the proto."""
         command = ReadRoute(namespace=request.namespace, model=request.model)
         route, deployments, shifts = await current_route(command, tx)
@@ -25,12 +25,12 @@ class InferenceApi:
         ]
         return pb.GetRouteResponse(generation=route.generation, arms=arms, history=map(_shift, shifts))
 
-    async def ListDeployments(self, request: pb.ListDeploymentsRequest, tx: Store) -> pb.ListDeploymentsResponse:  # noqa: N802 - the rpc's name
+    async def ListDeployments(self, request: pb.ListDeploymentsRequest, tx: Store) -> pb.ListDeploymentsResponse:
         """See the proto."""
         command = ReadDeployments(namespace=request.namespace, model=request.model or None)
         return pb.ListDeploymentsResponse(deployments=map(_deployment, await list_deployments(command, tx)))
 
-    async def GetCanary(self, request: pb.GetCanaryRequest, tx: Store) -> pb.GetCanaryResponse:  # noqa: N802 - the rpc's name
+    async def GetCanary(self, request: pb.GetCanaryRequest, tx: Store) -> pb.GetCanaryResponse:
         """See the proto."""
         command = ReadCanary(namespace=request.namespace, deployment_id=request.deployment_id)
         seen = await canary_so_far(command, tx)

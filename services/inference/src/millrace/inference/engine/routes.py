@@ -18,8 +18,6 @@ from millrace.runtime.errors import Conflict, MillraceError, NotFound, Unavailab
 from millrace.runtime.transaction import Transactions
 
 POLL_S = 0.5
-LOOK_AGAIN_S = 0.1
-"""How soon after a look at the database a request for an unknown model may cause another."""
 LOAD_AGAIN_S = 5.0
 """How long after a model could not be loaded it is tried again."""
 
@@ -116,13 +114,17 @@ class Routes:
         Raises:
             Unavailable: The database does not answer; what was known stays.
         """
+        wanted = time.monotonic()
         async with self._looking:
+            if self._looked > wanted:
+                return  # somebody else looked meanwhile
+            looked = time.monotonic()
             async with self._begin() as tx:
                 routes, deployments = await tx.routes(), await tx.routed()
             for deployment in deployments.values():
                 await self._load(deployment)
             self._take_over(routes, deployments)
-            self._looked = time.monotonic()
+            self._looked = looked
 
     async def served(self, namespace: str, model: str) -> Served:
         """Return a model's route; one not known yet is looked for.
@@ -132,7 +134,7 @@ class Routes:
             Unavailable: Its deployment in use cannot be loaded here.
         """
         name = (namespace, model)
-        if name not in self._served and time.monotonic() - self._looked > LOOK_AGAIN_S:
+        if name not in self._served:
             await self.look()
         if name in self._served:
             return self._served[name]

@@ -1,0 +1,250 @@
+"""What an app does with Millrace: declare, run, predict, explain, operate."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+from uuid import uuid4
+
+from millrace.contracts import oip
+from millrace.contracts.rpc.control.v1 import control_pb2 as control
+from millrace.contracts.rpc.control.v1.control_pb2_grpc import ControlServiceStub
+from millrace.contracts.rpc.data.v1 import data_pb2 as data
+from millrace.contracts.rpc.data.v1.data_pb2_grpc import DataServiceStub
+from millrace.contracts.rpc.feature.v1 import feature_pb2 as feature
+from millrace.contracts.rpc.feature.v1.feature_pb2_grpc import FeatureServiceStub
+from millrace.contracts.rpc.lineage.v1 import lineage_pb2 as lineage
+from millrace.contracts.rpc.lineage.v1.lineage_pb2_grpc import LineageServiceStub
+from millrace.contracts.rpc.observability.v1 import observability_pb2 as observability
+from millrace.contracts.rpc.observability.v1.observability_pb2_grpc import ObservabilityServiceStub
+from millrace.runtime.errors import InvalidInput, Unavailable
+from millrace.sdk.connection import Connection, connection
+from millrace.sdk.held import HeldEvents
+from millrace.sdk.predictions import Model, Prediction, Row, infer_request, model_of, predictions
+
+if TYPE_CHECKING:
+    import pyarrow
+    from millrace.contracts.rpc.control.v1.control_pb2_grpc import ControlServiceAsyncStub
+    from millrace.contracts.rpc.feature.v1.feature_pb2_grpc import FeatureServiceAsyncStub
+    from millrace.contracts.rpc.lineage.v1.lineage_pb2_grpc import LineageServiceAsyncStub
+    from millrace.contracts.rpc.observability.v1.observability_pb2_grpc import ObservabilityServiceAsyncStub
+
+NAMESPACE = "demo"
+NAMESPACE_HEADER = "x-millrace-namespace"
+ENDED = frozenset({"succeeded", "refused", "failed", "cancelled"})
+PATIENCE_S = 60.0
+"""How long a watcher waits for a control that does not answer."""
+RETRY_S = 0.5
+
+
+class Client:
+    """The services of one namespace, for asynchronous code: `async with Client() as millrace`.
+
+    Every method asks one service and raises the error that the service raised. What changes something may be repeated
+    by the connection, and is done once.
+
+    Args:
+        to: Where the services answer, and the token; when not given, what `MILLRACE_ENDPOINTS` and `MILLRACE_TOKEN`
+            say, or else the stack in this folder.
+        namespace: Whose things to work on.
+
+    Raises:
+        Unavailable: It is not said where the services are.
+    """
+
+    def __init__(self, to: Connection | None = None, *, namespace: str = NAMESPACE) -> None:
+        self.namespace = namespace
+        self._channels = (to or connection()).channels()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._channels.close()
+
+    async def apply_workflow(self, workflow: str) -> control.ApplyWorkflowResponse:
+        """Put a workflow (YAML or JSON) in force."""
+        request = control.ApplyWorkflowRequest(namespace=self.namespace, request_id=_new(), workflow=workflow)
+        return await self._control.ApplyWorkflow(request)
+
+    async def apply_trigger(self, trigger: str) -> control.ApplyTriggerResponse:
+        """Put a trigger (YAML or JSON) in force."""
+        request = control.ApplyTriggerRequest(namespace=self.namespace, request_id=_new(), trigger=trigger)
+        return await self._control.ApplyTrigger(request)
+
+    async def apply_contract(self, contract: str) -> data.ApplyContractResponse:
+        """Put a dataset's contract (ODCS, YAML) in force."""
+        request = data.ApplyContractRequest(namespace=self.namespace, request_id=_new(), odcs_yaml=contract)
+        return await DataServiceStub(self._channels.to("data")).ApplyContract(request)
+
+    async def apply_views(self, views: str) -> Sequence[feature.View]:
+        """Put feature views (a YAML stream) in force."""
+        request = feature.ApplyViewsRequest(namespace=self.namespace, request_id=_new(), views_yaml=views)
+        return (await self._feature.ApplyViews(request)).views
+
+    async def start_run(self, workflow: str, data: Any = None, *, request_id: str = "") -> control.Run:  # noqa: ANN401 - any JSON value
+        """Start a run.
+
+        Args:
+            workflow: Its name.
+            data: What `/trigger/data` of its task inputs points into, JSON.
+            request_id: Calls with the same one start one run.
+        """
+        text = json.dumps(data, allow_nan=False)
+        request = control.StartRunRequest(
+            namespace=self.namespace, request_id=request_id or _new(), workflow=workflow, data_json=text
+        )
+        return (await self._control.StartRun(request)).run
+
+    async def run(self, run_id: str) -> control.Run:
+        """Return a run, with its tasks."""
+        return (await self._control.GetRun(control.GetRunRequest(namespace=self.namespace, run_id=run_id))).run
+
+    async def runs(
+        self, *, workflow: str = "", state: str = "", limit: int = 50, before_run_id: str = ""
+    ) -> Sequence[control.Run]:
+        """Return the newest runs, without their tasks."""
+        request = control.ListRunsRequest(
+            namespace=self.namespace, workflow=workflow, state=state, limit=limit, before_run_id=before_run_id
+        )
+        return (await self._control.ListRuns(request)).runs
+
+    async def watch_run(self, run_id: str) -> AsyncIterator[control.Run]:
+        """Yield a run now and after each change, until it has ended; control may be restarted meanwhile."""
+        last = control.Run()
+        heard_at = time.monotonic()
+        while last.state not in ENDED:
+            try:
+                request = control.WatchRunRequest(namespace=self.namespace, run_id=run_id)
+                async for told in self._control.WatchRun(request):
+                    heard_at = time.monotonic()
+                    if told.run != last:
+                        last = told.run
+                        yield last
+            except Unavailable:
+                if time.monotonic() - heard_at > PATIENCE_S:
+                    raise
+            if last.state not in ENDED:
+                await asyncio.sleep(RETRY_S)
+
+    async def cancel_run(self, run_id: str, reason: str = "") -> control.Run:
+        """Ask a run to stop."""
+        request = control.CancelRunRequest(namespace=self.namespace, request_id=_new(), run_id=run_id, reason=reason)
+        return (await self._control.CancelRun(request)).run
+
+    async def explain_event(self, source: str, event_id: str) -> control.ExplainEventResponse:
+        """Return why an event did or did not start a run."""
+        request = control.ExplainEventRequest(namespace=self.namespace, source=source, event_id=event_id)
+        return await self._control.ExplainEvent(request)
+
+    async def model(self, name: str) -> Model:
+        """Return what a model takes, by the Open Inference Protocol."""
+        metadata = await self._inference.ModelMetadata(oip.ModelMetadataRequest(name=name), metadata=self._whose())
+        return model_of(metadata)
+
+    async def predict(self, model: str, rows: Sequence[Row], routing_keys: Sequence[str] = ()) -> list[Prediction]:
+        """Return a model's score of each row, by the Open Inference Protocol.
+
+        Args:
+            model: Its name.
+            rows: Each with the same inputs: text for an entity's key, a number (or None for not known) for a feature.
+            routing_keys: One for each row, or none; during a canary the same key is answered by the same version, and
+                a label that comes later names the request by it.
+        """
+        request = infer_request(model, rows, routing_keys, _new())
+        return predictions(await self._inference.ModelInfer(request, metadata=self._whose()))
+
+    async def compute(
+        self, views: Sequence[str], spine: "pyarrow.Table", sources: Mapping[str, "pyarrow.Table"]
+    ) -> "pyarrow.Table":
+        """Return request-time features, computed by the views' own SQL: columns `view.feature`, a row for each asked.
+
+        Args:
+            views: Their names.
+            spine: Rows to compute for: the entity columns and the time `t`.
+            sources: What the views read: name -> rows.
+        """
+        from millrace.sdk import arrow  # noqa: PLC0415 - pyarrow is there only with the extra [arrow]
+
+        request = feature.ComputeRequest(
+            namespace=self.namespace,
+            views=views,
+            spine_arrow=arrow.stream(spine),
+            sources_arrow={name: arrow.stream(rows) for name, rows in sources.items()},
+        )
+        return arrow.table((await self._feature.Compute(request)).features_arrow)
+
+    async def explain(self, prediction_id: str) -> lineage.ExplainResponse:
+        """Return the way from a prediction back to the files that it rests on."""
+        request = lineage.ExplainRequest(namespace=self.namespace, prediction_id=prediction_id)
+        return await self._lineage.Explain(request)
+
+    async def graph(self, node: str, direction: str = "both", *, depth: int = 0) -> lineage.GetGraphResponse:
+        """Return what lies upstream or downstream of a node, such as `data.version:3f…`.
+
+        Raises:
+            InvalidInput: The direction is none of `upstream`, `downstream`, `both`.
+        """
+        way = f"DIRECTION_{direction.upper()}"
+        if way not in lineage.Direction.keys():  # noqa: SIM118 - it is no mapping
+            raise InvalidInput(f"direction {direction!r}: it is upstream, downstream or both")
+        request = lineage.GetGraphRequest(
+            namespace=self.namespace, node=node, direction=lineage.Direction.Value(way), depth=depth
+        )
+        return await self._lineage.GetGraph(request)
+
+    async def audit(self, *, limit: int = 100) -> observability.ListAuditResponse:
+        """Return who changed what, over all services, newest first."""
+        return await self._observability.ListAudit(
+            observability.ListAuditRequest(namespace=self.namespace, limit=limit)
+        )
+
+    async def series(
+        self, metric: str, start: datetime, end: datetime, labels: Mapping[str, str] | None = None
+    ) -> Sequence[observability.Series]:
+        """Return a metric over time, such as `run_duration_s`; only series with these labels."""
+        request = observability.GetSeriesRequest(namespace=self.namespace, metric=metric, to=end, labels=labels or {})
+        getattr(request, "from").FromDatetime(start)
+        return (await self._observability.GetSeries(request)).series
+
+    async def cost(self, run_id: str) -> observability.GetRunCostResponse:
+        """Return what a run took and cost, step by step."""
+        return await self._observability.GetRunCost(
+            observability.GetRunCostRequest(namespace=self.namespace, run_id=run_id)
+        )
+
+    @cached_property
+    def held(self) -> HeldEvents:
+        """Return the events that services could not handle."""
+        return HeldEvents(self._channels, self.namespace)
+
+    @cached_property
+    def _control(self) -> "ControlServiceAsyncStub":
+        return ControlServiceStub(self._channels.to("control"))
+
+    @cached_property
+    def _feature(self) -> "FeatureServiceAsyncStub":
+        return FeatureServiceStub(self._channels.to("feature"))
+
+    @cached_property
+    def _inference(self) -> oip.OpenInferenceStub:
+        return oip.OpenInferenceStub(self._channels.to("inference"))
+
+    @cached_property
+    def _lineage(self) -> "LineageServiceAsyncStub":
+        return LineageServiceStub(self._channels.to("lineage"))
+
+    @cached_property
+    def _observability(self) -> "ObservabilityServiceAsyncStub":
+        return ObservabilityServiceStub(self._channels.to("observability"))
+
+    def _whose(self) -> Sequence[tuple[str, str]]:
+        """Return the namespace for a protocol that has no field for it."""
+        return ((NAMESPACE_HEADER, self.namespace),)
+
+
+def _new() -> str:
+    return str(uuid4())

@@ -1,0 +1,1 @@
+"""What feature asks of other services."""

@@ -1,0 +1,1 @@
+"""What things cost, side by side with the alternative, in one run."""

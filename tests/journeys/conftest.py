@@ -1,0 +1,74 @@
+"""One journey of a shop's orders, which several tests look at: two good months, a damaged one and a broken file."""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+import pytest
+from millrace.contracts import SERVICES, oip
+from millrace.contracts.rpc.control.v1 import control_pb2
+from millrace.runtime.testing import create_topics
+from millrace.runtime.testing.process import deployed
+from millrace.sdk.stack.kafka import Kafka
+from millrace.sdk.stack.postgres import Postgres
+
+from tests.journeys.orders import Landed, Order, land, orders, shuffled
+from tests.journeys.receiver import Receiver, receiving
+from tests.journeys.shop import Shop
+
+LABELS = "orders.labels"
+TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+JANUARY, FEBRUARY, DAMAGED, BROKEN, NEXT = "2024-01", "2024-02", "2024-03", "2024-04", "2024-05"
+
+
+@dataclass(frozen=True)
+class Journey:
+    """What the shop saw.
+
+    Attributes:
+        landed: The files, by month.
+        runs: How each month's run ended.
+        asked: Orders of the month after, and the answer about them.
+        trace_id: The trace that January's event began.
+        receiver: Where all services sent their traces.
+    """
+
+    shop: Shop
+    landed: Mapping[str, Landed]
+    runs: Mapping[str, control_pb2.Run]
+    asked: list[Order]
+    answer: oip.ModelInferResponse
+    trace_id: str
+    receiver: Receiver
+
+
+@pytest.fixture(scope="package")
+async def journey(
+    postgres: Postgres, broker: Kafka, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Journey]:
+    """All seven services as processes, and a shop of which they know nothing but what it declares."""
+    folder = tmp_path_factory.mktemp("shop")
+    files = {
+        JANUARY: land(folder, JANUARY, orders(JANUARY)),
+        FEBRUARY: land(folder, FEBRUARY, orders(FEBRUARY)),
+        DAMAGED: land(folder, DAMAGED, shuffled(orders(DAMAGED))),
+        BROKEN: land(folder, BROKEN, orders(BROKEN), without="pieces"),
+    }
+    await create_topics(broker.servers, {LABELS: 2})
+    with receiving() as receiver:
+        extra: dict[str, dict[str, str]] = {name: {"OTLP_ENDPOINT": receiver.endpoint} for name in SERVICES}
+        extra["data"]["ALLOWED_ROOTS"] = json.dumps([str(folder)])
+        extra["inference"]["LABELS_TOPICS"] = json.dumps([LABELS])
+        grants = {"shopkeeper": {"shop": "MANAGE"}}
+        async with deployed(SERVICES, postgres, broker.servers, folder, extra, grants) as deployment:
+            shop = Shop(lambda name: deployment.channel(name, "shopkeeper"), broker.servers, "shop", LABELS)
+            await shop.declare()
+            coming = orders(NEXT)
+            async with shop.trading(coming):
+                for month, landed in files.items():
+                    traceparent = f"00-{TRACE_ID}-00f067aa0ba902b7-01" if month == JANUARY else ""
+                    await shop.tell_closed(landed, traceparent=traceparent)
+                runs = {month: await shop.ended(month) for month in files}
+            asked = coming[:200]
+            answer = await shop.ask(asked)
+            yield Journey(shop, files, runs, asked, answer, TRACE_ID, receiver)
