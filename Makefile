@@ -9,7 +9,7 @@ WHAT ?= runtime
 STATE ?= .millrace
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test bench faults proto docs locks up down clean
+.PHONY: help setup demo check test bench faults proto docs locks service up down clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,10 @@ docs: .venv/.dev ## Generate the schemas, docs/events.md and docs/asyncapi/
 
 locks: .venv/.dev ## Compile the lock files anew
 	$(BIN)/python infra/locks.py
+
+service: .venv/.dev ## Make a new service of the common shape: make service name=x
+	@test -n "$(name)" || { echo "Say which: make service name=x"; exit 2; }
+	@$(BIN)/python -m infra.new_service "$(name)"
 
 up: .venv/.run ## Start Millrace for daily use; its data stays in .millrace
 	@$(BIN)/millrace up

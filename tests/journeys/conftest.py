@@ -17,8 +17,10 @@ from tests.journeys.receiver import Receiver, receiving
 from tests.journeys.shop import Shop
 
 LABELS = "orders.labels"
+#: The trace that January's event began.
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 JANUARY, FEBRUARY, DAMAGED, BROKEN, NEXT = "2024-01", "2024-02", "2024-03", "2024-04", "2024-05"
+ASKED = 500
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,6 @@ class Journey:
         landed: The files, by month.
         runs: How each month's run ended.
         asked: Orders of the month after, and the answer about them.
-        trace_id: The trace that January's event began.
         receiver: Where all services sent their traces.
     """
 
@@ -38,7 +39,6 @@ class Journey:
     runs: Mapping[str, control_pb2.Run]
     asked: list[Order]
     answer: oip.ModelInferResponse
-    trace_id: str
     receiver: Receiver
 
 
@@ -65,10 +65,12 @@ async def journey(
             await shop.declare()
             coming = orders(NEXT)
             async with shop.trading(coming):
-                for month, landed in files.items():
-                    traceparent = f"00-{TRACE_ID}-00f067aa0ba902b7-01" if month == JANUARY else ""
-                    await shop.tell_closed(landed, traceparent=traceparent)
-                runs = {month: await shop.ended(month) for month in files}
-            asked = coming[:200]
+                await shop.tell_closed(files[JANUARY], traceparent=f"00-{TRACE_ID}-00f067aa0ba902b7-01")
+                await shop.tell_closed(files[FEBRUARY])
+                runs = {month: await shop.ended(month) for month in (JANUARY, FEBRUARY)}
+            asked = coming[:ASKED]
             answer = await shop.ask(asked)
-            yield Journey(shop, files, runs, asked, answer, TRACE_ID, receiver)
+            await shop.tell_closed(files[DAMAGED])
+            await shop.tell_closed(files[BROKEN])
+            runs |= {month: await shop.ended(month) for month in (DAMAGED, BROKEN)}
+            yield Journey(shop, files, runs, asked, answer, receiver)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-ROWS = 1000
+ROWS = 2000
 DAYS = 28
 WAREHOUSES = ("Łódź", "São Paulo", "北京", 'the "Annexe", upstairs')
 FAMILIES = ("O'Brien", "Ångström", "Nguyễn", "Smith, junior", "Ωmega", "van 't Hoff")

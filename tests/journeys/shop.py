@@ -186,10 +186,9 @@ class Shop:
         topics = [topic for topic in catalogue() if topic not in FOREIGN]
         places = [TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions)]
         found: list[Told] = []
-        async with AIOKafkaConsumer(bootstrap_servers=self.servers, enable_auto_commit=False) as consumer:
+        async with AIOKafkaConsumer(bootstrap_servers=self.servers, auto_offset_reset="earliest") as consumer:
             consumer.assign(places)
             ends = await consumer.end_offsets(places)
-            await consumer.seek_to_beginning(*places)
             while any([await consumer.position(place) < ends[place] for place in places]):
                 for records in (await consumer.getmany(timeout_ms=500)).values():
                     found += [_read(record) for record in records if _whose(record) == self.namespace]

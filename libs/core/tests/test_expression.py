@@ -18,7 +18,7 @@ ALL = frozenset({"outputs", "status", "trigger"})
         ("trigger.data.exists(m, m == 2)", True),
     ],
 )
-def test_a_condition_reads_outputs_states_and_the_trigger(text: str, value: bool) -> None:  # noqa: FBT001 - the expectation
+def test_a_condition_reads_outputs_states_and_the_trigger(text: str, value: bool) -> None:
     variables = {"outputs": {"a": {"n": 3, "verdict": "pass"}}, "status": {"b": "skipped"}, "trigger": {"data": [1, 2]}}
 
     assert compile_condition(text, ALL).holds(variables) is value

@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import grpc
 import jwt
 import pytest
 from millrace.contracts.rpc.control.v1.control_pb2 import ListRunsRequest
 from millrace.contracts.rpc.control.v1.control_pb2_grpc import ControlServiceStub
-from millrace.sdk.cli.connection import Connection, connection
+from millrace.runtime.client import FixedToken
+from millrace.runtime.errors import Denied
+from millrace.sdk.connection import Connection, connection
 from millrace.sdk.stack.credentials import make_credentials
 from millrace.sdk.stack.embedded import Embedded, told_of_a_full_disk
 from millrace.sdk.stack.failure import CannotStart
@@ -82,10 +83,12 @@ def test_a_command_reaches_a_service_as_the_developer(stack: Embedded) -> None:
 
 
 def test_without_a_token_a_service_refuses(stack: Embedded) -> None:
-    stranger = Connection(stack.state.endpoints(), token="none")
+    stranger = Connection(stack.state.endpoints(), FixedToken("none"))
 
-    with stranger.channel("control") as channel, pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"):
+    with stranger.channel("control") as channel, pytest.raises(Denied) as denied:
         ControlServiceStub(channel).ListRuns(ListRunsRequest(namespace="demo"))
+
+    assert not denied.value.authenticated
 
 
 def test_the_topics_of_the_catalogue_are_there(stack: Embedded) -> None:

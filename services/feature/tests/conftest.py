@@ -1,6 +1,6 @@
-"""A made-up shop: what it sold, hour by hour, and how its queue was known to be. And a neighbour that tells of versions."""
+"""Made-up shops with their visits and sites, and a neighbour that tells which versions of them there are."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from millrace.contracts.rpc.data.v1 import data_pb2 as data_pb
-from millrace.contracts.rpc.data.v1 import data_pb2_grpc
 from millrace.contracts.tasks import TaskDispatched
 from millrace.feature.store import Store
 from millrace.runtime.artifacts import Artifacts
@@ -102,7 +101,7 @@ def sites() -> pa.Table:
     )
 
 
-class Published(data_pb2_grpc.DataServiceServicer):
+class Published:
     """What data would answer, with the files in a store of artifacts.
 
     Attributes:
@@ -126,7 +125,8 @@ class Published(data_pb2_grpc.DataServiceServicer):
         self._versions.setdefault(dataset, {})[partition] = version
         return version.version_id
 
-    async def ReadPlan(self, request: data_pb.ReadPlanRequest, context: object) -> data_pb.ReadPlanResponse:  # noqa: N802 - gRPC's
+    async def read_plan(self, request: data_pb.ReadPlanRequest, _: object) -> data_pb.ReadPlanResponse:
+        """Answer DataService.ReadPlan."""
         found = self._versions.get(request.dataset, {})
         return data_pb.ReadPlanResponse(versions=[found[partition] for partition in sorted(found)])
 
@@ -150,7 +150,14 @@ def artifacts(folder: Path) -> Artifacts:
 async def data(artifacts: Artifacts, folder: Path) -> AsyncIterator[Published]:
     published = Published(artifacts, folder)
     server = grpc.aio.server()
-    data_pb2_grpc.add_DataServiceServicer_to_server(published, server)
+    answer = grpc.unary_unary_rpc_method_handler(
+        published.read_plan,
+        data_pb.ReadPlanRequest.FromString,
+        data_pb.ReadPlanResponse.SerializeToString,
+    )
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler("millrace.data.v1.DataService", {"ReadPlan": answer})]
+    )
     published.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
     yield published

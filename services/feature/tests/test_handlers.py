@@ -1,6 +1,8 @@
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from millrace.contracts.feature import TrainingSetBuilt, ViewApplied, ViewMaterialised
@@ -37,8 +39,8 @@ def site(floor: int, seats: float) -> OnlineRow:
     return OnlineRow(("nørth", str(floor)), (seats,))
 
 
-def asked(*entities: dict[str, object], views: tuple[str, ...] = ("site",)) -> ReadOnline:
-    return ReadOnline(namespace="demo", views=views, entities=entities)
+def asked(*entities: Mapping[str, Any], views: tuple[str, ...] = ("site",)) -> ReadOnline:
+    return ReadOnline(namespace="demo", views=views, entities=tuple(map(dict, entities)))
 
 
 async def test_a_view_is_announced_once_however_often_it_is_applied(tx: Store) -> None:
@@ -66,7 +68,11 @@ async def test_online_values_come_back_in_the_order_asked_and_nan_where_nothing_
     made = await computed(tx, "g1", [site(0, 10.0), site(1, math.nan)])
     record = await computed(tx, "r1", [OnlineRow(("nørth",), (3.5, 7.0))], view="record")
     await put_online(Materialised(generations=[made, record]), tx)
-    entities = ({"shop": "nørth", "floor": 0}, {"shop": "nørth", "floor": "1"}, {"shop": "x", "floor": None})
+    entities: tuple[dict[str, Any], ...] = (
+        {"shop": "nørth", "floor": 0},
+        {"shop": "nørth", "floor": "1"},
+        {"shop": "x", "floor": None},
+    )
 
     online = await read_online(asked(*entities, views=("record", "site")), tx)
 

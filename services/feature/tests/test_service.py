@@ -62,9 +62,8 @@ def order(kind: str, **step: Any) -> TaskDispatched:
 async def done(servers: str, wanted: TaskDispatched) -> Mapping[str, Any]:
     """Return what was reported at the end of a task, once; it is published twice."""
     await publish(servers, [wanted], times=2)
-    ends = [report for report in await told(servers, "feature.tasks", str(wanted.task_id), ends=True)]
-    assert len(ends) == 1
-    return ends[0]
+    [end] = await told(servers, "feature.tasks", str(wanted.task_id), ends=True)
+    return end
 
 
 async def told(servers: str, topic: str, about: str, *, ends: bool = False) -> list[dict[str, Any]]:

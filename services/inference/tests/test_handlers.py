@@ -12,7 +12,7 @@ from millrace.contracts.inference import (
     TrafficShifted,
     prediction_id,
 )
-from millrace.inference.commands import Judge, Label, ReadCanary, ReadRoute, Shift
+from millrace.inference.commands import Judge, ReadCanary, ReadRoute, Shift
 from millrace.inference.domain.canary import Evidence, Verdict
 from millrace.inference.domain.routing import Deployment, Route, State
 from millrace.inference.handlers import (
@@ -88,14 +88,6 @@ async def test_a_verified_deployment_is_ready_and_told_with_its_lineage(tx: Stor
     assert tx.made_refs == {f"inference.deployment:{deployment_id}": {"model": "late", "version": 3}}
 
 
-async def test_a_task_tried_again_goes_on_with_its_deployment(tx: Store) -> None:
-    first = Deployment("demo", tx.new_id(), "late", 1, "id", {}, State.LOADING, "", tx.now)
-    again = Deployment("demo", tx.new_id(), "late", 1, "id", {}, State.LOADING, "", tx.now)
-
-    assert await tx.start_deployment("demo", tx.task.task_id, first) == first.deployment_id
-    assert await tx.start_deployment("demo", tx.task.task_id, again) == first.deployment_id
-
-
 async def test_shares_are_told_for_each_deployment_that_gains_or_loses(tx: Store) -> None:
     in_use, canary = await on_trial(tx, 5)
 
@@ -159,40 +151,6 @@ async def test_any_other_verdict_leaves_the_route_to_control(tx: Store, verdict:
     await keep_verdict(Judged(canary.deployment_id, verdict, SURE), tx)
 
     assert await route(tx) == before
-
-
-async def test_labels_and_observations_meet_whichever_comes_first_and_count_once(tx: Store) -> None:
-    _, canary = await on_trial(tx)
-    seen = [Observation("demo", canary.deployment_id, f"k{n}", 0.5, 0.4) for n in range(4)]
-    early, late = [label_record(f"k{n}", 0) for n in (0, 1)], [label_record(f"k{n}", 1) for n in (1, 2)]
-
-    await keep_labels(early, tx)
-    await keep_answers(Answers(observations=seen), tx)
-    await keep_answers(Answers(observations=seen), tx)
-    await keep_labels(late, tx)
-    trial = await trial_so_far("demo", canary.deployment_id, tx)
-
-    # k0 and k1 are 0, k2 is 1, k3 has no label: twice .16 - .25, once .36 - .25.
-    assert trial.evidence.answers == 3
-    assert trial.evidence.mean_difference == pytest.approx((-0.09 - 0.09 + 0.11) / 3)
-    assert trial.over is None
-
-
-async def test_labels_of_other_models_and_namespaces_do_not_count(tx: Store) -> None:
-    _, canary = await on_trial(tx)
-    await keep_answers(Answers(observations=[Observation("demo", canary.deployment_id, "k", 0.5, 0.4)]), tx)
-    tx.add_label(Label(namespace="other", model="late", request_key="k", label=1))
-    tx.add_label(Label(namespace="demo", model="other", request_key="k", label=1))
-
-    assert (await tx.evidence(canary)).answers == 0
-
-
-async def test_a_canary_that_gave_no_score_was_as_wrong_as_can_be(tx: Store) -> None:
-    _, canary = await on_trial(tx)
-    await keep_answers(Answers(observations=[Observation("demo", canary.deployment_id, "k", 0.5, None)]), tx)
-    await keep_labels([label_record("k", 1)], tx)
-
-    assert (await tx.evidence(canary)).mean_difference == pytest.approx(1 - 0.25)
 
 
 @pytest.mark.parametrize(
@@ -298,15 +256,3 @@ async def test_predictions_are_told_in_events_of_bearable_size_and_arms_are_coun
         for read in event.predictions
     )
     assert await tx.stats("demo", canary.deployment_id) == (200, 10)
-
-
-async def test_old_observations_and_labels_are_forgotten(tx: Store) -> None:
-    _, canary = await on_trial(tx)
-    await keep_answers(Answers(observations=[Observation("demo", canary.deployment_id, "k", 0.5, 0.5)]), tx)
-    await tx.fetch("UPDATE canary_observation SET observed_at = now() - interval '91 days' RETURNING 1")
-
-    tx.forget(tx.now - tx.now.replace(year=tx.now.year - 1))
-    kept = await tx.observed("demo", canary.deployment_id)
-    tx.forget((tx.now - tx.now.replace(year=tx.now.year - 1)) / 365 * 90)
-
-    assert (kept, await tx.observed("demo", canary.deployment_id)) == (1, 0)

@@ -36,6 +36,8 @@ _ERRORS: dict[grpc.StatusCode, type[MillraceError]] = {code: error for error, co
     grpc.StatusCode.DEADLINE_EXCEEDED: Unavailable,
     grpc.StatusCode.CANCELLED: Unavailable,
 }
+_NOT_THERE = ("failed to connect", "socket closed", "connection refused", "connection reset")
+"""What gRPC itself says when nobody listens or the connection is lost."""
 _DATABASE_AWAY = (
     ConnectionError,
     asyncpg.PostgresConnectionError,
@@ -112,6 +114,8 @@ def error_of(
         return Overloaded(message, retry_after_s=_retry_after_s(metadata))
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return Unavailable(f"{service} did not answer in time")
+    if code is grpc.StatusCode.UNAVAILABLE and any(told in message.lower() for told in _NOT_THERE):
+        return Unavailable(f"{service} does not answer")
     kind = _ERRORS.get(code)
     return kind(message) if kind else MillraceError(f"{service} failed: {message or code.name.lower()}")
 

@@ -128,7 +128,6 @@ class Attempt:
     fraction: float = 0.0
     message: str = ""
     told: float = 0.0
-    told_fraction: float = 0.0
     worker: asyncio.Task[None] | None = None
 
     @property
@@ -423,10 +422,11 @@ class Workers:
             for attempt in self._attempts.values():
                 about = _about(self._service, attempt.task)
                 if not attempt.announced and now - attempt.accepted > STARTED_AFTER_S:
-                    attempt.announced = True
+                    attempt.announced, attempt.told = True, now
                     events.append((attempt, TaskStarted(**about)))
-                if attempt.fraction != attempt.told_fraction and now - attempt.told > PROGRESS_EVERY_S:
-                    attempt.told, attempt.told_fraction = now, attempt.fraction
+                # Said even when nothing has moved: to control, silence means that the worker is gone.
+                elif attempt.announced and now - attempt.told > PROGRESS_EVERY_S:
+                    attempt.told = now
                     fraction = min(1.0, max(0.0, attempt.fraction))
                     events.append((attempt, TaskProgressed(**about, fraction=fraction, message=attempt.message[:200])))
             if events:

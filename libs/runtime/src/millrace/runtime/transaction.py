@@ -32,13 +32,16 @@ COMMAND_TIMEOUT_S = 35.0
 ACQUIRE_TIMEOUT_S = 10.0
 LOST = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError)
 """What asyncpg raises when the connection, not the statement, is at fault."""
-GONE = (
+TRANSIENT = (
     asyncpg.PostgresConnectionError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.QueryCanceledError,
+    asyncpg.DeadlockDetectedError,
 )
-"""Of these, what the server says when it ends a connection."""
+"""What the server says when the same transaction may go through a moment later."""
 
 EMIT = """
 WITH event AS MATERIALIZED (
@@ -276,10 +279,10 @@ class Transactions(Generic[S]):
                 await tx.flush()
                 await connection.execute("COMMIT")
             except BaseException as error:
-                if isinstance(error, GONE) or (isinstance(error, LOST) and connection.is_closed()):
-                    raise Unavailable(f"the connection to the database was lost: {type(error).__name__}") from error
                 if not connection.is_closed():
                     await _rollback(connection)
+                if isinstance(error, TRANSIENT) or (isinstance(error, LOST) and connection.is_closed()):
+                    raise Unavailable(f"the database could not do it now: {type(error).__name__}") from error
                 raise
         if tx.emitted:
             self.database.wake_relay.set()

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 from uuid import uuid4
 
 from millrace.contracts import oip
@@ -16,19 +16,22 @@ from millrace.contracts.rpc.data.v1 import data_pb2 as data
 from millrace.contracts.rpc.data.v1.data_pb2_grpc import DataServiceStub
 from millrace.contracts.rpc.feature.v1 import feature_pb2 as feature
 from millrace.contracts.rpc.feature.v1.feature_pb2_grpc import FeatureServiceStub
+from millrace.contracts.rpc.inference.v1 import inference_pb2 as inference
+from millrace.contracts.rpc.inference.v1.inference_pb2_grpc import InferenceServiceStub
 from millrace.contracts.rpc.lineage.v1 import lineage_pb2 as lineage
 from millrace.contracts.rpc.lineage.v1.lineage_pb2_grpc import LineageServiceStub
 from millrace.contracts.rpc.observability.v1 import observability_pb2 as observability
 from millrace.contracts.rpc.observability.v1.observability_pb2_grpc import ObservabilityServiceStub
-from millrace.runtime.errors import InvalidInput, Unavailable
+from millrace.runtime.errors import Unavailable
 from millrace.sdk.connection import Connection, connection
 from millrace.sdk.held import HeldEvents
 from millrace.sdk.predictions import Model, Prediction, Row, infer_request, model_of, predictions
 
 if TYPE_CHECKING:
-    import pyarrow
+    import pyarrow as pa
     from millrace.contracts.rpc.control.v1.control_pb2_grpc import ControlServiceAsyncStub
     from millrace.contracts.rpc.feature.v1.feature_pb2_grpc import FeatureServiceAsyncStub
+    from millrace.contracts.rpc.inference.v1.inference_pb2_grpc import InferenceServiceAsyncStub
     from millrace.contracts.rpc.lineage.v1.lineage_pb2_grpc import LineageServiceAsyncStub
     from millrace.contracts.rpc.observability.v1.observability_pb2_grpc import ObservabilityServiceAsyncStub
 
@@ -38,6 +41,13 @@ ENDED = frozenset({"succeeded", "refused", "failed", "cancelled"})
 PATIENCE_S = 60.0
 """How long a watcher waits for a control that does not answer."""
 RETRY_S = 0.5
+
+Direction = Literal["upstream", "downstream", "both"]
+_DIRECTIONS: Mapping[Direction, lineage.Direction] = {
+    "upstream": lineage.DIRECTION_UPSTREAM,
+    "downstream": lineage.DIRECTION_DOWNSTREAM,
+    "both": lineage.DIRECTION_BOTH,
+}
 
 
 class Client:
@@ -157,17 +167,30 @@ class Client:
         request = infer_request(model, rows, routing_keys, _new())
         return predictions(await self._inference.ModelInfer(request, metadata=self._whose()))
 
-    async def compute(
-        self, views: Sequence[str], spine: "pyarrow.Table", sources: Mapping[str, "pyarrow.Table"]
-    ) -> "pyarrow.Table":
+    async def route(self, model: str) -> inference.GetRouteResponse:
+        """Return which versions of a model answer, with what share, and the moves that led there, newest first."""
+        return await self._deployments.GetRoute(inference.GetRouteRequest(namespace=self.namespace, model=model))
+
+    async def canary(self, deployment_id: str) -> inference.GetCanaryResponse:
+        """Return what is known of a canary's answers so far, and how many labelled ones its judge waits for."""
+        request = inference.GetCanaryRequest(namespace=self.namespace, deployment_id=deployment_id)
+        return await self._deployments.GetCanary(request)
+
+    async def compute(self, views: Sequence[str], spine: "pa.Table", sources: Mapping[str, "pa.Table"]) -> "pa.Table":
         """Return request-time features, computed by the views' own SQL: columns `view.feature`, a row for each asked.
 
         Args:
             views: Their names.
             spine: Rows to compute for: the entity columns and the time `t`.
             sources: What the views read: name -> rows.
+
+        Raises:
+            Unavailable: pyarrow is not installed.
         """
-        from millrace.sdk import arrow  # noqa: PLC0415 - pyarrow is there only with the extra [arrow]
+        try:
+            from millrace.sdk import arrow  # noqa: PLC0415 - pyarrow is there only with the extra [arrow]
+        except ImportError as error:
+            raise Unavailable(f"{error.name} is not installed: pip install 'millrace-sdk[arrow]'") from error
 
         request = feature.ComputeRequest(
             namespace=self.namespace,
@@ -182,17 +205,10 @@ class Client:
         request = lineage.ExplainRequest(namespace=self.namespace, prediction_id=prediction_id)
         return await self._lineage.Explain(request)
 
-    async def graph(self, node: str, direction: str = "both", *, depth: int = 0) -> lineage.GetGraphResponse:
-        """Return what lies upstream or downstream of a node, such as `data.version:3f…`.
-
-        Raises:
-            InvalidInput: The direction is none of `upstream`, `downstream`, `both`.
-        """
-        way = f"DIRECTION_{direction.upper()}"
-        if way not in lineage.Direction.keys():  # noqa: SIM118 - it is no mapping
-            raise InvalidInput(f"direction {direction!r}: it is upstream, downstream or both")
+    async def graph(self, node: str, direction: Direction = "both", *, depth: int = 0) -> lineage.GetGraphResponse:
+        """Return what lies upstream or downstream of a node such as `data.version:3f…`; depth 0 is all of it."""
         request = lineage.GetGraphRequest(
-            namespace=self.namespace, node=node, direction=lineage.Direction.Value(way), depth=depth
+            namespace=self.namespace, node=node, direction=_DIRECTIONS[direction], depth=depth
         )
         return await self._lineage.GetGraph(request)
 
@@ -228,6 +244,10 @@ class Client:
     @cached_property
     def _feature(self) -> "FeatureServiceAsyncStub":
         return FeatureServiceStub(self._channels.to("feature"))
+
+    @cached_property
+    def _deployments(self) -> "InferenceServiceAsyncStub":
+        return InferenceServiceStub(self._channels.to("inference"))
 
     @cached_property
     def _inference(self) -> oip.OpenInferenceStub:

@@ -130,7 +130,8 @@ class Publisher:
                 await self._producer.start()
         except (KafkaError, TimeoutError, ValueError, OSError):
             await self._producer.stop()
-            raise Unavailable(f"no Kafka broker answers at {self._servers}: is it running?") from None
+            start = "start it, or the stack with `millrace up`"
+            raise Unavailable(f"no Kafka broker answers at {self._servers}: {start}") from None
         except BaseException:
             await self._producer.stop()
             raise

@@ -221,16 +221,17 @@ async def _start_runs(starting: Sequence[tuple[UUID, Arrival, InForce]], tx: Sto
     queued = sorted({(r.namespace, r.trigger.name) for _, _, r in starting if r.trigger.strategy == "queue"})
     queues = await tx.hold_queues(queued) if queued else {}
     busy = {queue for queue in queued if await tx.first_in_queue(*queue) is not None}
+    workflows = {(rule.namespace, rule.trigger.workflow) for _, _, rule in starting}
+    plans = {workflow: await tx.plan_in_force(*workflow) for workflow in workflows}
     runs, at_once = [], []
     for run_id, arrival, rule in starting:
-        plan = await tx.plan_in_force(rule.namespace, rule.trigger.workflow)
         queue = (rule.namespace, rule.trigger.name)
         place = None
         if queue in queues:
             place = queues[queue] = queues[queue] + 1
         kept = _pending(
             run_id,
-            plan,
+            plans[rule.namespace, rule.trigger.workflow],
             arrival.received.event.document(),
             tx,
             namespace=rule.namespace,

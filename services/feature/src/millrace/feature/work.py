@@ -177,3 +177,7 @@ def _scratch() -> Iterator[Path]:
     """Lend a path that is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="millrace-feature-") as folder:
         yield Path(folder) / "rows.parquet"
+
+
+TASKS = tasks(Bounds())
+"""As they are where nothing is set: the bounds of the settings' defaults."""

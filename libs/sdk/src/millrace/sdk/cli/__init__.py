@@ -4,7 +4,7 @@ import logging
 import sys
 
 import typer
-from millrace.sdk.cli import stack
+from millrace.sdk.cli import apply, held, lineage, observability, predict, publish, runs, stack
 from millrace.sdk.cli.connection import one_line_errors
 
 app = typer.Typer(
@@ -13,7 +13,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for noun in (stack,):
+for noun in (stack, publish, apply, runs, predict, lineage, held, observability):
     app.add_typer(noun.app)
 
 

@@ -105,7 +105,8 @@ class PredictionsApi:
         numbers = [new_id() for _ in range(asked.rows)]
         try:
             planned = plan(asked, served, namespace, [str(number) for number in numbers])
-            columns = asked.numbers | await self._looked_up(namespace, asked, planned)
+            planned, online = await self._looked_up(namespace, asked, planned)
+            columns = asked.numbers | online
             if asked.rows > INLINE_ROWS:
                 scored = await asyncio.to_thread(score, asked.model, planned, columns)
             else:
@@ -119,12 +120,26 @@ class PredictionsApi:
         self._observe(namespace, asked, planned, scored)
         return _response(asked, served, scored, numbers)
 
-    async def _looked_up(self, namespace: str, asked: Asked, planned: Plan) -> dict[str, Floats]:
+    async def _looked_up(self, namespace: str, asked: Asked, planned: Plan) -> tuple[Plan, dict[str, Floats]]:
+        """Return the online features, and who answers now that they are known.
+
+        Where only the canary's views cannot be read, the arm in use answers all, and the canary is to blame.
+        """
+        try:
+            return planned, await self._read(namespace, asked, planned)
+        except MillraceError:
+            alone = planned.without_canary()
+            if planned.canary is None or alone.views() == planned.views():
+                raise
+            found = await self._read(namespace, asked, alone)
+            planned.canary.note(0, asked.rows)
+            return alone, found
+
+    async def _read(self, namespace: str, asked: Asked, planned: Plan) -> dict[str, Floats]:
         names = planned.looked_up()
         if not names:
             return {}
-        entities = asked.entities(planned.entity())
-        return await self._features.columns(namespace, planned.views(), names, entities)
+        return await self._features.columns(namespace, planned.views(), names, asked.entities(planned.entity()))
 
     def _log(self, asked: Asked, scored: Scored, columns: Mapping[str, Floats], numbers: Sequence[UUID]) -> None:
         trace_id = current_trace_id()

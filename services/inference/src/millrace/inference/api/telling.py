@@ -53,7 +53,7 @@ class Teller:
             while await self._tell_some():
                 pass
             await self._forget()
-        except Unavailable as error:
+        except (Unavailable, TimeoutError) as error:
             log.warning("answers_kept_back", answers=len(self.answers), reason=str(error))
         dropped = self.answers.dropped + self.observations.dropped
         if dropped:

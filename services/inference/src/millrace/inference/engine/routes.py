@@ -105,7 +105,7 @@ class Routes:
             await asyncio.sleep(POLL_S)
             try:
                 await self.look()
-            except Unavailable as error:
+            except (Unavailable, TimeoutError) as error:
                 log.warning("routes_kept", reason=str(error))
 
     async def look(self) -> None:

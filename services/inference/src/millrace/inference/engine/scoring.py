@@ -30,6 +30,11 @@ class Plan:
     arms: tuple[LoadedArm, ...]
     canary: LoadedArm | None
 
+    def without_canary(self) -> "Plan":
+        """Return the plan in which the arm in use answers all."""
+        rows = len(self.answering)
+        return Plan(self.arms[:1] * rows, np.zeros(rows, bool), self.arms[:1], None)
+
     def views(self) -> tuple[str, ...]:
         """Return the online views that the arms read, each once."""
         return tuple(dict.fromkeys(view for arm in self.arms for view in arm.model.views))

@@ -1,0 +1,1 @@
+"""Jobs that show how Millrace is used."""

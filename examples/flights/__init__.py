@@ -1,0 +1,1 @@
+"""The main job: will a flight from New York arrive late?"""

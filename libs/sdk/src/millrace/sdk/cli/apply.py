@@ -1,0 +1,84 @@
+"""`millrace apply`: declarations put in force."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, get_args
+
+import typer
+from millrace.runtime.errors import InvalidInput
+from millrace.sdk.cli.connection import FOLDER, NAMESPACE, Folder, Json, Namespace, asked
+from millrace.sdk.cli.documents import KINDS, Kind, kind_of, read_text
+from millrace.sdk.cli.output import console, print_json, table
+from millrace.sdk.client import Client
+
+app = typer.Typer()
+
+What = Annotated[
+    list[str], typer.Argument(metavar="[workflow|trigger|contract|view] FILE...", help="YAML or JSON; `-` is stdin.")
+]
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A declaration that is in force.
+
+    Attributes:
+        hash: SHA-256 of its canonical form; a trigger has none.
+        unchanged: Whether it was in force already; None where that is not told.
+    """
+
+    kind: Kind
+    name: str
+    hash: str = ""
+    unchanged: bool | None = None
+
+
+@app.command()
+def apply(what: What, state: Folder = FOLDER, namespace: Namespace = NAMESPACE, as_json: Json = False) -> None:
+    """Put workflows, triggers, contracts and feature views in force; the same again changes nothing.
+
+    What a file declares is seen from what is in it, or said first. Contracts are applied first, then views, workflows
+    and triggers.
+
+    Example: `millrace apply contracts/*.yaml views/*.yaml workflow.yaml trigger.yaml`
+
+    Example: `millrace apply workflow monthly.yaml`
+    """
+    documents = _documents(what)
+
+    async def put_in_force(client: Client) -> list[Applied]:
+        return [done for kind, text in documents for done in await _apply(client, kind, text)]
+
+    applied = asked(state, namespace, put_in_force)
+    if as_json:
+        return print_json([vars(one) for one in applied])
+    shown = table("kind", "name", "", "hash")
+    for one in applied:
+        shown.add_row(one.kind, one.name, "unchanged" if one.unchanged else "applied", one.hash[:12])
+    return console.print(shown)
+
+
+def _documents(what: Sequence[str]) -> list[tuple[Kind, str]]:
+    """Return what is to be applied, in its order."""
+    said = next((kind for kind in get_args(Kind) if what[0] == kind), None)
+    files = what[1:] if said else what
+    if not files:
+        raise InvalidInput(f"which {said}? name its file: millrace apply {said} FILE")
+    texts = [(name, read_text(name)) for name in files]
+    found = [(said or kind_of(text, name), text) for name, text in texts]
+    return sorted(found, key=lambda one: KINDS.index(one[0]))
+
+
+async def _apply(client: Client, kind: Kind, text: str) -> list[Applied]:
+    match kind:
+        case "contract":
+            contract = await client.apply_contract(text)
+            return [Applied(kind, contract.contract, contract.contract_hash, contract.unchanged)]
+        case "view":
+            return [Applied(kind, view.view, view.view_hash) for view in await client.apply_views(text)]
+        case "workflow":
+            workflow = await client.apply_workflow(text)
+            return [Applied(kind, workflow.name, workflow.hash, workflow.unchanged)]
+        case "trigger":
+            trigger = await client.apply_trigger(text)
+            return [Applied(kind, trigger.name, unchanged=trigger.unchanged)]

@@ -1,0 +1,177 @@
+"""`millrace runs` and `millrace run`: what runs, and how it goes."""
+
+import json
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from millrace.contracts.rpc.control.v1.control_pb2 import Run
+from millrace.runtime.errors import NotFound
+from millrace.sdk.cli.connection import FOLDER, NAMESPACE, Folder, Json, Namespace, asked
+from millrace.sdk.cli.documents import read_json
+from millrace.sdk.cli.output import console, duration, moment, plain, print_json, state_text, table, took, whole
+from millrace.sdk.cli.watching import Watcher, run_table
+from millrace.sdk.client import Client
+
+app = typer.Typer()
+run = typer.Typer(
+    help="One run: show, watch, start, cancel it; explain why an event started one.", no_args_is_help=True
+)
+app.add_typer(run, name="run")
+
+LAST = "last"
+#: Exit status of a watch: by how the run ended; 2 is for a wrong command line.
+_STATUS = {"succeeded": 0, "refused": 3}
+
+RunId = Annotated[str, typer.Argument(metavar="RUN", help=f"The run's id, or `{LAST}` for the newest.")]
+Data = Annotated[str, typer.Option("--data", help="What the run starts with: JSON, or @FILE with JSON in it.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=500, help="How many to show.")]
+
+
+@app.command()
+def runs(
+    workflow: Annotated[str, typer.Option("--workflow", help="Only runs of this one.")] = "",
+    run_state: Annotated[str, typer.Option("--in", metavar="STATE", help="Only runs in this state.")] = "",
+    limit: Limit = 20,
+    state: Folder = FOLDER,
+    namespace: Namespace = NAMESPACE,
+    as_json: Json = False,
+) -> None:
+    """Show the newest runs.
+
+    Example: `millrace runs --workflow flights.month --in failed`
+    """
+    found = asked(state, namespace, lambda client: client.runs(workflow=workflow, state=run_state, limit=limit))
+    if as_json:
+        return print_json(found)
+    shown = table(whole("run"), "workflow", "state", "began", "took", "event", "cause")
+    for one in found:
+        took_s = duration(took(one.started_at, one.ended_at))
+        began = moment(one.started_at if one.HasField("started_at") else one.created_at)
+        shown.add_row(one.run_id, one.workflow, state_text(one.state), began, took_s, one.event_id, one.cause)
+    return console.print(shown if found else f"no run in namespace {namespace}")
+
+
+@run.command()
+def show(run_id: RunId = LAST, state: Folder = FOLDER, namespace: Namespace = NAMESPACE, as_json: Json = False) -> None:
+    """Show a run with its tasks: states, attempts, durations, outputs and errors.
+
+    Example: `millrace run show last`
+    """
+
+    async def read(client: Client) -> Run:
+        return await client.run(await _named(client, run_id))
+
+    found = asked(state, namespace, read)
+    if as_json:
+        return print_json(found)
+    console.print(f"namespace {namespace}   principal {found.principal}   trace {found.trace_id or '-'}")
+    if found.trigger:
+        console.print(f"trigger {found.trigger}   event {found.event_id} of {found.event_source}")
+    return console.print(run_table(found, wide=True))
+
+
+@run.command()
+def watch(
+    run_id: RunId = LAST, state: Folder = FOLDER, namespace: Namespace = NAMESPACE, as_json: Json = False
+) -> None:
+    """Follow a run until it has ended, and a restart of control too.
+
+    Leaves with status 0 when it succeeded, 3 when it was refused, 1 otherwise. `--json` prints one line per change.
+
+    Example: `millrace run watch last`
+    """
+    _follow(state, namespace, run_id, as_json=as_json)
+
+
+@run.command()
+def start(
+    workflow: Annotated[str, typer.Argument(help="The workflow's name.")],
+    data: Data = "null",
+    request_id: Annotated[str, typer.Option("--request-id", help="Starts with the same one are one run.")] = "",
+    watched: Annotated[bool, typer.Option("--watch", help="Follow it until it has ended.")] = False,
+    state: Folder = FOLDER,
+    namespace: Namespace = NAMESPACE,
+    as_json: Json = False,
+) -> None:
+    """Start a run of a workflow.
+
+    Example: `millrace run start flights.reference --data @reference.json --watch`
+    """
+    given = read_json(data)
+    found = asked(state, namespace, lambda client: client.start_run(workflow, given, request_id=request_id))
+    if watched:
+        _follow(state, namespace, found.run_id, as_json=as_json)
+    if as_json:
+        return print_json(found)
+    return console.print(f"run [bold]{found.run_id}[/] of {found.workflow} is {found.state}")
+
+
+@run.command()
+def cancel(
+    run_id: RunId,
+    reason: Annotated[str, typer.Option("--reason", help="Why, for those who look later.")] = "",
+    state: Folder = FOLDER,
+    namespace: Namespace = NAMESPACE,
+    as_json: Json = False,
+) -> None:
+    """Ask a run to stop; its tasks are told.
+
+    Example: `millrace run cancel last --reason "wrong month"`
+    """
+
+    async def stop(client: Client) -> Run:
+        return await client.cancel_run(await _named(client, run_id), reason)
+
+    found = asked(state, namespace, stop)
+    if as_json:
+        return print_json(found)
+    return console.print(f"run [bold]{found.run_id}[/] is {found.state}: {found.cause}")
+
+
+@run.command()
+def explain(
+    source: Annotated[str, typer.Argument(help="The event's source, such as /nyc/airports.")],
+    event_id: Annotated[str, typer.Argument(help="The event's id.")],
+    state: Folder = FOLDER,
+    namespace: Namespace = NAMESPACE,
+    as_json: Json = False,
+) -> None:
+    """Say why an event did or did not start a run.
+
+    Example: `millrace run explain /nyc/airports 2013-01`
+    """
+    found = asked(state, namespace, lambda client: client.explain_event(source, event_id))
+    if as_json:
+        return print_json(found)
+    if not found.received:
+        return console.print(
+            f"no event {event_id} of {source} has come: look at its topic, and at `millrace held list`"
+        )
+    shown = table("trigger", "disposition", whole("run"), "reason")
+    for match in found.matches:
+        shown.add_row(match.trigger, state_text(match.disposition), match.run_id, match.reason)
+    console.print(f"came {found.deliveries} times, first {moment(found.received_at)}")
+    return console.print(shown if found.matches else "no trigger listens to its topic")
+
+
+async def _named(client: Client, run_id: str) -> str:
+    if run_id != LAST:
+        return run_id
+    found = await client.runs(limit=1)
+    if not found:
+        raise NotFound(f"no run in namespace {client.namespace} yet: publish an event, or `millrace run start`")
+    return found[0].run_id
+
+
+def _follow(state: Path, namespace: str, run_id: str, *, as_json: bool) -> NoReturn:
+    async def follow(client: Client) -> Run:
+        last = Run()
+        with Watcher(quiet=as_json) as watcher:
+            async for last in client.watch_run(await _named(client, run_id)):
+                if as_json:
+                    print(json.dumps(plain(last)), flush=True)
+                watcher.tell(last)
+        return last
+
+    raise typer.Exit(_STATUS.get(asked(state, namespace, follow).state, 1))

@@ -1,0 +1,103 @@
+"""A run as it goes: a live table on a terminal, a line for each change elsewhere."""
+
+import json
+from datetime import datetime
+from typing import Self
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from millrace.contracts.rpc.control.v1.control_pb2 import Run, Task
+from millrace.sdk.cli.output import console, duration, state_text, table, took
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+_GOING = frozenset({"dispatched", "running", "retry_wait"})
+_SHORT_CHARS = 12
+_NOTE_CHARS = 90
+
+
+def run_table(run: Run, *, wide: bool = False) -> Table:
+    """Return a run with its tasks: states, attempts, durations, and what they say."""
+    shown = table("task", "kind", "state", "attempts", "took", "")
+    shown.title = f"{run.workflow}  {run.run_id}"
+    shown.title_justify = "left"
+    shown.caption_justify = "left"
+    for task in run.tasks:
+        attempts = str(task.attempts) if task.attempts else ""
+        note = _note(task, None if wide else _NOTE_CHARS)
+        shown.add_row(task.name, task.kind, state_text(task.state), attempts, duration(_took_s(task)), note)
+    caption = Text.assemble(state_text(run.state), f"  {duration(took(run.started_at, run.ended_at))}")
+    shown.caption = caption.append(f"  {run.cause}" if run.cause else "")
+    return shown
+
+
+class Watcher:
+    """Shows a run while it changes.
+
+    Args:
+        quiet: Show nothing.
+    """
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._run = Run()
+        self._live = Live(console=console, refresh_per_second=4, get_renderable=lambda: run_table(self._run))
+
+    def __enter__(self) -> Self:
+        if not self._quiet and console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def tell(self, run: Run) -> None:
+        """Show how the run is now."""
+        before, self._run = self._run, run
+        if not self._quiet and not console.is_terminal:
+            for line in changes(before, run):
+                print(f"{datetime.now().astimezone():%H:%M:%S}  {line}", flush=True)
+
+
+def changes(before: Run, run: Run) -> list[str]:
+    """Return what is new of a run, a line for each task that changed its state or its attempt, and one for the run."""
+    was = {task.name: (task.state, task.attempts) for task in before.tasks}
+    lines = [
+        "  ".join(filter(None, (task.name, task.state, _attempt(task), duration(task.duration_s), _note(task))))
+        for task in run.tasks
+        if was.get(task.name, ("blocked", 0)) != (task.state, task.attempts)
+    ]
+    if before.state != run.state:
+        lines.append("  ".join(filter(None, (f"run {run.run_id}", run.workflow, run.state, run.cause))))
+    return lines
+
+
+def _attempt(task: Task) -> str:
+    return f"attempt {task.attempts}" if task.attempts > 1 else ""
+
+
+def _took_s(task: Task) -> float:
+    return task.duration_s or (took(task.dispatched_at, Timestamp()) if task.state in _GOING else 0.0)
+
+
+def _note(task: Task, most_chars: int | None = _NOTE_CHARS) -> str:
+    """Return what a task says: its error, how far it is, or what it handed on."""
+    if task.error:
+        return task.error
+    if task.state in _GOING:
+        return f"{task.progress:.0%} {task.progress_message}".rstrip() if task.progress else ""
+    output = json.loads(task.output_json) if task.output_json else None
+    if not isinstance(output, dict):
+        return ""
+    text = "  ".join(
+        f"{name} {_short(value)}" for name, value in output.items() if isinstance(value, str | int | float) and value
+    )
+    return text if most_chars is None or len(text) <= most_chars else text[: most_chars - 1] + "…"
+
+
+def _short(value: str | float) -> str:
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    text = str(value)
+    is_hash = len(text) == 64  # noqa: PLR2004 - hex digits of a SHA-256
+    return text[:_SHORT_CHARS] if is_hash else text
