@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from millrace.contracts.rpc.control.v1 import control_pb2 as control
+from millrace.contracts.rpc.lineage.v1 import lineage_pb2 as lineage
 from millrace.runtime.errors import MillraceError
 from millrace.sdk.client import ENDED, Client
 from millrace.sdk.connection import connection, kafka_servers
@@ -40,7 +41,8 @@ FINAL_FLIGHTS = 400
 POLL_S = 0.4
 FORTY_PORTS = 40
 
-console = Console()
+#: Where nobody looks at a terminal, lines may be as long as the tables need.
+console = Console(width=None if sys.stdout.isatty() else 150)
 
 
 @dataclass
@@ -161,7 +163,7 @@ async def run_job(state: Path, landed: Landed, began: float) -> Findings:
         return await Findings.gather(client, connection(state), runs, asked, explained, base_rate(landed), began)
 
 
-async def explained_whole(client: Client, prediction_id: str) -> object:
+async def explained_whole(client: Client, prediction_id: str) -> lineage.ExplainResponse:
     """Return the way from a prediction to its files, once lineage has all of it."""
     async with asyncio.timeout(60):
         while True:
@@ -178,7 +180,8 @@ def base_rate(landed: Landed) -> float:
     """Return the share of late arrivals in the months that landed: what one would guess knowing nothing else."""
     table = passengers.read_flights(*(landed.months[number] for number in MONTHS))
     delays = [delay for delay in table["arr_delay"].to_pylist() if delay is not None]
-    return sum(delay >= passengers.LATE_MIN for delay in delays) / len(delays)
+    late = sum(1 for delay in delays if delay >= passengers.LATE_MIN)
+    return late / len(delays)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,7 +1,7 @@
 """The example's app: it asks whether flights will be late, and tells later whether they were.
 
-What a request needs beside the online features (weather, load, delays now, the aeroplane's last leg) the app computes by
-`feature.Compute`, that is by the views' own SQL, from the rows that an operations system has at hand.
+What a request needs beside the online features (weather, load, delays now, the aeroplane's last leg) the app computes
+by `feature.Compute`, that is by the views' own SQL, from the rows that an operations system has at hand.
 """
 
 import asyncio
@@ -91,7 +91,7 @@ async def ask_about(client: Client, before: Month, month: Month, airports: Path,
         "airports": pa.csv.read_csv(airports).select(("faa", "tzone")),
     }
     features = await client.compute(views, spine, sources)
-    return [_flight(spine, features, model.inputs.keys(), chosen, place) for place in range(chosen.num_rows)]
+    return [_flight(spine, features, tuple(model.inputs), chosen, place) for place in range(chosen.num_rows)]
 
 
 async def predict(client: Client, flights: Sequence[Flight]) -> list[Prediction]:

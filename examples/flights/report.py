@@ -19,7 +19,6 @@ from millrace.sdk.connection import Connection
 from millrace.sdk.predictions import Prediction
 from rich.console import Console
 from rich.table import Table
-from rich.tree import Tree
 
 from examples.flights.passengers import MODEL, Flight
 
@@ -245,16 +244,35 @@ def _print_predictions(found: Findings, console: Console) -> None:
 
 
 def _print_lineage(found: Findings, console: Console) -> None:
-    root = Tree(f"[bold]{found.asked[0].answer.prediction_id}[/]  {found.asked[0].flight.key}")
-    places: dict[int, Tree] = {-1: root}
-    shown: set[str] = set()
-    for hop in found.explained.hops:
-        if hop.node.id in shown:
-            continue
-        shown.add(hop.node.id)
-        above = max(depth for depth in places if depth < hop.depth)
-        made = f"  [dim]made by {hop.made_by}[/]" if hop.made_by else ""
-        places = {depth: place for depth, place in places.items() if depth < hop.depth}
-        places[hop.depth] = places.get(above, root).add(f"{hop.node.id}  {hop.node.name}{made}")
-    console.print("Where the first of them comes from:")
-    console.print(root, soft_wrap=True, highlight=False)
+    hops = {hop.node.id: hop for hop in found.explained.hops}
+    way = way_back(hops)
+    first = found.asked[0]
+    console.print("Where the first of them comes from, hop by hop:")
+    console.print(f"  prediction {first.answer.prediction_id}  ({first.flight.key})", highlight=False, soft_wrap=True)
+    for depth, node in enumerate(way, 2):
+        hop = hops[node]
+        kind, _, identifier = node.partition(":")
+        made = f"  [dim]made by {hop.made_by} in run {hop.made_by_run}[/]" if hop.made_by else ""
+        line = f"{'  ' * depth}← [bold]{kind}[/] {identifier}  {hop.node.name}{made}"
+        console.print(line, highlight=False, soft_wrap=True)
+    others = len(hops) - len(way)
+    console.print(
+        f"  and {others} other things: other months, the weather, views; `millrace lineage explain` shows all\n"
+    )
+
+
+def way_back(hops: Mapping[str, lineage.Hop]) -> list[str]:
+    """Return one way from the deployment back to a file, the newest month's where there is a choice."""
+    starts = sorted(hops.values(), key=lambda hop: hop.depth)
+    way = [starts[0].node.id] if starts else []
+    while way and hops[way[-1]].node.kind != "file":
+        above = [node for node in hops[way[-1]].made_from if node in hops and node not in way]
+        if not above:
+            break
+        way.append(max(above, key=lambda node: _nearness(hops[node])))
+    return way
+
+
+def _nearness(hop: lineage.Hop) -> tuple[bool, str]:
+    facts = json.loads(hop.node.facts_json or "{}")
+    return facts.get("dataset") == "flights", str(facts.get("partition", ""))

@@ -17,8 +17,8 @@ from tests.journeys.receiver import Receiver, receiving
 from tests.journeys.shop import Shop
 
 LABELS = "orders.labels"
-#: The trace that January's event began.
-TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+#: The trace, and the span of the shop, that January's event came from.
+TRACE_ID, SPAN_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 JANUARY, FEBRUARY, DAMAGED, BROKEN, NEXT = "2024-01", "2024-02", "2024-03", "2024-04", "2024-05"
 ASKED = 500
 
@@ -65,7 +65,7 @@ async def journey(
             await shop.declare()
             coming = orders(NEXT)
             async with shop.trading(coming):
-                await shop.tell_closed(files[JANUARY], traceparent=f"00-{TRACE_ID}-00f067aa0ba902b7-01")
+                await shop.tell_closed(files[JANUARY], traceparent=f"00-{TRACE_ID}-{SPAN_ID}-01")
                 await shop.tell_closed(files[FEBRUARY])
                 runs = {month: await shop.ended(month) for month in (JANUARY, FEBRUARY)}
             asked = coming[:ASKED]

@@ -94,6 +94,7 @@ async def test_events_told_three_times_start_one_run_each_and_nothing_is_doubled
         "DeploymentReady": 2,
         "CanaryJudged": 5,
         "AliasMoved": 2,
+        "ViewApplied": 2,
     }
     assert_gapless(told)
 

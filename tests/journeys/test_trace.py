@@ -1,25 +1,58 @@
-from millrace.contracts import SERVICES
+import json
+
+from millrace.contracts import SERVICES, oip
 from millrace.runtime.testing import until
 
-from tests.journeys.conftest import JANUARY, TRACE_ID, Journey
+from tests.journeys.conftest import FEBRUARY, JANUARY, SPAN_ID, TRACE_ID, Journey
 from tests.journeys.receiver import Seen
 
-
-async def spans_of(journey: Journey, trace_id: str) -> list[Seen]:
-    """All spans of a trace, once every service has sent some."""
-
-    async def complete() -> list[Seen]:
-        found = journey.receiver.of(trace_id)
-        return found if {span.service for span in found} == set(SERVICES) else []
-
-    found: list[Seen] = await until(complete)
-    return found
+WORK = {
+    ("control", "trigger match"),
+    ("control", "run decide"),
+    ("data", "data.ingest"),
+    ("data", "millrace.data.v1.DataService/ReadPlan"),
+    ("feature", "feature.materialise"),
+    ("feature", "feature.training_set"),
+    ("training", "training.tune"),
+    ("training", "training.evaluate"),
+    ("training", "training.promote"),
+    ("inference", "inference.deploy"),
+    ("inference", "inference.shift"),
+}
+LOOKED_ON = {
+    ("lineage", "VersionPublished handle"),
+    ("lineage", "DeploymentReady handle"),
+    ("lineage", "LineageReported handle"),
+    ("observability", "TaskSucceeded handle"),
+    ("observability", "RunSucceeded handle"),
+}
 
 
 async def test_one_trace_runs_from_the_event_through_every_service_to_the_deployment(journey: Journey) -> None:
-    spans = await spans_of(journey, TRACE_ID)
+    async def whole() -> list[Seen]:
+        found = journey.receiver.of(TRACE_ID)
+        return found if {(span.service, span.name) for span in found} >= WORK | LOOKED_ON else []
 
+    spans = await until(whole)
+
+    known = {span.span_id for span in spans}
+    print(sorted({(span.service, span.name) for span in spans if span.parent_id not in known}))
+    assert SPAN_ID in {span.parent_id for span in spans}
     assert journey.runs[JANUARY].trace_id == TRACE_ID
-    names = {(span.service, span.name) for span in spans}
-    print(sorted(names))
-    assert 0
+    assert {span.service for span in spans} == set(SERVICES)
+    assert not [span for span in spans if span.failed]
+
+
+async def test_the_trace_of_a_prediction_links_to_the_one_that_deployed_its_model(journey: Journey) -> None:
+    prediction_id = oip.read_bytes(journey.answer, "prediction_id")[0].decode()
+    explained = await journey.shop.explain(prediction_id)
+    trace_id = json.loads(explained.prediction_json)["trace_id"]
+
+    async def answered() -> list[Seen]:
+        return [span for span in journey.receiver.of(trace_id) if span.name.endswith("/ModelInfer")]
+
+    (span,) = await until(answered)
+
+    assert span.service == "inference"
+    assert span.links == {journey.runs[FEBRUARY].trace_id}
+    assert trace_id != journey.runs[FEBRUARY].trace_id

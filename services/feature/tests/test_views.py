@@ -61,7 +61,7 @@ def brute_force(rows: list[Any], key: Any, t: datetime, max_age: timedelta | Non
     return None if max_age is not None and t - best[0] > max_age else best[3]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(row_lists, spines, ages)
 def test_every_moment_gets_what_was_known_then(rows: list[Any], spine: list[Any], age: int | None) -> None:
     declared = view(max_age=f"{age}m" if age else None)
@@ -71,7 +71,7 @@ def test_every_moment_gets_what_was_known_then(rows: list[Any], spine: list[Any]
     assert found.column("seen.value").to_pylist() == [brute_force(rows, key, t, declared.max_age) for key, t in spine]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(row_lists, spines, st.lists(st.tuples(keys, st.just(moment(0)), values), max_size=10))
 def test_what_became_known_later_changes_nothing(rows: list[Any], spine: list[Any], late: list[Any]) -> None:
     last = max((t for _, t in spine), default=START)
@@ -83,7 +83,7 @@ def test_what_became_known_later_changes_nothing(rows: list[Any], spine: list[An
     assert after.equals(before)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(row_lists, st.integers(0, 12), ages)
 def test_the_newest_row_is_what_a_moment_now_would_see(rows: list[Any], minute: int, age: int | None) -> None:
     declared, now = view(max_age=f"{age}m" if age else None), START + timedelta(minutes=minute)

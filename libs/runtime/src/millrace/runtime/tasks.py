@@ -41,6 +41,7 @@ PROGRESS_EVERY_S = 5.0
 HEARTBEAT_S = 3.0
 MAX_FINISHES = 200
 MAX_OUTPUT_BYTES = 64 * 1024
+_OUTPUT = TypeAdapter(Output)  # building one takes longer than all else that a small task costs
 
 ACCEPT = """
 INSERT INTO job (task_id, attempt, token, namespace, kind, dispatched, state, owner)
@@ -511,6 +512,10 @@ def _failed(service: str, task: TaskDispatched, error: str, message: str, *, ret
 
 
 def _check_size(task: TaskDispatched, output: Output) -> None:
-    size = len(TypeAdapter(Output).dump_json(output))
-    if size > MAX_OUTPUT_BYTES:
-        raise InvalidInput(f"{task.kind} hands on {size} bytes, more than {MAX_OUTPUT_BYTES}: put them in an artifact")
+    dumped = _OUTPUT.dump_json(output)
+    if len(dumped) > MAX_OUTPUT_BYTES:
+        raise InvalidInput(
+            f"{task.kind} hands on {len(dumped)} bytes, more than {MAX_OUTPUT_BYTES}: put them in an artifact"
+        )
+    if b"\\u0000" in dumped:
+        raise InvalidInput(f"{task.kind} hands on a NUL character, which cannot be stored")

@@ -221,8 +221,7 @@ async def _start_runs(starting: Sequence[tuple[UUID, Arrival, InForce]], tx: Sto
     queued = sorted({(r.namespace, r.trigger.name) for _, _, r in starting if r.trigger.strategy == "queue"})
     queues = await tx.hold_queues(queued) if queued else {}
     busy = {queue for queue in queued if await tx.first_in_queue(*queue) is not None}
-    workflows = {(rule.namespace, rule.trigger.workflow) for _, _, rule in starting}
-    plans = {workflow: await tx.plan_in_force(*workflow) for workflow in workflows}
+    plans = await tx.plans(rule.sha256 for _, _, rule in starting)
     runs, at_once = [], []
     for run_id, arrival, rule in starting:
         queue = (rule.namespace, rule.trigger.name)
@@ -231,7 +230,7 @@ async def _start_runs(starting: Sequence[tuple[UUID, Arrival, InForce]], tx: Sto
             place = queues[queue] = queues[queue] + 1
         kept = _pending(
             run_id,
-            plans[rule.namespace, rule.trigger.workflow],
+            plans[rule.sha256],
             arrival.received.event.document(),
             tx,
             namespace=rule.namespace,

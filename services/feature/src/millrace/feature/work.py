@@ -4,7 +4,7 @@ import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from itertools import islice
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 from millrace.feature.clients.data import read_plan
-from millrace.feature.commands import BuildTrainingSet, MaterialiseViews
+from millrace.feature.commands import BuildTrainingSet, MaterialiseViews, Spine
 from millrace.feature.domain import (
     AppliedView,
     Generation,
@@ -75,54 +75,64 @@ def build_training_set(step: BuildTrainingSet, job: Job, bounds: Bounds) -> Buil
     views = _views(step.views, job)
     check_found_by(step.spine, [applied.view for applied in views])
     plan = _plan(views, job, step.spine.dataset)
-    parts = _Parts(job)
-    reads: list[Read] = []
-    files: list[tuple[list[str], list[Path]]] = []
-    for place, version in enumerate(asked := spine_versions(step, plan)):
+    asked = spine_versions(step, plan)
+    partitions = []
+    for place, version in enumerate(asked):
         job.progress(place / len(asked), f"partition {version.partition}")
-        spine_id = spine_part_id(step.spine, version)
-        if not (spine_sha256 := parts.known(spine_id)):
-            spine_sha256 = parts.add(spine_id, spine_rows(step.spine, _files_of([version], job), bounds))
-        spine = job.artifacts.path_of(spine_sha256)
-        ids, columns = [spine_id], [spine]
-        for applied in views:
-            read = versions_read(applied.view, plan, version.partition)
-            reads.append(read)
-            ids.append(part_id := feature_part_id(applied, read, spine_sha256))
-            if not (sha256 := parts.known(part_id)):
-                sha256 = parts.add(part_id, as_known(applied.view, read_part(spine), _tables(read, job), bounds))
-            columns.append(job.artifacts.path_of(sha256))
-        files.append((ids, columns))
+        reads = [versions_read(applied.view, plan, version.partition) for applied in views]
+        partitions.append(_partition(step.spine, version, list(zip(views, reads, strict=True)), job, bounds))
     with _scratch() as path:
-        rows = write_training_set([columns for _, columns in files], path)
+        rows = write_training_set([partition.files for partition in partitions], path)
         sha256 = job.artifacts.put_file(path)
-    spine_read: Read = {step.spine.dataset: asked}
-    made_id = training_set_id(step, views, [ids for ids, _ in files])
-    made = TrainingSet(made_id, step.name, sha256, rows, tuple(views), read_ids(spine_read, *reads))
-    return Built(training_set=made)
+    made_id = training_set_id(step, views, [partition.ids for partition in partitions])
+    version_ids = read_ids({step.spine.dataset: asked}, *(read for partition in partitions for read in partition.reads))
+    return Built(training_set=TrainingSet(made_id, step.name, sha256, rows, tuple(views), version_ids))
 
 
-class _Parts:
-    """Parts of training sets, each computed once."""
+@dataclass(frozen=True)
+class _Partition:
+    """One partition of a training set: the ids and files of its moments and of each view's values at them."""
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
+    ids: list[str]
+    files: list[Path]
+    reads: list[Read]
 
-    def known(self, part_id: str) -> str:
-        """Return the artifact of a part that was computed before and is still there, else nothing."""
-        with self._job.begin() as tx:
-            found = self._job.wait(tx.parts(self._job.task.namespace, [part_id]))
-        sha256: str = found.get(part_id, "")
-        return sha256 if sha256 and self._job.artifacts.exists(sha256) else ""
 
-    def add(self, part_id: str, rows: pa.Table) -> str:
-        """Store a part and return its artifact."""
-        with _scratch() as path:
-            write_part(rows, path)
-            sha256 = self._job.artifacts.put_file(path)
-        with self._job.begin() as tx:
-            tx.add_part(self._job.task.namespace, part_id, sha256)
-        return sha256
+def _partition(
+    spine: Spine, version: Version, views: Sequence[tuple[AppliedView, Read]], job: Job, bounds: Bounds
+) -> _Partition:
+    """Return a partition whose parts are there, computing those that are not."""
+    spine_id = spine_part_id(spine, version)
+    spine_sha256 = _known_parts([spine_id], job).get(spine_id) or _add_part(
+        spine_id, spine_rows(spine, _files_of([version], job), bounds), job
+    )
+    spine_file = job.artifacts.path_of(spine_sha256)
+    ids = [feature_part_id(applied, read, spine_sha256) for applied, read in views]
+    known = _known_parts(ids, job)
+    moments = read_part(spine_file) if len(known) < len(set(ids)) else None
+    for part_id, (applied, read) in zip(ids, views, strict=True):
+        if part_id not in known:
+            values = as_known(applied.view, moments, _tables(read, job), bounds)
+            known[part_id] = _add_part(part_id, values, job)
+    files = [job.artifacts.path_of(known[part_id]) for part_id in ids]
+    return _Partition([spine_id, *ids], [spine_file, *files], [read for _, read in views])
+
+
+def _known_parts(part_ids: Sequence[str], job: Job) -> dict[str, str]:
+    """Return the artifacts of those parts that were computed before and are still there."""
+    with job.begin() as tx:
+        found: dict[str, str] = job.wait(tx.parts(job.task.namespace, part_ids))
+    return {part_id: sha256 for part_id, sha256 in found.items() if job.artifacts.exists(sha256)}
+
+
+def _add_part(part_id: str, rows: pa.Table, job: Job) -> str:
+    """Store a part and return its artifact."""
+    with _scratch() as path:
+        write_part(rows, path)
+        sha256 = job.artifacts.put_file(path)
+    with job.begin() as tx:
+        tx.add_part(job.task.namespace, part_id, sha256)
+    return sha256
 
 
 def _views(names: Sequence[str], job: Job) -> list[AppliedView]:

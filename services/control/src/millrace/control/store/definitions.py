@@ -40,7 +40,9 @@ ON CONFLICT (namespace, name) DO UPDATE SET topic = excluded.topic, workflow = e
     document = excluded.document, principal = excluded.principal, applied_at = now()
 """
 TRIGGERS = """
-SELECT namespace, document, principal FROM trigger WHERE topic = ANY($1) ORDER BY namespace, name
+SELECT t.namespace, t.document, t.principal, w.sha256 FROM trigger t
+JOIN workflow w ON w.namespace = t.namespace AND w.name = t.workflow
+WHERE t.topic = ANY($1) ORDER BY t.namespace, t.name
 """
 
 # Versions never change, so that a plan is worked out once per process.
@@ -50,11 +52,12 @@ MAX_PLANS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """A trigger in force, and on whose behalf its runs are."""
+    """A trigger in force, on whose behalf its runs are, and the version of its workflow that they get."""
 
     namespace: str
     trigger: Trigger
     principal: str
+    sha256: str
 
 
 class Definitions(Transaction):
@@ -121,7 +124,10 @@ class Definitions(Transaction):
     async def triggers(self, topics: Sequence[str]) -> list[InForce]:
         """Return the triggers that listen to some topics."""
         rows = await self.fetch(TRIGGERS, list(topics))
-        return [InForce(row["namespace"], Trigger.model_validate(row["document"]), row["principal"]) for row in rows]
+        return [
+            InForce(row["namespace"], Trigger.model_validate(row["document"]), row["principal"], row["sha256"])
+            for row in rows
+        ]
 
 
 def _plan(sha256: str, document: str) -> Plan:

@@ -60,7 +60,7 @@ def tables_of(sql: str) -> frozenset[str]:
 def _tree(sql: str) -> Any:  # noqa: ANN401 - JSON
     if "\0" in sql:
         raise InvalidInput("SQL holds a NUL character")
-    with duckdb.connect(":memory:", config={"threads": 1}) as connection:
+    with _parser().cursor() as connection:
         rows = connection.execute("SELECT json_serialize_sql($1)", [sql]).fetchall()
     tree = json.loads(rows[0][0])
     if tree["error"]:
@@ -117,9 +117,15 @@ def _check_function(node: dict[str, Any], *, of_table: bool) -> None:
 
 
 @cache
+def _parser() -> duckdb.DuckDBPyConnection:
+    """Return an empty database that reads syntax; each use takes a cursor of its own."""
+    return duckdb.connect(":memory:", config={"threads": 1})
+
+
+@cache
 def _functions() -> frozenset[str]:
     """Return the functions that give the same for the same input and no more memory than it takes."""
-    with duckdb.connect(":memory:", config={"threads": 1}) as connection:
+    with _parser().cursor() as connection:
         rows = connection.execute(
             "SELECT lower(function_name) FROM duckdb_functions()"
             " WHERE function_type IN ('scalar', 'aggregate', 'window')"

@@ -1,0 +1,157 @@
+import io
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+from millrace.contracts.rpc.control.v1.control_pb2 import Run, Task
+from millrace.contracts.rpc.lineage.v1.lineage_pb2 import ExplainResponse, Hop, Node
+from millrace.runtime.errors import InvalidInput
+from millrace.sdk.cli import app
+from millrace.sdk.cli.documents import kind_of, read_json, read_rows
+from millrace.sdk.cli.lineage import explanation_tree
+from millrace.sdk.cli.output import duration, plain
+from millrace.sdk.cli.watching import changes
+from millrace.sdk.held import Place
+from rich.console import Console
+from typer.core import TyperGroup
+
+FLIGHTS = Path(__file__).resolve().parents[3] / "examples/flights"
+SHA256 = "d9ef2f5cf1bebca7e30b4daf69dcd7a8fd71f25b7196f5dc489879ad7e3e8a37"
+
+
+def leaves(command: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(command, TyperGroup):
+        for name, inner in command.commands.items():
+            yield from leaves(inner, f"{path} {name}")
+    else:
+        yield path, command
+
+
+COMMANDS = dict(leaves(typer.main.get_command(app), "millrace"))
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_every_command_shows_an_example_of_itself_and_prints_json(path: str) -> None:
+    command = COMMANDS[path]
+
+    assert f"Example: `{path}" in (command.help or "")
+    # Logs are JSON, a line each, as the services wrote them.
+    assert path == "millrace logs" or any("--json" in one.opts for one in command.params)
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind"), [("contracts", "contract"), ("views", "view"), ("workflows", "workflow"), (".", "trigger")]
+)
+def test_what_a_file_declares_is_seen_from_what_is_in_it(folder: str, kind: str) -> None:
+    files = [FLIGHTS / "trigger.yaml"] if kind == "trigger" else sorted((FLIGHTS / folder).glob("*.yaml"))
+
+    assert files
+    assert {kind_of(file.read_text(), file.name) for file in files} == {kind}
+
+
+@pytest.mark.parametrize("text", ["", "[]", "a: 1", "key: [", "!!python/object/apply:os.getcwd []"])
+def test_a_file_that_declares_nothing_is_named(text: str) -> None:
+    with pytest.raises(InvalidInput, match=r"^x\.yaml is n"):
+        kind_of(text, "x.yaml")
+
+
+def test_rows_are_read_from_each_form(tmp_path: Path) -> None:
+    forms = {"a.csv": "origin,hour\nEWR,5\n", "b.json": '[{"origin": "EWR"}]', "c.jsonl": '{"origin": "EWR"}\n\n'}
+    for name, text in forms.items():
+        (tmp_path / name).write_text(text)
+        assert [row["origin"] for row in read_rows(str(tmp_path / name))] == ["EWR"]
+
+    (tmp_path / "d.json").write_text("[1]")
+    with pytest.raises(InvalidInput, match="each row is a JSON object"):
+        read_rows(str(tmp_path / "d.json"))
+    with pytest.raises(InvalidInput, match="No such file"):
+        read_json("@nowhere.json")
+
+
+def test_a_change_of_a_run_is_a_line_for_each_task_that_moved() -> None:
+    task = Task(
+        name="tune", kind="training.tune", state="running", attempts=2, progress=0.5, progress_message="5 of 10"
+    )
+    before = Run(run_id="r", workflow="w", state="running", tasks=[Task(name="ingest", state="blocked")])
+    after = Run(run_id="r", workflow="w", state="running", tasks=[Task(name="ingest", state="blocked"), task])
+    output = json.dumps({"version_id": SHA256, "auc": 0.7612345, "rows": 5, "reasons": {}})
+    end = Run(run_id="r", workflow="w", state="refused", cause="skill below 0", tasks=[
+        Task(name="ingest", state="succeeded", attempts=1, duration_s=1.25, output_json=output),
+        Task(name="tune", state="failed", attempts=2, error="lost"),
+    ])  # fmt: skip
+
+    assert changes(before, after) == ["tune  running  attempt 2  50% 5 of 10"]
+    assert changes(after, after) == []
+    assert changes(after, end) == [
+        "ingest  succeeded  1.2 s  version_id d9ef2f5cf1be  auc 0.76123  rows 5",
+        "tune  failed  attempt 2  lost",
+        "run r  w  refused  skill below 0",
+    ]
+
+
+def test_an_explanation_names_every_hop_down_to_the_files_hash() -> None:
+    found = ExplainResponse(complete=True, prediction_json='{"score": 0.25}', hops=[
+        _hop(0, "inference.deployment:d1", "late 1", ["training.model:m1"], "deploy"),
+        _hop(1, "training.model:m1", "late 1", ["data.version:v1", "data.version:v2"], "tune"),
+        _hop(2, "data.version:v1", "flights 2013-01", [f"file:sha256:{SHA256}"], "ingest"),
+        _hop(2, "data.version:v2", "flights [2013-02]", [f"file:sha256:{SHA256}"], "ingest"),
+        _hop(3, f"file:sha256:{SHA256}", "flights-2013-01.csv", [], ""),
+    ])  # fmt: skip
+    found.predicted_at.FromDatetime(datetime(2013, 3, 1, tzinfo=UTC))
+    console = Console(width=200, record=True, file=io.StringIO())
+
+    console.print(explanation_tree("pabc", found))
+    lines = [line.strip("│├└─ ") for line in console.export_text().splitlines()]
+
+    assert lines[0] == "prediction pabc"
+    assert "score 0.2500" in lines[1]
+    assert [line for line in lines[2:] if not line.startswith("made by")] == [
+        "inference.deployment late 1 d1",
+        "training.model late 1 m1",
+        "data.version flights 2013-01 v1",
+        f"file flights-2013-01.csv sha256:{SHA256}",
+        "data.version flights [2013-02] v2",
+        f"file flights-2013-01.csv sha256:{SHA256} (see above)",
+    ]
+    assert "made by tune (x.tune), run r1" in lines
+
+
+def _hop(depth: int, node: str, name: str, made_from: list[str], task: str) -> Hop:
+    about = Node(id=node, kind=node.partition(":")[0], name=name)
+    made = {"made_by": task, "made_by_kind": f"x.{task}", "made_by_task": "t1", "made_by_run": "r1"} if task else {}
+    return Hop(depth=depth, node=about, made_from=made_from, **made)
+
+
+def test_messages_are_json_with_numbers_as_numbers_and_json_as_json() -> None:
+    run = Run(run_id="r", trigger_data_json='{"month": "2013-01"}', tasks=[Task(name="a", attempts=2)])
+    run.created_at.FromDatetime(datetime(2013, 1, 1, tzinfo=UTC))
+
+    told = json.loads(json.dumps(plain(run)))
+
+    assert told["trigger_data"] == {"month": "2013-01"}
+    assert told["created_at"] == "2013-01-01T00:00:00+00:00"
+    assert told["ended_at"] is None
+    assert (told["tasks"][0]["attempts"], told["tasks"][0]["output"]) == (2, None)
+
+
+def test_durations_are_read_at_a_glance() -> None:
+    assert [duration(seconds) for seconds in (0, 0.04, 59.94, 61, 3725)] == [
+        "",
+        "0.0 s",
+        "59.9 s",
+        "1 m 01 s",
+        "1 h 02 m",
+    ]
+
+
+def test_the_place_of_a_held_event_is_one_word_to_copy() -> None:
+    place = Place("control", "flights.landed", 3, 12)
+
+    assert Place.read(str(place)) == place
+    for text in ("control:triggers:0", "nobody:triggers:0:1", "control:triggers:-1:1", "control:a:b:0:1"):
+        with pytest.raises(InvalidInput, match="no place"):
+            Place.read(text)

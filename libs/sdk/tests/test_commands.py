@@ -1,0 +1,247 @@
+"""The `millrace` command against a real control, a real Kafka and a real PostgreSQL; what runs is done by the test."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from aiokafka import AIOKafkaConsumer
+from millrace.contracts.tasks import TaskDispatched, TaskSucceeded
+from millrace.runtime.client import FixedToken
+from millrace.runtime.errors import Denied, InvalidInput, NotFound
+from millrace.runtime.testing import create_topics, publish, until
+from millrace.runtime.testing.process import Deployment, deployed
+from millrace.sdk.client import Client
+from millrace.sdk.connection import Connection
+from millrace.sdk.stack.kafka import Kafka
+from millrace.sdk.stack.postgres import Postgres
+
+MILLRACE = Path(sys.executable).with_name("millrace")
+SOURCE = "/airport"
+WORKFLOW = """
+name: monthly
+tasks:
+  ingest: {kind: data.ingest, input: {uri: {$from: /trigger/data/uri}}}
+"""
+
+
+class World:
+    """A running control, the command line that reaches it, and who does what control orders."""
+
+    def __init__(
+        self, deployment: Deployment, servers: str, folder: Path, topic: str, orders: AIOKafkaConsumer
+    ) -> None:
+        self.topic = topic
+        self.folder = folder
+        self._servers = servers
+        self._orders = orders
+        self.endpoints = {name: process.target for name, process in deployment.services.items()}
+        self.token = deployment.authority.token("dev")
+
+    def client(self, namespace: str = "demo") -> Client:
+        return Client(Connection(self.endpoints, FixedToken(self.token)), namespace=namespace)
+
+    async def start(self, *arguments: str, **environment: str) -> asyncio.subprocess.Process:
+        ours = {
+            "COLUMNS": "300",
+            "MILLRACE_ENDPOINTS": json.dumps(self.endpoints),
+            "MILLRACE_TOKEN": self.token,
+            "MILLRACE_KAFKA_SERVERS": self._servers,
+        }
+        return await asyncio.create_subprocess_exec(
+            *(str(MILLRACE), *arguments),
+            cwd=self.folder,
+            env=os.environ | ours | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    async def command(self, *arguments: str, status: int = 0, **environment: str) -> str:
+        """Run a command; return what it said, on stderr where it was to fail."""
+        started = await self.start(*arguments, **environment)
+        out, err = await asyncio.wait_for(started.communicate(), 60)
+        assert started.returncode == status, err.decode()
+        return (err if status else out).decode()
+
+    async def json(self, *arguments: str) -> Any:
+        return json.loads(await self.command(*arguments, "--json"))
+
+    async def work(self, event_uri: str) -> str:
+        """Do the task that was ordered for an event; return its run."""
+        async with asyncio.timeout(30):
+            async for record in self._orders:
+                headers = dict(record.headers)
+                if headers["ce_type"] != b"millrace.tasks.TaskDispatched":
+                    continue
+                order = TaskDispatched.model_validate_json(record.value)
+                if order.input == {"uri": event_uri}:
+                    names = ("namespace", "task_id", "attempt", "token", "run_id", "kind", "name", "workflow")
+                    about = {name: getattr(order, name) for name in names}
+                    output = {"good_rows": 26_398}
+                    done = TaskSucceeded(**about, service=order.queue, output=output, duration_s=1.5, cpu_s=1.0)
+                    await publish(self._servers, [done])
+                    return str(order.run_id)
+        raise AssertionError(f"nothing was ordered for {event_uri}")
+
+
+@pytest.fixture(scope="module")
+async def world(postgres: Postgres, broker: Kafka, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    folder, topic = tmp_path_factory.mktemp("commands"), f"landed-{uuid4().hex[:8]}"
+    await create_topics(broker.servers, {topic: 1})
+    async with deployed(("control",), postgres, broker.servers, folder) as deployment:
+        consumer = AIOKafkaConsumer("control.tasks.data", bootstrap_servers=broker.servers)
+        async with consumer as orders:
+            await orders.seek_to_end()
+            world = World(deployment, broker.servers, folder, topic, orders)
+            (folder / "workflow.yaml").write_text(WORKFLOW)
+            trigger = {"name": "landed", "workflow": "monthly", "source": {"topic": topic}}
+            (folder / "trigger.json").write_text(json.dumps(trigger))
+            # The trigger is named first and applied last.
+            await world.command("apply", "trigger.json", "workflow.yaml")
+            yield world
+
+
+async def test_the_same_declaration_again_is_unchanged(world: World) -> None:
+    again = await world.json("apply", "workflow", "workflow.yaml")
+    table = await world.command("apply", "workflow.yaml", "trigger.json")
+
+    assert [(one["kind"], one["name"], one["unchanged"]) for one in again] == [("workflow", "monthly", True)]
+    assert len(again[0]["hash"]) == 64
+    assert [line.split()[:3] for line in table.splitlines()[1:]] == [
+        ["workflow", "monthly", "unchanged"],
+        ["trigger", "landed", "unchanged"],
+    ]
+
+
+async def test_an_event_published_in_both_modes_under_one_id_is_one_run_that_is_watched_to_its_end(
+    world: World,
+) -> None:
+    event = ("publish", world.topic, "month.landed", SOURCE, "--id", "2013-01", "--data", '{"uri": "file:///1"}')
+    await world.command(*event, "--times", "2")
+    told = await world.json(*event, "--structured")
+    watching = await world.start("run", "watch", "last", "--json")
+    first = json.loads(await asyncio.wait_for(watching.stdout.readline(), 30))  # type: ignore[union-attr]
+
+    run_id = await world.work("file:///1")
+    rest, _ = await asyncio.wait_for(watching.communicate(), 30)
+
+    assert (told["topic"], told["id"], told["data"]) == (world.topic, "2013-01", {"uri": "file:///1"})
+    assert (first["run_id"], first["state"]) == (run_id, "running")
+    last = json.loads(rest.splitlines()[-1])
+    assert (watching.returncode, last["state"], last["event_id"]) == (0, "succeeded", "2013-01")
+    assert last["tasks"][0]["output"] == {"good_rows": 26_398}
+
+    async def explained() -> Any:
+        found = await world.json("run", "explain", SOURCE, "2013-01")
+        return found if found["deliveries"] == 3 else None
+
+    assert [match["run_id"] for match in (await until(explained))["matches"]] == [run_id]
+    listed = [run for run in await world.json("runs") if run["event_id"] == "2013-01"]
+    assert [run["run_id"] for run in listed] == [run_id]
+    shown = await world.command("run", "show", run_id)
+    assert "good_rows 26398" in shown
+    assert "event 2013-01 of /airport" in shown
+    assert run_id in await world.command("runs", "--workflow", "monthly", "--in", "succeeded")
+    assert "started" in await world.command("run", "explain", SOURCE, "2013-01")
+
+
+async def test_a_run_that_is_started_and_cancelled_ends_with_its_reason_and_a_watch_with_status_1(world: World) -> None:
+    data = ("--data", '{"uri": "file:///2"}', "--request-id", "again")
+    started, again = (
+        await world.json("run", "start", "monthly", *data),
+        await world.json("run", "start", "monthly", *data),
+    )
+
+    told = await world.command("run", "cancel", started["run_id"], "--reason", "enough")
+
+    assert started["run_id"] == again["run_id"]
+    assert "cancelled by dev: enough" in told
+
+
+async def test_what_cannot_be_read_is_held_and_can_be_shown_replayed_and_dropped(world: World) -> None:
+    await world.command("publish", world.topic, "month.landed", SOURCE, "--id", "poison", "--data", '{"n": 1}')
+    await _write_poison(world)
+
+    async def held() -> Any:
+        found = await world.json("held", "list")
+        return [one for one in found["held"] if one["topic"] == world.topic]
+
+    (one,) = await until(held)
+    shown = await world.command("held", "show", one["place"])
+    still = await world.command("held", "replay", one["place"], status=1)
+    dropped = await world.json("held", "drop", one["place"])
+
+    assert one["state"] == "dead"
+    assert "not JSON" in one["reason"]
+    assert "ce_id: broken" in shown
+    assert "{no JSON" in shown
+    assert f"{one['place']} is held still" in still
+    assert dropped == {"place": one["place"], "dropped": True}
+    assert await held() == []
+    table = await world.command("held", "list")
+    assert "not asked, as they do not answer: data, feature, training, inference, lineage, observability" in table
+
+
+async def _write_poison(world: World) -> None:
+    from aiokafka import AIOKafkaProducer  # noqa: PLC0415
+
+    headers = {"ce_specversion": "1.0", "ce_id": "broken", "ce_source": SOURCE, "ce_type": "month.landed"}
+    async with AIOKafkaProducer(bootstrap_servers=world._servers) as producer:
+        sent = [(name, text.encode()) for name, text in headers.items()]
+        await producer.send_and_wait(world.topic, b"{no JSON", headers=sent)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("run", "show", "1"), "run_id: Input should be a valid UUID"),
+        (("run", "start", "other"), "workflow other in namespace demo"),
+        (("run", "start", "monthly", "--data", "{"), "--data is not JSON"),
+        (("runs", "--namespace", "No Such!"), "namespace"),
+        (("apply", "nowhere.yaml"), "nowhere.yaml cannot be read: No such file or directory"),
+        (("apply", "workflow"), "which workflow? name its file"),
+        (("publish", "nowhere", "t", "/s"), "topic nowhere does not exist"),
+        (("publish", "triggers", "t", "/s", "--time", "now"), "is no ISO 8601 time"),
+        (("predict", "late"), "name rows to ask about"),
+        (("cost", "1"), "it is not set where observability answers"),
+        (("held", "show", "x"), "is no place of a held event"),
+    ],
+)
+async def test_an_error_is_one_line_that_says_what_would_be_right(
+    world: World, arguments: tuple[str, ...], said: str
+) -> None:
+    told = await world.command(*arguments, status=1)
+
+    assert told.startswith("millrace: ")
+    assert said in told
+    assert len(told.splitlines()) == 1
+
+
+async def test_without_a_stack_every_command_says_how_to_start_one(world: World) -> None:
+    none = {"MILLRACE_ENDPOINTS": "", "MILLRACE_TOKEN": "", "MILLRACE_KAFKA_SERVERS": ""}
+    gone = {"MILLRACE_ENDPOINTS": '{"control": "127.0.0.1:1"}'}
+
+    for arguments in (("runs",), ("publish", "triggers", "t", "/s"), ("held", "list")):
+        assert "start one with `millrace up`" in await world.command(*arguments, status=1, **none)
+    assert await world.command("runs", status=1, **gone) == (
+        "millrace: control does not answer: look with `millrace status`, start it with `millrace up`\n"
+    )
+    wrong = {"MILLRACE_ENDPOINTS": "control=here"}
+    assert "MILLRACE_ENDPOINTS is no JSON object" in await world.command("runs", status=1, **wrong)
+
+
+async def test_an_app_gets_the_errors_that_the_service_raised(world: World) -> None:
+    async with world.client() as client:
+        with pytest.raises(NotFound, match="workflow other"):
+            await client.start_run("other")
+        with pytest.raises(InvalidInput, match="run_id"):
+            await client.run("1")
+    async with Client(Connection(world.endpoints, FixedToken("a.b.c"))) as stranger:
+        with pytest.raises(Denied):
+            await stranger.runs()

@@ -1,0 +1,127 @@
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from millrace.runtime.errors import Conflict, InvalidInput, NotFound, Unavailable
+from millrace.runtime.testing import create_topics
+from millrace.sdk import publish as module
+from millrace.sdk.publish import CloudEvent, Publisher, publish
+from millrace.sdk.stack.kafka import Kafka
+
+AT = datetime(2013, 2, 1, 5, tzinfo=UTC)
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def landed(**given: Any) -> CloudEvent:
+    return CloudEvent(type="flights.month.landed", source="/nyc/airports", **{"data": {"month": "2013-01"}, **given})
+
+
+async def records(broker: Kafka, topic: str) -> list[Any]:
+    """All records of a topic with one partition."""
+    async with AIOKafkaConsumer(bootstrap_servers=broker.servers, auto_offset_reset="earliest") as consumer:
+        place = TopicPartition(topic, 0)
+        consumer.assign([place])
+        (end,) = (await consumer.end_offsets([place])).values()
+        return [await consumer.getone() for _ in range(end)]
+
+
+def test_in_binary_mode_the_attributes_are_headers_and_the_value_is_the_data() -> None:
+    headers, value = landed(id="2013-01", subject="2013-01", time=AT, namespace="demo").binary()
+
+    assert dict(headers) == {
+        "ce_specversion": b"1.0",
+        "ce_id": b"2013-01",
+        "ce_source": b"/nyc/airports",
+        "ce_type": b"flights.month.landed",
+        "ce_subject": b"2013-01",
+        "ce_time": b"2013-02-01T05:00:00+00:00",
+        "ce_namespace": b"demo",
+        "content-type": b"application/json",
+    }
+    assert json.loads(value) == {"month": "2013-01"}
+
+
+def test_in_structured_mode_the_value_is_all_of_it() -> None:
+    headers, value = landed(id="1", time=AT).structured()
+
+    assert dict(headers) == {"content-type": b"application/cloudevents+json"}
+    assert json.loads(value) == {
+        "specversion": "1.0",
+        "id": "1",
+        "source": "/nyc/airports",
+        "type": "flights.month.landed",
+        "time": "2013-02-01T05:00:00+00:00",
+        "datacontenttype": "application/json",
+        "data": {"month": "2013-01"},
+    }
+
+
+def test_the_trace_travels_as_a_header_of_its_own() -> None:
+    traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+    assert dict(landed(traceparent=traceparent).binary()[0])["traceparent"] == traceparent.encode()
+    assert json.loads(landed(traceparent=traceparent).structured()[1])["traceparent"] == traceparent
+
+
+def test_what_plain_kcat_sends_is_what_publish_sends() -> None:
+    for text in (module.__doc__ or "", (ROOT / "docs/publish.md").read_text()):
+        sent = dict(found.split("=", 1) for found in re.findall(r"-H (\S+=\S+)", text))
+        (said,) = re.findall(r"echo '(.*)'", text)
+
+        headers, _ = landed(id=sent["ce_id"], subject=sent["ce_subject"], data=json.loads(said), time=AT).binary()
+
+        assert dict(headers).keys() == sent.keys()
+        same = sent.keys() - {"ce_time"}
+        assert {name: value.decode() for name, value in headers if name in same} == {name: sent[name] for name in same}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"id": ""}, "id: "),
+        ({"subject": "a\nb"}, "subject: "),
+        ({"time": datetime(2013, 1, 1)}, "time: "),  # noqa: DTZ001 - that it has no zone is the point
+        ({"data": {"delay": float("nan")}}, "is not JSON"),
+        ({"data": {"at": AT}}, "is not JSON"),
+        ({"data": "a\0b"}, "NUL"),
+        ({"data": "x" * 70_000}, "send a reference"),
+    ],
+)
+def test_what_no_service_could_read_is_refused_at_once(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        landed(**given).binary()
+
+
+async def test_an_event_is_there_under_its_source_once_publish_returns(broker: Kafka) -> None:
+    await create_topics(broker.servers, {"published": 1})
+
+    event = await publish("published", "landed", "/here", {"n": 1}, servers=broker.servers)
+    await publish(
+        "published", "landed", "/here", {"n": 1}, id=event.id, key="k", mode="structured", servers=broker.servers
+    )
+
+    first, again = await records(broker, "published")
+    assert UUID(event.id).version == 7
+    assert (first.key, dict(first.headers)["ce_id"], first.value) == (b"/here", event.id.encode(), b'{"n": 1}')
+    assert (again.key, json.loads(again.value)["id"]) == (b"k", event.id)
+
+
+async def test_a_topic_that_is_not_there_is_told_at_once(broker: Kafka) -> None:
+    async with Publisher(broker.servers) as publisher:
+        with pytest.raises(NotFound, match="topic nowhere does not exist"):
+            await publisher.send("nowhere", landed())
+
+
+async def test_without_a_broker_it_says_where_it_looked() -> None:
+    with pytest.raises(Unavailable, match=r"no Kafka broker answers at 127\.0\.0\.1:1:"):
+        await publish("triggers", "landed", "/here", {}, servers="127.0.0.1:1")
+
+
+async def test_a_publisher_that_is_not_connected_says_how_it_is_used() -> None:
+    with pytest.raises(Conflict, match="async with"):
+        await Publisher("127.0.0.1:1").send("triggers", landed())
