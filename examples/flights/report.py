@@ -257,7 +257,7 @@ def _print_lineage(found: Findings, console: Console) -> None:
         console.print(line, highlight=False, soft_wrap=True)
     others = len(hops) - len(way)
     console.print(
-        f"  and {others} other things: other months, the weather, views; `millrace lineage explain` shows all\n"
+        f"  and {others} others: more months, the weather, views; `millrace lineage explain` shows all\n"
     )
 
 

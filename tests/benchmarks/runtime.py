@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import structlog
@@ -94,7 +95,7 @@ def through_runtime(row: Subscription, *, one_by_one: bool = False) -> Mode:
             relay = Relay(database, settings, "bench")
 
             async def sent() -> bool:
-                if consumer.progress.handled < count:
+                if consumer.handled < count:
                     return False
                 async with begin() as tx:
                     return not await tx.fetch("SELECT 1 FROM outbox LIMIT 1")
@@ -136,7 +137,7 @@ async def by_hand(dsn: str, servers: str, count: int) -> float:
     return count / (time.perf_counter() - began)
 
 
-async def _floor_batch(records: Sequence[object], connection: asyncpg.Connection, producer: AIOKafkaProducer) -> None:
+async def _floor_batch(records: Sequence[Any], connection: asyncpg.Connection, producer: AIOKafkaProducer) -> None:
     ids, rows, out = [], [], []
     for record in records:
         headers = dict(record.headers)

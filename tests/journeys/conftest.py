@@ -8,7 +8,7 @@ import pytest
 from millrace.contracts import SERVICES, oip
 from millrace.contracts.rpc.control.v1 import control_pb2
 from millrace.runtime.testing import create_topics
-from millrace.runtime.testing.process import deployed
+from millrace.runtime.testing.process import Deployment, deployed
 from millrace.sdk.stack.kafka import Kafka
 from millrace.sdk.stack.postgres import Postgres
 
@@ -28,6 +28,7 @@ class Journey:
     """What the shop saw.
 
     Attributes:
+        deployment: The services that it used.
         landed: The files, by month.
         runs: How each month's run ended.
         asked: Orders of the month after, and the answer about them.
@@ -35,6 +36,7 @@ class Journey:
     """
 
     shop: Shop
+    deployment: Deployment
     landed: Mapping[str, Landed]
     runs: Mapping[str, control_pb2.Run]
     asked: list[Order]
@@ -73,4 +75,4 @@ async def journey(
             await shop.tell_closed(files[DAMAGED])
             await shop.tell_closed(files[BROKEN])
             runs |= {month: await shop.ended(month) for month in (DAMAGED, BROKEN)}
-            yield Journey(shop, files, runs, asked, answer, receiver)
+            yield Journey(shop, deployment, files, runs, asked, answer, receiver)

@@ -24,6 +24,7 @@ from millrace.contracts.rpc.lineage.v1 import lineage_pb2
 from millrace.contracts.rpc.lineage.v1.lineage_pb2_grpc import LineageServiceStub
 from millrace.runtime.errors import MillraceError
 from millrace.runtime.testing import until
+from millrace.sdk.publish import CloudEvent, Mode, Publisher
 
 from tests.journeys.orders import Landed, Order, basket
 
@@ -66,11 +67,14 @@ class Shop:
         self.servers = servers
         self.namespace = namespace
         self._labels_topic = labels_topic
+        self._started: dict[str, str] = {}
 
     async def declare(self) -> None:
         """Apply the contract, the views, the workflow and the trigger."""
         own = {"namespace": self.namespace, "request_id": str(uuid4())}
-        text = {name: (DECLARATIONS / f"{name}.yaml").read_text() for name in ("contract", "views", "workflow", "trigger")}
+        text = {
+            name: (DECLARATIONS / f"{name}.yaml").read_text() for name in ("contract", "views", "workflow", "trigger")
+        }
         await DataServiceStub(self.channel("data")).ApplyContract(
             data_pb2.ApplyContractRequest(**own, odcs_yaml=text["contract"])
         )
@@ -82,46 +86,55 @@ class Shop:
         own["request_id"] = str(uuid4())
         await control.ApplyTrigger(control_pb2.ApplyTriggerRequest(**own, trigger=text["trigger"]))
 
-    async def tell_closed(self, landed: Landed, *, times: int = 3, traceparent: str = "") -> None:
-        """Publish that a month's orders are closed, `times` times: the same CloudEvent, as any producer sends it."""
-        headers = {
-            "ce_specversion": "1.0",
-            "ce_id": landed.month,
-            "ce_source": SOURCE,
-            "ce_type": "shop.orders.closed",
-            "ce_subject": landed.month,
-            "ce_time": landed.closed_at.isoformat(),
-            "content-type": "application/json",
-        } | ({"traceparent": traceparent} if traceparent else {})
-        async with AIOKafkaProducer(bootstrap_servers=self.servers, acks="all") as producer:
-            for _ in range(times):
-                await producer.send_and_wait(
-                    "triggers",
-                    json.dumps(landed.trigger()).encode(),
-                    key=SOURCE.encode(),
-                    headers=[(name, value.encode()) for name, value in headers.items()],
-                )
+    async def tell_closed(self, landed: Landed, *, traceparent: str = "") -> None:
+        """Publish that a month's orders are closed, three times: the same CloudEvent, in both of its modes."""
+        event = CloudEvent(
+            type="shop.orders.closed",
+            source=SOURCE,
+            id=landed.month,
+            subject=landed.month,
+            time=landed.closed_at,
+            data=landed.trigger(),
+            traceparent=traceparent,
+        )
+        modes: tuple[Mode, ...] = ("binary", "structured", "binary")
+        async with Publisher(self.servers) as publisher:
+            for mode in modes:
+                await publisher.send("triggers", event, mode=mode)
+
+    async def explained(self, month: str) -> control_pb2.ExplainEventResponse:
+        """Return what came of a month's event."""
+        asked = control_pb2.ExplainEventRequest(namespace=self.namespace, source=SOURCE, event_id=month)
+        explained: control_pb2.ExplainEventResponse = await self._control().ExplainEvent(asked)
+        return explained
 
     async def started(self, month: str) -> str:
-        """Return the run that a month's event started, once it has; an event starts at most one."""
+        """Return the run that a month's event started, once it has, whatever is away meanwhile."""
+        seen: list[object] = []
 
-        async def matched() -> list[str]:
-            asked = control_pb2.ExplainEventRequest(namespace=self.namespace, source=SOURCE, event_id=month)
+        async def run_id() -> str:
             try:
-                explained = await self._control().ExplainEvent(asked)
-            except MillraceError:
-                return []
+                seen.append(explained := await self.explained(month))
+            except MillraceError as error:
+                seen.append(error)
+            else:
+                if explained.matches and explained.matches[0].run_id:
+                    return str(explained.matches[0].run_id)
             await asyncio.sleep(PAUSE_S)
-            return [match.run_id for match in explained.matches if match.disposition == "started"]
+            return ""
 
-        run_ids = await until(matched)
-        assert len(run_ids) == 1
-        return str(run_ids[0])
+        if month not in self._started:
+            try:
+                self._started[month] = await until(run_id)
+            except AssertionError as error:
+                raise AssertionError(f"{error}; at last: {seen[-1]}") from None
+        return self._started[month]
 
     async def run(self, run_id: str) -> control_pb2.Run:
         """Return a run as it is."""
         asked = control_pb2.GetRunRequest(namespace=self.namespace, run_id=run_id)
-        return (await self._control().GetRun(asked)).run
+        run: control_pb2.Run = (await self._control().GetRun(asked)).run
+        return run
 
     async def ended(self, month: str, *, seconds: float = RUN_S) -> control_pb2.Run:
         """Return the run of a month once it has ended, whatever is away meanwhile."""
@@ -153,7 +166,9 @@ class Shop:
         if keys:
             oip.add_bytes(request, "routing_key", keys)
         metadata = (("x-millrace-namespace", self.namespace),)
-        return await oip.OpenInferenceStub(self.channel("inference")).ModelInfer(request, metadata=metadata)
+        stub = oip.OpenInferenceStub(self.channel("inference"))
+        answer: oip.ModelInferResponse = await stub.ModelInfer(request, metadata=metadata)
+        return answer
 
     @asynccontextmanager
     async def trading(self, orders: Sequence[Order]) -> AsyncIterator[None]:
@@ -215,7 +230,7 @@ class Shop:
         encoded = [(name, text.encode()) for name, text in headers.items()]
         return json.dumps(value).encode(), key.encode(), None, None, encoded
 
-    def _control(self) -> ControlServiceStub:
+    def _control(self) -> Any:
         return ControlServiceStub(self.channel("control"))
 
 
@@ -230,7 +245,7 @@ def shown(run: control_pb2.Run) -> str:
 
 
 def _whose(record: Any) -> str:
-    return dict(record.headers).get("ce_namespace", b"").decode()
+    return str(dict(record.headers).get("ce_namespace", b"").decode())
 
 
 def _read(record: Any) -> Told:

@@ -1,6 +1,7 @@
 import hashlib
 import json
 from collections import Counter
+from typing import Any
 
 from millrace.contracts import oip
 from millrace.contracts.rpc.data.v1 import data_pb2
@@ -79,6 +80,8 @@ async def test_events_told_three_times_start_one_run_each_and_nothing_is_doubled
     told = await shop.told()
 
     assert [run.event_id for run in await shop.runs()] == list(journey.landed)
+    explained = [await shop.explained(month) for month in journey.landed]
+    assert [(one.deliveries, len(one.matches)) for one in explained] == [(3, 1)] * len(journey.landed)
     assert {task.attempts for run in journey.runs.values() for task in run.tasks} <= {0, 1}
     assert counts(told) == {
         "RunStarted": 4,
@@ -100,7 +103,8 @@ async def test_events_told_three_times_start_one_run_each_and_nothing_is_doubled
 
 
 async def test_each_owner_knows_what_there_is_once(journey: Journey) -> None:
-    shop, own = journey.shop, {"namespace": journey.shop.namespace}
+    shop = journey.shop
+    own: dict[str, Any] = {"namespace": shop.namespace}
     data, training = DataServiceStub(shop.channel("data")), TrainingServiceStub(shop.channel("training"))
     inference = InferenceServiceStub(shop.channel("inference"))
 

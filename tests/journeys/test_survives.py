@@ -155,7 +155,7 @@ async def test_what_each_service_told_is_in_order_without_a_gap(survived: Surviv
 async def test_no_service_holds_an_event_that_it_could_not_handle(survived: Survived) -> None:
     for name in SERVICES:
         held = HeldServiceStub(survived.shop.channel(name))
-        assert not (await held.List(runtime_pb2.ListRequest())).held, name
+        assert not (await held.List(runtime_pb2.HeldServiceListRequest(namespace=survived.shop.namespace))).held, name
 
 
 async def test_its_lineage_is_whole(survived: Survived) -> None:

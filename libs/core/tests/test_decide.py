@@ -2,7 +2,8 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from millrace.core.decide import CANCEL_GRACE_S, backoff_s, decide
+from millrace.core.backoff import backoff_s
+from millrace.core.decide import CANCEL_GRACE_S, decide
 from millrace.core.ir import Retries
 from millrace.core.parse import parse_workflow
 from millrace.core.plan import compile_plan

@@ -13,11 +13,12 @@ from millrace.runtime.errors import InvalidInput
 from millrace.sdk.cli import app
 from millrace.sdk.cli.documents import kind_of, read_json, read_rows
 from millrace.sdk.cli.lineage import explanation_tree
-from millrace.sdk.cli.output import duration, plain
-from millrace.sdk.cli.watching import changes
+from millrace.sdk.cli.output import console, duration, plain, printable, say
+from millrace.sdk.cli.watching import changes, run_table
 from millrace.sdk.held import Place
 from rich.console import Console
 from typer.core import TyperGroup
+from typer.testing import CliRunner
 
 FLIGHTS = Path(__file__).resolve().parents[3] / "examples/flights"
 SHA256 = "d9ef2f5cf1bebca7e30b4daf69dcd7a8fd71f25b7196f5dc489879ad7e3e8a37"
@@ -102,10 +103,10 @@ def test_an_explanation_names_every_hop_down_to_the_files_hash() -> None:
         _hop(3, f"file:sha256:{SHA256}", "flights-2013-01.csv", [], ""),
     ])  # fmt: skip
     found.predicted_at.FromDatetime(datetime(2013, 3, 1, tzinfo=UTC))
-    console = Console(width=200, record=True, file=io.StringIO())
+    page = Console(width=200, record=True, file=io.StringIO())
 
-    console.print(explanation_tree("pabc", found))
-    lines = [line.strip("│├└─ ") for line in console.export_text().splitlines()]
+    page.print(explanation_tree("pabc", found))
+    lines = [line.strip("│├└─ ") for line in page.export_text().splitlines()]
 
     assert lines[0] == "prediction pabc"
     assert "score 0.2500" in lines[1]
@@ -118,6 +119,21 @@ def test_an_explanation_names_every_hop_down_to_the_files_hash() -> None:
         f"file flights-2013-01.csv sha256:{SHA256} (see above)",
     ]
     assert "made by tune (x.tune), run r1" in lines
+
+
+def test_what_a_service_tells_is_shown_as_it_is() -> None:
+    run = Run(run_id="r", workflow="w", state="failed", cause="[/red] is wrong", tasks=[
+        Task(name="a", kind="x.a", state="failed", error="[bold]column[/] [x] :warning:")
+    ])  # fmt: skip
+
+    with console.capture() as shown:
+        console.print(run_table(run, wide=True))
+        say("run [bold]{run}[/] is {state}", run="[r]", state="[/]")
+
+    assert "[bold]column[/] [x] :warning:" in shown.get()
+    assert "[/red] is wrong" in shown.get()
+    assert "run [r] is [/]" in shown.get()
+    assert printable("a\x1b[2Jb\n") == "a\N{REPLACEMENT CHARACTER}[2Jb\n"
 
 
 def _hop(depth: int, node: str, name: str, made_from: list[str], task: str) -> Hop:
@@ -155,3 +171,32 @@ def test_the_place_of_a_held_event_is_one_word_to_copy() -> None:
     for text in ("control:triggers:0", "nobody:triggers:0:1", "control:triggers:-1:1", "control:a:b:0:1"):
         with pytest.raises(InvalidInput, match="no place"):
             Place.read(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("run start monthly --data {", "--data is not JSON"),
+        ("apply nowhere.yaml", "nowhere.yaml cannot be read: No such file or directory"),
+        ("apply workflow", "which workflow? name its file"),
+        ("publish triggers t /s --servers 127.0.0.1:1 --time now", "'now' is no ISO 8601 time"),
+        ("publish triggers t /s --servers 127.0.0.1:1", "no Kafka broker answers at 127.0.0.1:1"),
+        ("predict late", "name rows to ask about"),
+        ("held show control", "'control' is no place of a held event, such as control:triggers:0:12"),
+        ("runs --state nowhere", "start one with `millrace up`"),
+        ("publish triggers t /s --state nowhere", "start one with `millrace up`"),
+    ],
+)
+def test_an_error_is_one_line_that_says_what_would_be_right(arguments: str, said: str) -> None:
+    told = CliRunner().invoke(app, arguments.split())
+
+    assert told.exit_code == 1
+    assert told.stderr.startswith("millrace: ")
+    assert said in told.stderr
+    assert len(told.stderr.splitlines()) == 1
+
+
+def test_endpoints_that_cannot_be_used_are_told() -> None:
+    told = CliRunner().invoke(app, ["runs"], env={"MILLRACE_ENDPOINTS": "control=here", "MILLRACE_TOKEN": "t"})
+
+    assert "MILLRACE_ENDPOINTS is no JSON object" in told.stderr

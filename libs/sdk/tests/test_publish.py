@@ -1,5 +1,9 @@
+import asyncio
 import json
+import os
 import re
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,10 +25,10 @@ def landed(**given: Any) -> CloudEvent:
     return CloudEvent(type="flights.month.landed", source="/nyc/airports", **{"data": {"month": "2013-01"}, **given})
 
 
-async def records(broker: Kafka, topic: str) -> list[Any]:
-    """All records of a topic with one partition."""
+async def records(broker: Kafka, topic: str, partition: int = 0) -> list[Any]:
+    """All records of a topic's partition."""
     async with AIOKafkaConsumer(bootstrap_servers=broker.servers, auto_offset_reset="earliest") as consumer:
-        place = TopicPartition(topic, 0)
+        place = TopicPartition(topic, partition)
         consumer.assign([place])
         (end,) = (await consumer.end_offsets([place])).values()
         return [await consumer.getone() for _ in range(end)]
@@ -125,3 +129,22 @@ async def test_without_a_broker_it_says_where_it_looked() -> None:
 async def test_a_publisher_that_is_not_connected_says_how_it_is_used() -> None:
     with pytest.raises(Conflict, match="async with"):
         await Publisher("127.0.0.1:1").send("triggers", landed())
+
+
+async def test_the_snippets_of_the_page_on_publishing_publish(broker: Kafka) -> None:
+    await create_topics(broker.servers, {"triggers": 4})
+    snippets = re.findall(r"```python\n(.*?)```", (ROOT / "docs/publish.md").read_text(), re.DOTALL)
+
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", "\n".join(snippets)],
+        env=os.environ | {"MILLRACE_KAFKA_SERVERS": broker.servers},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout) == (0, "published 2013-01\n"), done.stderr
+    sent = [record for partition in range(4) for record in await records(broker, "triggers", partition)]
+    assert {b"2013-01", b"2013-02", b"2013-03"} <= {dict(record.headers).get("ce_id") for record in sent}

@@ -55,10 +55,10 @@ async def test_the_pointer_is_held_with_what_it_points_at(tx: Store) -> None:
     assert await tx.online_generations("demo", ["h", "other"]) == ["g"]
 
 
-async def test_a_part_is_remembered_as_it_was_first(tx: Store) -> None:
+async def test_a_part_is_remembered_as_it_was_made_last(tx: Store) -> None:
     tx.add_part("demo", "p", "a" * 64)
     assert await tx.parts("demo", ["p", "q"]) == {"p": "a" * 64}
     tx.add_part("demo", "p", "b" * 64)
 
-    assert await tx.parts("demo", ["p"]) == {"p": "a" * 64}
+    assert await tx.parts("demo", ["p"]) == {"p": "b" * 64}
     assert await tx.parts("other", ["p"]) == {}

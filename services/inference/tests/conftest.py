@@ -200,6 +200,9 @@ async def inference(
         shelf.put(version, weights)
     shelf.put(4, RIGHT, content=make_graph(RIGHT, breaks_above=100.0))
     shelf.put(5, RIGHT, scores=[0.5] * 64)
+    unread = ModelFeature(view="not_online", feature="wind", source="online")
+    views = (*ONLINE, OnlineView(view="not_online", entity=("carrier",)))
+    shelf.put(6, RIGHT, features=(FEATURES[0], unread, FEATURES[2]), online=views)
     grants = {"developer": {"demo": "MANAGE"}, "bob": {"other": "MANAGE"}}
     neighbours = Neighbours(shelf)
     spans: list[Any] = []

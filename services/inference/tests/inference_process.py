@@ -53,6 +53,8 @@ class Neighbours:
     def online(self, request: feature_pb2.GetOnlineRequest, context: grpc.ServicerContext) -> Any:
         if self.away:
             context.abort(grpc.StatusCode.UNAVAILABLE, "away")
+        if "not_online" in request.views:
+            context.abort(grpc.StatusCode.NOT_FOUND, "view not_online is not online")
         self.asked.append(len(request.entities_json))
         carriers = [json.loads(entity)["carrier"] for entity in request.entities_json]
         values = [KNOWN_RATE if carrier == "UA" else math.nan for carrier in carriers]

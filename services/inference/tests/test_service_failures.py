@@ -137,3 +137,14 @@ async def test_where_the_online_table_is_away_the_caller_is_told(inference: Infe
         await inference.protocol().ModelInfer(asked, metadata=DEMO, timeout=1)
 
     inference.neighbours.away = False
+
+
+async def test_a_canary_whose_view_cannot_be_read_is_to_blame_and_the_one_in_use_answers(inference: Inference) -> None:
+    await inference.in_use("unread", 1)
+    new = await inference.on_trial("unread", 6, 100)
+
+    answer = await inference.ask("unread", [f"k{n}" for n in range(6)])
+    judged = await inference.done("judge", deployment_id=new, min_samples=100, timeout_s=60)
+
+    assert answer.model_version == "1"
+    assert judged["verdict"] == "fail"

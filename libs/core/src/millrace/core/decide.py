@@ -16,18 +16,18 @@ So a canary reads: `stage2` needs `judge1`, `when: outputs.judge1.verdict == 'pa
 and is an `end`.
 """
 
-import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
+from millrace.core.backoff import backoff_s
 from millrace.core.expression import ExpressionFailed
-from millrace.core.ir import Pointer, Retries
+from millrace.core.ir import Pointer
 from millrace.core.plan import Plan, Step, fill_in, value_at
 from millrace.core.pointer import PointerMissing
+from millrace.core.scope import document_of, variables_of
 from millrace.core.state import (
     ATTEMPT_OPEN,
     TASK_OPEN,
@@ -76,13 +76,6 @@ def decide(run: Run, plan: Plan, inputs: Sequence[Input], now: datetime, new_id:
     for happened in inputs:
         step.take(happened)
     return step.decision()
-
-
-def backoff_s(retries: Retries, failures: int, key: UUID, attempt: int) -> float:
-    """Return the wait before the next attempt, with a jitter that is the same whenever it is asked."""
-    wait_s = min(retries.max_backoff_s, retries.backoff_s * retries.factor ** max(0, failures - 1))
-    spread = zlib.crc32(key.bytes + attempt.to_bytes(4, "big")) / 0xFFFFFFFF
-    return wait_s * (1 + retries.jitter * (2 * spread - 1))
 
 
 class _Deciding:
@@ -212,7 +205,7 @@ class _Deciding:
         if step.task.run_if == "succeeded" and any(state is not TaskState.SUCCEEDED for state in needs):
             return
         try:
-            if step.condition is not None and not step.condition.holds(self._variables(step)):
+            if step.condition is not None and not step.condition.holds(variables_of(self.run, step)):
                 return
         except ExpressionFailed as error:
             self._fail(task, Failure(INVALID_WHEN, str(error), retryable=False))
@@ -223,7 +216,7 @@ class _Deciding:
             return
         try:
             reason = step.task.end.reason
-            cause = str(value_at(reason, self._document())) if isinstance(reason, Pointer) else reason
+            cause = str(value_at(reason, document_of(self.run, self.plan))) if isinstance(reason, Pointer) else reason
         except PointerMissing as error:
             cause = f"(no reason: {error})"
         task.state, task.ended_at = TaskState.SUCCEEDED, self.now
@@ -232,7 +225,7 @@ class _Deciding:
     def _dispatch(self, task: TaskRun) -> None:
         step = self.plan.steps[task.name]
         try:
-            given = fill_in(step.task.input, self._document()) if step.has_pointers else step.task.input
+            given = fill_in(step.task.input, document_of(self.run, self.plan)) if step.has_pointers else step.task.input
         except PointerMissing as error:
             self._fail(task, Failure(MISSING_INPUT, str(error), retryable=False))
             return
@@ -338,36 +331,3 @@ class _Deciding:
         self.run_changed = True
         self.run.state, self.run.due_at, self.run.ended_at = self.run.outcome, None, self.now
         self.effects.append(RunEnded(self.run.outcome, self.run.cause))
-
-    # What conditions and inputs can see.
-
-    def _variables(self, step: Step) -> dict[str, Any]:
-        """Return what the step's condition reads, and no more: converting values is most of its cost."""
-        condition = step.condition
-        variables: dict[str, Any] = {}
-        if condition is None:
-            return variables
-        settled = {name: task for name, task in self.run.tasks.items() if name != step.name}
-        if "outputs" in condition.variables:
-            variables["outputs"] = {
-                name: task.output
-                for name, task in settled.items()
-                if task.state is TaskState.SUCCEEDED and (condition.outputs is None or name in condition.outputs)
-            }
-        if "status" in condition.variables:
-            variables["status"] = {name: str(task.state) for name, task in settled.items()}
-        if "trigger" in condition.variables:
-            variables["trigger"] = self.run.trigger
-        return variables
-
-    def _document(self) -> dict[str, Any]:
-        started_at = self.run.started_at
-        return {
-            "trigger": self.run.trigger,
-            "tasks": {
-                name: {"output": task.output}
-                for name, task in self.run.tasks.items()
-                if task.state is TaskState.SUCCEEDED and self.plan.steps[name].task.end is None
-            },
-            "run": {"id": str(self.run.run_id), "started_at": started_at.isoformat() if started_at else None},
-        }

@@ -18,7 +18,7 @@ class Step:
     Attributes:
         dependents: The tasks that need it, in the workflow's order.
         recovered: Some task behind it runs `settled`, so its failure does not end the run at once.
-        reads_trigger: Its condition or input reads the trigger.
+        has_pointers: Its input takes values from elsewhere.
     """
 
     name: str
@@ -35,6 +35,9 @@ class Plan:
 
     workflow: Workflow
     steps: Mapping[str, Step]
+
+
+_tokens = lru_cache(maxsize=8192)(parse_pointer)
 
 
 @lru_cache(maxsize=1024)
@@ -81,7 +84,7 @@ def fill_in(template: Any, document: Mapping[str, Any]) -> Any:  # noqa: ANN401 
     """
     if isinstance(template, dict):
         if "$from" in template:
-            return value_at(Pointer.model_validate(template), document)
+            return _value(template["$from"], document, template)
         return {key: fill_in(value, document) for key, value in template.items()}
     if isinstance(template, list):
         return [fill_in(value, document) for value in template]
@@ -94,9 +97,14 @@ def value_at(pointer: Pointer, document: Mapping[str, Any]) -> Any:  # noqa: ANN
     Raises:
         PointerMissing: There is nothing there, and no default.
     """
+    given = {"default": pointer.default} if "default" in pointer.model_fields_set else {}
+    return _value(pointer.pointer, document, given)
+
+
+def _value(pointer: str, document: Mapping[str, Any], given: Mapping[str, Any]) -> Any:  # noqa: ANN401 - likewise
     try:
-        return resolve(document, parse_pointer(pointer.pointer))
+        return resolve(document, _tokens(pointer))
     except PointerMissing:
-        if "default" in pointer.model_fields_set:
-            return pointer.default
+        if "default" in given:
+            return given["default"]
         raise

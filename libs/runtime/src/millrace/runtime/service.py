@@ -12,7 +12,6 @@ from millrace.contracts.rpc.runtime.v1 import runtime_pb2
 from millrace.runtime import telemetry
 from millrace.runtime.access import Access
 from millrace.runtime.artifacts import Artifacts
-from millrace.runtime.child import preload
 from millrace.runtime.client import Channels, Token
 from millrace.runtime.consume import Consumer, Foreign, Listener
 from millrace.runtime.health import Check, Health
@@ -25,6 +24,7 @@ from millrace.runtime.rpc.methods import ForeignMethod
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Start, Subscription, TaskKind
 from millrace.runtime.tasks import Workers
+from millrace.runtime.tasks.child import preload
 from millrace.runtime.transaction import Database, Transaction, Transactions
 
 S = TypeVar("S", bound=Transaction)

@@ -238,7 +238,7 @@ class Database:
             raise Unavailable("the database is not open")
         try:
             connection = await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
-        except (*LOST, TimeoutError) as error:
+        except (*LOST, *TRANSIENT, TimeoutError) as error:
             raise Unavailable(f"the database does not answer: {type(error).__name__}") from error
         try:
             yield connection

@@ -75,7 +75,10 @@ ONLINE_GENERATIONS = """
 SELECT generation FROM online_pointer JOIN generation USING (namespace, view, generation)
 WHERE namespace = $1 AND view_hash = ANY($2::text[]) ORDER BY generation
 """
-ADD_PART = "INSERT INTO part (namespace, part_id, sha256) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
+ADD_PART = """
+INSERT INTO part (namespace, part_id, sha256) VALUES ($1, $2, $3)
+ON CONFLICT (namespace, part_id) DO UPDATE SET sha256 = excluded.sha256
+"""
 PARTS = "SELECT part_id, sha256 FROM part WHERE namespace = $1 AND part_id = ANY($2::text[])"
 ADD_TRAINING_SET = """
 INSERT INTO training_set (namespace, training_set_id, name, sha256, spine_rows, view_hashes, version_ids)

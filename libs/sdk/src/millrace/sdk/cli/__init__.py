@@ -1,13 +1,25 @@
 """The `millrace` command: one module for each noun, each with its commands in `app`."""
 
 import logging
-import sys
+from typing import Any
 
 import typer
 from millrace.sdk.cli import apply, held, lineage, observability, predict, publish, runs, stack
 from millrace.sdk.cli.connection import one_line_errors
+from typer.core import TyperGroup
+
+
+class _OneLineErrors(TyperGroup):
+    """The commands, with their errors told in one line."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # noqa: ANN401 - what a command returns
+        """Run the command that was named."""
+        with one_line_errors():
+            return super().invoke(ctx)
+
 
 app = typer.Typer(
+    cls=_OneLineErrors,
     help="Millrace: machine learning run by events. Start with `millrace up`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -20,5 +32,4 @@ for noun in (stack, publish, apply, runs, predict, lineage, held, observability)
 def main() -> None:
     """Run the command line."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # that a broker is not there is ours to say
-    with one_line_errors():
-        sys.exit(app())
+    app()

@@ -5,9 +5,8 @@ from typing import Annotated
 import typer
 from millrace.contracts.rpc.runtime.v1.runtime_pb2 import HeldServiceReplayResponse
 from millrace.sdk.cli.connection import FOLDER, Folder, Json, asked, fail
-from millrace.sdk.cli.output import console, moment, plain, print_json, state_text, table, whole
+from millrace.sdk.cli.output import console, moment, plain, print_json, printable, say, state_text, table, whole
 from millrace.sdk.held import Place
-from rich.markup import escape
 
 app = typer.Typer()
 held = typer.Typer(help="Events that a service could not handle: list, show, replay, drop them.", no_args_is_help=True)
@@ -41,11 +40,11 @@ def list_held(
     shown = table(whole("place"), "state", "since", "type", "event", "attempts", "reason")
     for one in found.events:
         event = one.event
-        told = (moment(event.held_at), event.type, event.event_id, str(event.attempts), escape(event.reason))
+        told = (moment(event.held_at), event.type, event.event_id, str(event.attempts), printable(event.reason))
         shown.add_row(str(one.place), state_text(event.state), *told)
     console.print(shown if found.events else "nothing is held")
     if found.unreachable:
-        console.print(f"[yellow]not asked, as they do not answer: {', '.join(found.unreachable)}[/]")
+        say("[yellow]not asked, as they do not answer: {services}[/]", services=", ".join(found.unreachable))
     return None
 
 
@@ -59,12 +58,11 @@ def show(place: At, state: Folder = FOLDER, namespace: Namespace = EVERYBODY, as
     found = asked(state, namespace, lambda client: client.held.show(at))
     if as_json:
         return print_json(found)
-    console.print(
-        f"[bold]{at}[/]  {found.held.state} after {found.held.attempts} attempts: {escape(found.held.reason)}"
-    )
+    about = {"state": found.held.state, "attempts": found.held.attempts, "reason": printable(found.held.reason)}
+    say("[bold]{at}[/]  {state} after {attempts} attempts: {reason}", at=at, **about)
     for name, value in sorted(found.headers.items()):
-        console.print(f"{name}: {value}", markup=False, style="dim")
-    return console.print(found.value.decode(errors="replace"), markup=False)
+        console.print(printable(f"{name}: {value}"), style="dim")
+    return console.print(printable(found.value.decode(errors="replace")))
 
 
 @held.command()

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import typer
 from millrace.contracts.rpc.lineage.v1.lineage_pb2 import ExplainResponse, GetGraphResponse, Hop, Node
 from millrace.sdk.cli.connection import FOLDER, NAMESPACE, Folder, Json, Namespace, asked
-from millrace.sdk.cli.output import console, moment, print_json
+from millrace.sdk.cli.output import console, moment, print_json, say
 from millrace.sdk.client import Direction
 from rich.markup import escape
+from rich.text import Text
 from rich.tree import Tree
 
 app = typer.Typer()
@@ -37,7 +38,7 @@ def show(
         console.print(graph_tree(node, found, upstream=True))
     if direction != "upstream":
         console.print(graph_tree(node, found, upstream=False))
-    return console.print(f"[yellow]cut: {escape(found.reason)}[/]") if found.truncated else None
+    return say("[yellow]cut: {reason}[/]", reason=found.reason) if found.truncated else None
 
 
 @lineage.command()
@@ -56,14 +57,15 @@ def explain(
         return print_json(found)
     console.print(explanation_tree(prediction_id, found))
     if found.complete:
-        return console.print("[green]complete: every hop down to a file is known[/]")
-    return console.print("[yellow]not complete:[/]\n" + "\n".join(f"  {escape(one)}" for one in found.missing))
+        return say("[green]complete: every hop down to a file is known[/]")
+    return say("[yellow]not complete:[/]\n{missing}", missing="\n".join(f"  {one}" for one in found.missing))
 
 
 def explanation_tree(prediction_id: str, found: ExplainResponse) -> Tree:
     """Return the way back from a prediction, every hop with its name, its id and what made it."""
     hops = {hop.node.id: hop for hop in found.hops}
-    tree = Tree(f"[bold]prediction[/] {prediction_id}\n[dim]answered {moment(found.predicted_at)}{_answer(found)}[/]")
+    answered = f"{moment(found.predicted_at)}{_answer(found)}"
+    tree = Tree(Text.from_markup(f"[bold]prediction[/] {prediction_id}\n[dim]answered {answered}[/]"))
     starts = [hop.node.id for hop in found.hops if hop.depth == 0]
     _grow(tree, starts, {name: hop.made_from for name, hop in hops.items()}, lambda name: _hop(name, hops.get(name)))
     return tree
@@ -76,7 +78,7 @@ def graph_tree(node: str, found: GetGraphResponse, *, upstream: bool) -> Tree:
     for edge in found.edges:
         source, target = (edge.to_node, edge.from_node) if upstream else (edge.from_node, edge.to_node)
         following.setdefault(source, []).append(target)
-    tree = Tree("[bold]made from[/]" if upstream else "[bold]went into[/]")
+    tree = Tree(Text("made from" if upstream else "went into", style="bold"))
     _grow(tree, [node], following, lambda name: _node(nodes.get(name) or Node(id=name)))
     return tree
 
@@ -90,10 +92,10 @@ def _grow(
     while branches:
         parent, name = branches.pop()
         if name in shown:
-            parent.add(f"{label(name).splitlines()[0]} [dim](see above)[/]")
+            parent.add(Text.from_markup(f"{label(name).splitlines()[0]} [dim](see above)[/]"))
             continue
         shown.add(name)
-        branch = parent.add(label(name))
+        branch = parent.add(Text.from_markup(label(name)))
         branches += [(branch, more) for more in reversed(following.get(name, ()))]
 
 

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 from millrace.sdk.cli.connection import FOLDER, NAMESPACE, Folder, Json, Namespace, asked
-from millrace.sdk.cli.output import console, duration, moment, print_json, state_text, table
+from millrace.sdk.cli.output import console, duration, moment, print_json, say, state_text, table
+from rich.text import Text
 
 app = typer.Typer()
 
@@ -28,7 +29,7 @@ def audit(
         shown.add_row(moment(one.time), one.service, one.principal, one.method, one.request_id, one.trace_id)
     console.print(shown if found.entries else f"nothing was changed in namespace {namespace}")
     if found.unreachable:
-        console.print(f"[yellow]not asked, as they do not answer: {', '.join(found.unreachable)}[/]")
+        say("[yellow]not asked, as they do not answer: {services}[/]", services=", ".join(found.unreachable))
     return None
 
 
@@ -50,6 +51,6 @@ def cost(
     for step in found.steps:
         took, cpu = duration(step.duration_s), duration(step.cpu_s)
         shown.add_row(step.task, str(step.attempts), took, cpu, f"{step.cost:.6f}")
-    total = ("[bold]run[/]", state_text(found.state), duration(found.duration_s), duration(found.cpu_s))
+    total = (Text("run", style="bold"), state_text(found.state), duration(found.duration_s), duration(found.cpu_s))
     shown.add_row(*total, f"{found.cost:.6f}")
     return console.print(shown)

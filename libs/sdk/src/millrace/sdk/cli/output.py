@@ -10,6 +10,7 @@ from typing import Any
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -31,7 +32,20 @@ STYLES = {
 }
 """How a state looks; one that is not here is dim."""
 
-console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDE, highlight=False)
+#: What services tell is printed as it is; only `say` knows markup.
+console = Console(
+    width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDE, highlight=False, markup=False, emoji=False
+)
+
+
+def say(words: str, **values: object) -> None:
+    """Print words, with markup, and values in them, whose brackets are no markup."""
+    console.print(Text.from_markup(words.format(**{name: escape(str(value)) for name, value in values.items()})))
+
+
+def printable(text: str) -> str:
+    """Return a text from anywhere without what would steer a terminal."""
+    return "".join(one if one.isprintable() or one in "\n\t" else "\N{REPLACEMENT CHARACTER}" for one in text)
 
 
 def print_json(found: object) -> None:

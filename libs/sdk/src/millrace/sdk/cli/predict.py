@@ -6,7 +6,7 @@ import typer
 from millrace.runtime.errors import InvalidInput
 from millrace.sdk.cli.connection import FOLDER, NAMESPACE, Folder, Json, Namespace, asked
 from millrace.sdk.cli.documents import read_json, read_rows
-from millrace.sdk.cli.output import console, print_json, table, whole
+from millrace.sdk.cli.output import console, print_json, say, table, whole
 from millrace.sdk.client import Client
 from millrace.sdk.predictions import ROUTING_KEY, Prediction
 
@@ -46,4 +46,4 @@ def predict(
     for number, answer in enumerate(answers):
         shown.add_row(str(number), f"{answer.score:.4f}", str(answer.version), answer.prediction_id)
     console.print(shown)
-    return console.print("[dim]why? millrace lineage explain PREDICTION[/]")
+    return say("[dim]why? millrace lineage explain PREDICTION[/]")

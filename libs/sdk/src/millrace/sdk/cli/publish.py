@@ -7,7 +7,7 @@ import typer
 from millrace.runtime.errors import InvalidInput
 from millrace.sdk.cli.connection import FOLDER, Folder, Json
 from millrace.sdk.cli.documents import read_json
-from millrace.sdk.cli.output import console, print_json
+from millrace.sdk.cli.output import print_json, say
 from millrace.sdk.connection import SERVERS, kafka_servers
 from millrace.sdk.publish import publish_blocking
 
@@ -49,7 +49,7 @@ def publish(
         options["id"], options["time"] = event.id, event.time
     if as_json:
         return print_json({"topic": topic, **event.attributes(), "data": event.data})
-    return console.print(f"published [bold]{event.id}[/] of {event.source} to {topic}")
+    return say("published [bold]{id}[/] of {source} to {topic}", id=event.id, source=event.source, topic=topic)
 
 
 def _time(text: str) -> datetime:

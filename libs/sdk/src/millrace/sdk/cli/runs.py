@@ -9,7 +9,7 @@ from millrace.contracts.rpc.control.v1.control_pb2 import Run
 from millrace.runtime.errors import NotFound
 from millrace.sdk.cli.connection import FOLDER, NAMESPACE, Folder, Json, Namespace, asked
 from millrace.sdk.cli.documents import read_json
-from millrace.sdk.cli.output import console, duration, moment, plain, print_json, state_text, table, took, whole
+from millrace.sdk.cli.output import console, duration, moment, plain, print_json, say, state_text, table, took, whole
 from millrace.sdk.cli.watching import Watcher, run_table
 from millrace.sdk.client import Client
 
@@ -104,7 +104,7 @@ def start(
         _follow(state, namespace, found.run_id, as_json=as_json)
     if as_json:
         return print_json(found)
-    return console.print(f"run [bold]{found.run_id}[/] of {found.workflow} is {found.state}")
+    return say("run [bold]{run}[/] of {name} is {state}", run=found.run_id, name=found.workflow, state=found.state)
 
 
 @run.command()
@@ -126,7 +126,7 @@ def cancel(
     found = asked(state, namespace, stop)
     if as_json:
         return print_json(found)
-    return console.print(f"run [bold]{found.run_id}[/] is {found.state}: {found.cause}")
+    return say("run [bold]{run}[/] is {state}: {cause}", run=found.run_id, state=found.state, cause=found.cause)
 
 
 @run.command()

@@ -1,23 +1,19 @@
-"""Work that takes time: accepted and leased in one transaction, done outside any, finished in one."""
+"""Accepts, does and finishes the tasks of one service."""
 
 import asyncio
-import inspect
 import time
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
-import grpc
 import structlog
 from millrace.contracts.event import Event
 from millrace.contracts.openlineage import LineageReported, run_event
 from millrace.contracts.tasks import (
-    Output,
     TaskCancelled,
     TaskDispatched,
-    TaskFailed,
     TaskOrder,
     TaskProgressed,
     TaskStarted,
@@ -25,128 +21,24 @@ from millrace.contracts.tasks import (
 )
 from millrace.runtime.artifacts import Artifacts
 from millrace.runtime.batches import OutageError, settle
-from millrace.runtime.child import Child, Lost
 from millrace.runtime.client import Channels
 from millrace.runtime.command import faults
-from millrace.runtime.envelope import Envelope
 from millrace.runtime.errors import InvalidInput, MillraceError
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Subscription, TaskKind, on_batch
+from millrace.runtime.tasks.attempts import Attempt, Ended, about, check_size, failed
+from millrace.runtime.tasks.doing import Doing
+from millrace.runtime.tasks.leases import ACCEPT, BEAT, CANCEL, END, END_FORMER_LIFE, END_LAPSED, WAS_CANCELLED
 from millrace.runtime.telemetry import NAMESPACE, RUN_ID, TASK_DURATION, TASK_ID, TASKS_RUNNING, span, traceparent_of
 from millrace.runtime.transaction import Transaction, Transactions
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 STARTED_AFTER_S = 1.0
 PROGRESS_EVERY_S = 5.0
 HEARTBEAT_S = 3.0
 MAX_FINISHES = 200
-MAX_OUTPUT_BYTES = 64 * 1024
-_OUTPUT = TypeAdapter(Output)  # building one takes longer than all else that a small task costs
-
-ACCEPT = """
-INSERT INTO job (task_id, attempt, token, namespace, kind, dispatched, state, owner)
-SELECT t.task_id, t.attempt, t.token, t.namespace, t.kind, t.dispatched::jsonb, 'leased', $7
-FROM unnest($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::text[], $6::text[])
-    AS t(task_id, attempt, token, namespace, kind, dispatched)
-ON CONFLICT (task_id, attempt) DO NOTHING
-RETURNING task_id, attempt
-"""
-# A cancel may come before what it cancels: its row then keeps the attempt from being accepted.
-CANCEL = """
-INSERT INTO job (task_id, attempt, token, namespace, kind, dispatched, state)
-VALUES ($1, $2, $3, $4, '', '{}', 'cancelled')
-ON CONFLICT (task_id, attempt) DO UPDATE SET state = 'cancelled'
-    WHERE job.state = 'leased' AND job.token = excluded.token
-RETURNING kind, dispatched
-"""
-WAS_CANCELLED = "SELECT 1 FROM job WHERE task_id = $1 AND attempt = $2 AND state = 'cancelled' AND kind = ''"
-END = """
-UPDATE job SET state = CASE WHEN t.ok THEN 'done' ELSE 'failed' END
-FROM unnest($1::uuid[], $2::int[], $3::uuid[], $4::bool[]) AS t(task_id, attempt, token, ok)
-WHERE job.task_id = t.task_id AND job.attempt = t.attempt AND job.token = t.token AND job.state = 'leased'
-RETURNING job.task_id, job.attempt
-"""
-BEAT = """
-UPDATE job SET heartbeat_at = now()
-FROM unnest($1::uuid[], $2::int[]) AS t(task_id, attempt)
-WHERE job.task_id = t.task_id AND job.attempt = t.attempt AND job.state = 'leased' AND job.owner = $3
-RETURNING job.task_id, job.attempt
-"""
-END_FORMER_LIFE = "UPDATE job SET state = 'failed' WHERE state = 'leased' AND owner = $1 RETURNING dispatched"
-END_LAPSED = """
-UPDATE job SET state = 'failed' WHERE (task_id, attempt) IN (
-    SELECT task_id, attempt FROM job WHERE state = 'leased'
-        AND heartbeat_at < now() - make_interval(secs => (dispatched->>'heartbeat_timeout_s')::float)
-    ORDER BY task_id, attempt FOR UPDATE SKIP LOCKED)
-RETURNING dispatched
-"""
 
 log = structlog.get_logger()
-
-
-class Begun(Protocol):
-    """A transaction that opens by `async with` on the loop, or by `with` in computing work."""
-
-    async def __aenter__(self) -> Any: ...  # noqa: ANN401 - the service's own Store
-    async def __aexit__(self, *error: object) -> None: ...
-    def __enter__(self) -> Any: ...  # noqa: ANN401 - likewise
-    def __exit__(self, *error: object) -> None: ...
-
-
-class Job(Protocol):
-    """What work gets beside its input.
-
-    Attributes:
-        task: The attempt it is.
-        artifacts: Objects between services, by digest.
-    """
-
-    task: TaskDispatched
-    artifacts: Artifacts
-
-    def channel(self, service: str) -> grpc.aio.Channel:
-        """Return a channel to another service, on behalf of the run's principal."""
-
-    def begin(self) -> Begun:
-        """Open a short transaction of the service's own Store."""
-
-    def wait(self, awaitable: Awaitable[Any]) -> Any:  # noqa: ANN401 - whatever is awaited
-        """Return what an awaitable gives; for computing work, which is no coroutine."""
-
-    def progress(self, fraction: float, message: str = "") -> None:
-        """Say how far the work is, 0 to 1; it is told now and then."""
-
-
-@dataclass(eq=False)
-class Attempt:
-    """One leased attempt, in this process."""
-
-    task: TaskDispatched
-    kind: TaskKind
-    envelope: Envelope | None
-    accepted: float = field(default_factory=time.monotonic)
-    announced: bool = False
-    fraction: float = 0.0
-    message: str = ""
-    told: float = 0.0
-    worker: asyncio.Task[None] | None = None
-
-    @property
-    def place(self) -> tuple[UUID, int]:
-        """Return what its row is known by."""
-        return (self.task.task_id, self.task.attempt)
-
-
-@dataclass(frozen=True, eq=False)
-class Ended:
-    """How an attempt's work ended: with a result, or with an error."""
-
-    attempt: Attempt
-    cpu_s: float
-    result: Any = None
-    error: str = ""
-    message: str = ""
-    retryable: bool = True
 
 
 class Workers:
@@ -163,12 +55,9 @@ class Workers:
     ) -> None:
         self._service = service
         self._owner = f"{service}-{settings.instance}"
-        self._settings = settings
         self._begin = begin
         self._kinds = {kind.kind: kind for kind in kinds}
-        self._artifacts = artifacts
-        self._channels = channels
-        self._slots = asyncio.Semaphore(settings.concurrent_tasks)
+        self._doing = Doing(service, settings, begin, artifacts, channels)
         self._attempts: dict[tuple[UUID, int], Attempt] = {}
         self._ended: asyncio.Queue[Ended] = asyncio.Queue()
         self._draining = False
@@ -186,7 +75,7 @@ class Workers:
                 try:
                     accepted.append(Attempt(order, self._kind(order), tx.envelope_of(order)))
                 except InvalidInput as error:
-                    tx.emit(_failed(self._service, order, "InvalidInput", str(error), retryable=False), cause=order)
+                    tx.emit(failed(self._service, order, "InvalidInput", str(error), retryable=False), cause=order)
         if accepted:
             tasks = [attempt.task for attempt in accepted]
             columns = [
@@ -206,16 +95,14 @@ class Workers:
         for task in tasks:
             if await tx.fetch(WAS_CANCELLED, task.task_id, task.attempt):
                 tx.emit(
-                    _failed(self._service, task, "cancelled", "cancelled before it began", retryable=False), cause=task
+                    failed(self._service, task, "cancelled", "cancelled before it began", retryable=False), cause=task
                 )
 
     async def _cancel(self, order: TaskCancelled, tx: Transaction) -> None:
         rows = await tx.fetch(CANCEL, order.task_id, order.attempt, order.token, order.namespace)
         if rows and rows[0]["kind"]:
             task = TaskDispatched.model_validate(rows[0]["dispatched"])
-            tx.emit(
-                _failed(self._service, task, "cancelled", order.reason or "cancelled", retryable=False), cause=order
-            )
+            tx.emit(failed(self._service, task, "cancelled", order.reason or "cancelled", retryable=False), cause=order)
             tx.on_commit(lambda: self._drop((order.task_id, order.attempt)))
 
     def _kind(self, order: TaskDispatched) -> TaskKind:
@@ -254,46 +141,10 @@ class Workers:
         with span(self._service, task.kind, parent=envelope.traceparent if envelope else "", attributes=about) as made:
             if envelope:
                 attempt.envelope = replace(envelope, traceparent=traceparent_of(made.get_span_context()))
-            ended = await self._outcome(attempt)
+            ended = await self._doing.do(attempt)
         outcome = ended.error or "succeeded"
         TASK_DURATION.labels(task.kind, outcome).observe(time.monotonic() - attempt.accepted)
         self._ended.put_nowait(ended)
-
-    async def _outcome(self, attempt: Attempt) -> Ended:
-        step = attempt.kind.input.model_validate(attempt.task.input)
-        seconds = [0.0]
-        try:
-            if inspect.iscoroutinefunction(attempt.kind.work):
-                job = LoopJob(attempt, self._artifacts, self._channels, self._begin)
-                result = await _measured(attempt.kind.work(step, job), seconds)
-            else:
-                async with self._slots:
-                    result = await self._compute(attempt, step, seconds)
-        except Lost:
-            return Ended(attempt, seconds[0], error="lost", message="the worker process ended before its work")
-        except MillraceError as error:
-            permanent = isinstance(error, InvalidInput)
-            return Ended(attempt, seconds[0], error=type(error).__name__, message=str(error), retryable=not permanent)
-        except Exception as error:
-            log.exception("task_failed", kind=attempt.task.kind, task_id=str(attempt.task.task_id), exc_info=error)
-            return Ended(
-                attempt, seconds[0], error=type(error).__name__, message="internal error; the service's log has more"
-            )
-        return Ended(attempt, seconds[0], result=result)
-
-    async def _compute(self, attempt: Attempt, step: Any, seconds: list[float]) -> Any:  # noqa: ANN401 - work's own types
-        child = Child(self._service, self._settings, self._begin.store, attempt.kind.work, attempt.task, step)
-
-        def progressed(fraction: float, message: str) -> None:
-            attempt.fraction, attempt.message = fraction, message
-
-        traceparent = attempt.envelope.traceparent if attempt.envelope else ""
-        try:
-            result = await child.run(traceparent, progressed)
-        finally:
-            seconds[0] = child.cpu_s
-        given = inspect.signature(attempt.kind.work, eval_str=True).return_annotation
-        return TypeAdapter(Any if given is inspect.Signature.empty else given).validate_json(result)
 
     async def run(self) -> None:
         """Finish what ends, in groups, and keep the leases alive, until cancelled."""
@@ -356,16 +207,16 @@ class Workers:
         duration_s = time.monotonic() - attempt.accepted
         if ended.error:
             tx.emit(
-                _failed(self._service, task, ended.error, ended.message, retryable=ended.retryable).model_copy(
+                failed(self._service, task, ended.error, ended.message, retryable=ended.retryable).model_copy(
                     update={"duration_s": duration_s, "cpu_s": ended.cpu_s}
                 )
             )
         else:
             tx.task = task
             output = await attempt.kind.finish(ended.result, tx)
-            _check_size(task, output)
+            check_size(task, output)
             tx.emit(
-                TaskSucceeded(**_about(self._service, task), output=output, duration_s=duration_s, cpu_s=ended.cpu_s)
+                TaskSucceeded(**about(self._service, task), output=output, duration_s=duration_s, cpu_s=ended.cpu_s)
             )
             self._report_lineage(attempt, tx)
         tx.handling(None, None)
@@ -421,15 +272,15 @@ class Workers:
             now = time.monotonic()
             events: list[tuple[Attempt, Event]] = []
             for attempt in self._attempts.values():
-                about = _about(self._service, attempt.task)
+                said = about(self._service, attempt.task)
                 if not attempt.announced and now - attempt.accepted > STARTED_AFTER_S:
                     attempt.announced, attempt.told = True, now
-                    events.append((attempt, TaskStarted(**about)))
+                    events.append((attempt, TaskStarted(**said)))
                 # Said even when nothing has moved: to control, silence means that the worker is gone.
                 elif attempt.announced and now - attempt.told > PROGRESS_EVERY_S:
                     attempt.told = now
                     fraction = min(1.0, max(0.0, attempt.fraction))
-                    events.append((attempt, TaskProgressed(**about, fraction=fraction, message=attempt.message[:200])))
+                    events.append((attempt, TaskProgressed(**said, fraction=fraction, message=attempt.message[:200])))
             if events:
                 with suppress(MillraceError, OSError):
                     async with self._begin() as tx:
@@ -441,81 +292,5 @@ class Workers:
         for row in rows:
             task = TaskDispatched.model_validate(row["dispatched"])
             tx.emit(
-                _failed(self._service, task, "lost", f"the worker of attempt {task.attempt} is gone", retryable=True)
+                failed(self._service, task, "lost", f"the worker of attempt {task.attempt} is gone", retryable=True)
             )
-
-
-class LoopJob:
-    """The job of work that only waits, on the service's own loop."""
-
-    def __init__(self, attempt: Attempt, artifacts: Artifacts, channels: Channels, begin: Transactions[Any]) -> None:
-        self.task = attempt.task
-        self.artifacts = artifacts
-        self._attempt = attempt
-        self._channels = channels
-        self._begin = begin
-
-    def channel(self, service: str) -> grpc.aio.Channel:
-        """Return a channel to another service, on behalf of the run's principal."""
-        return self._channels.to(service, on_behalf_of=self.task.principal)
-
-    def begin(self) -> Any:  # noqa: ANN401 - opened by `async with`
-        """Open a short transaction of the service's own Store."""
-        return self._begin()
-
-    def wait(self, awaitable: Awaitable[Any]) -> Any:  # noqa: ANN401 - see Job
-        """Refuse: a coroutine awaits."""
-        raise TypeError(f"{self.task.kind} is a coroutine: it awaits, and does not wait for {awaitable}")
-
-    def progress(self, fraction: float, message: str = "") -> None:
-        """Say how far the work is."""
-        self._attempt.fraction, self._attempt.message = fraction, message
-
-
-async def _measured(work: Coroutine[Any, Any, Any], seconds: list[float]) -> Any:  # noqa: ANN401 - work's own result
-    return await _Measured(work, seconds)
-
-
-class _Measured:
-    """A coroutine whose own processor time is added up, step by step: the loop has others between."""
-
-    def __init__(self, work: Coroutine[Any, Any, Any], seconds: list[float]) -> None:
-        self._work = work
-        self._seconds = seconds
-
-    def __await__(self) -> Any:  # noqa: ANN401 - a generator of whatever the loop is asked for
-        send, throw = self._work.send, self._work.throw
-        value: Any = None
-        error: BaseException | None = None
-        while True:
-            began = time.thread_time()
-            try:
-                asked = throw(error) if error is not None else send(value)
-            except StopIteration as stop:
-                return stop.value
-            finally:
-                self._seconds[0] += time.thread_time() - began
-            value, error = None, None
-            try:
-                value = yield asked
-            except BaseException as raised:  # noqa: BLE001 - passed on to the work
-                error = raised
-
-
-def _about(service: str, task: TaskDispatched) -> dict[str, Any]:
-    same = ("namespace", "task_id", "attempt", "token", "run_id", "kind", "name", "workflow")
-    return {"service": service} | {name: getattr(task, name) for name in same}
-
-
-def _failed(service: str, task: TaskDispatched, error: str, message: str, *, retryable: bool) -> TaskFailed:
-    return TaskFailed(**_about(service, task), error=error, message=message[:2000], retryable=retryable)
-
-
-def _check_size(task: TaskDispatched, output: Output) -> None:
-    dumped = _OUTPUT.dump_json(output)
-    if len(dumped) > MAX_OUTPUT_BYTES:
-        raise InvalidInput(
-            f"{task.kind} hands on {len(dumped)} bytes, more than {MAX_OUTPUT_BYTES}: put them in an artifact"
-        )
-    if b"\\u0000" in dumped:
-        raise InvalidInput(f"{task.kind} hands on a NUL character, which cannot be stored")

@@ -1,0 +1,270 @@
+"""The loop that reads: polls, offsets, rebalances."""
+
+import asyncio
+import random
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import KafkaError
+from millrace.runtime.assignors import assignors_of
+from millrace.runtime.consume.items import Item, Listener, Readers
+from millrace.runtime.consume.replay import Replay
+from millrace.runtime.consume.settlement import Settlement
+from millrace.runtime.inbox import prune
+from millrace.runtime.settings import ServiceSettings
+from millrace.runtime.subscriptions import Record, Subscription
+from millrace.runtime.telemetry import BATCH_DURATION, BATCH_EVENTS, CONSUMER_LAG
+from millrace.runtime.transaction import Transactions
+
+POLL_MS = 1000
+MAX_RECORDS = 1000
+ROUND_S = 0.01
+COMMIT_EVERY_S = 1.0
+PRUNE_EVERY_S = 600.0
+OUTAGE_CAP_S = 30.0
+REVOKE_WAIT_S = 30.0
+
+log = structlog.get_logger()
+
+
+@dataclass
+class Progress:
+    """How far a service has read: what a check of life looks at."""
+
+    assigned: bool = False
+    rounds: int = 0
+    failing: dict[TopicPartition, float] = field(default_factory=dict)
+
+
+class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publishes no types
+    """Reads all topics of one service and settles what it reads, at least once and with effect once."""
+
+    def __init__(
+        self,
+        service: str,
+        settings: ServiceSettings,
+        begin: Transactions[Any],
+        *,
+        one_by_one: bool = False,
+        retry_s: float = 0.5,
+    ) -> None:
+        """Make a consumer that has no subscriptions yet.
+
+        Args:
+            service: Names the consumer group.
+            settings: The service's.
+            begin: Opens the transactions that handlers get.
+            one_by_one: One event per transaction: only to measure what batches are worth.
+            retry_s: The first wait before an event is tried again, seconds; it doubles each time.
+        """
+        self.progress = Progress()
+        self._service = service
+        self._settings = settings
+        self._begin = begin
+        self._retry_s = retry_s
+        self._readers = Readers()
+        self._settlement = Settlement(service, begin, one_by_one=one_by_one)
+        self.replay = Replay(service, settings, begin, self._readers)
+        self._consumer: Any = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._stopping = asyncio.Event()
+        self._uncommitted: dict[TopicPartition, int] = {}
+        self._committed_at = 0.0
+        self._pruned_at = 0.0
+        self._round_began = 0.0
+
+    def subscribe(self, subscriptions: Iterable[Subscription]) -> None:
+        """Add rows to what the service reacts to; before `run`."""
+        for row in subscriptions:
+            self._readers.subscribe(row)
+
+    def listen(self, listener: Listener) -> None:
+        """Add a function for foreign topics; which ones may change while running."""
+        self._readers.listen(listener)
+
+    @property
+    def handled(self) -> int:
+        """How many records have been settled."""
+        return self._settlement.handled
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is anything to read."""
+        return bool(self._readers)
+
+    def stuck(self, seconds: float) -> str:
+        """Return why this consumer is no longer alive: one round has taken so long; nothing when it is."""
+        began = self._round_began
+        if began and asyncio.get_running_loop().time() - began > seconds:
+            return f"one round of events has taken more than {seconds:.0f} s"
+        return ""
+
+    async def run(self) -> None:
+        """Read until stopped; lost brokers are waited for."""
+        while not self._stopping.is_set():
+            try:
+                await self._session()
+            except (KafkaError, TimeoutError, OSError) as error:
+                log.warning("consumer_interrupted", error=type(error).__name__)
+                await self._pause(1.0)
+
+    def stop(self) -> None:
+        """End after the round at hand, with its offsets committed."""
+        self._stopping.set()
+
+    async def _session(self) -> None:
+        topics = self._readers.topics()
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._settings.kafka_servers,
+            client_id=f"{self._service}-{self._settings.instance}",
+            group_id=self._service,
+            # A killed member is back at once under the same name, with no rebalance.
+            group_instance_id=f"{self._service}-{self._settings.instance}",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            partition_assignment_strategy=assignors_of(topics),
+            session_timeout_ms=10_000,
+            heartbeat_interval_ms=2_000,
+            rebalance_timeout_ms=60_000,
+            max_poll_records=MAX_RECORDS,
+            max_partition_fetch_bytes=8 * 1024 * 1024,
+            metadata_max_age_ms=30_000,
+            fetch_max_wait_ms=500,
+        )
+        try:
+            await asyncio.wait_for(self._consumer.start(), 30)
+            self._consumer.subscribe(sorted(topics), listener=self)
+            while not self._stopping.is_set() and topics == self._readers.topics():
+                await self._round()
+        finally:
+            self.progress.assigned = False
+            with suppress(TimeoutError, KafkaError):
+                await asyncio.wait_for(self._commit(), 5)
+            with suppress(TimeoutError, KafkaError):
+                await asyncio.wait_for(self._consumer.stop(), 10)
+
+    async def _round(self) -> None:
+        records = await self._poll()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        self._resume(began)
+        if records:
+            self._idle.clear()
+            self._round_began = began
+            try:
+                await self._settle([self._readers.read(record) for record in records])
+            finally:
+                self._round_began = 0.0
+                self._idle.set()
+            BATCH_EVENTS.labels(self._service).observe(len(records))
+            BATCH_DURATION.labels(self._service).observe(loop.time() - began)
+        self.progress.rounds += 1
+        if self._uncommitted and loop.time() - self._committed_at > COMMIT_EVERY_S:
+            await self._commit()
+            await self._measure_lag()
+        if loop.time() - self._pruned_at > PRUNE_EVERY_S:
+            self._pruned_at = loop.time()
+            await self._prune()
+        if records:
+            # Larger groups cost less; the first record after a pause has not waited.
+            await self._pause(ROUND_S - (loop.time() - began))
+
+    async def _poll(self) -> list[Record]:
+        polling = asyncio.ensure_future(self._consumer.getmany(timeout_ms=POLL_MS, max_records=MAX_RECORDS))
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait((polling, stopping), return_when=asyncio.FIRST_COMPLETED)
+            found = polling.result() if polling.done() else {}
+        finally:
+            polling.cancel()
+            stopping.cancel()
+        return [
+            Record(r.topic, r.partition, r.offset, r.key, r.value, tuple(r.headers), r.timestamp)
+            for records in found.values()
+            for r in records
+        ]
+
+    async def _settle(self, items: Sequence[Item]) -> None:
+        self._advance(items, await self._settlement.settle(items))
+        if outages := self._settlement.outages:
+            await self._pause(min(OUTAGE_CAP_S, 0.2 * 2**outages) * random.uniform(0.5, 1))  # noqa: S311 - jitter
+
+    def _advance(self, items: Sequence[Item], unsettled: dict[TopicPartition, int]) -> None:
+        ends: dict[TopicPartition, int] = {}
+        for item in items:
+            ends[TopicPartition(item.record.topic, item.record.partition)] = item.record.offset + 1
+        mine = self._consumer.assignment() if self._consumer else set()
+        for place, end in ends.items():
+            if place not in mine:
+                continue
+            self._uncommitted[place] = unsettled.get(place, end)
+            if place in unsettled:
+                self._consumer.seek(place, unsettled[place])
+                self._consumer.pause(place)
+                worst = max(self._settlement.attempts.values(), default=1)
+                wait_s = min(OUTAGE_CAP_S, self._retry_s * 2 ** (worst - 1)) * random.uniform(0.5, 1)  # noqa: S311
+                self.progress.failing[place] = asyncio.get_running_loop().time() + wait_s
+
+    def _resume(self, now: float) -> None:
+        due = [place for place, at in self.progress.failing.items() if at <= now]
+        for place in due:
+            del self.progress.failing[place]
+            if place in self._consumer.assignment():
+                self._consumer.resume(place)
+
+    async def _commit(self) -> None:
+        offsets, self._uncommitted = self._uncommitted, {}
+        self._committed_at = asyncio.get_running_loop().time()
+        mine = self._consumer.assignment()
+        offsets = {place: offset for place, offset in offsets.items() if place in mine}
+        if offsets:
+            try:
+                await self._consumer.commit(offsets)
+            except KafkaError as error:
+                # Whoever reads on from the older offset finds the events in the inbox.
+                log.info("offsets_not_committed", error=type(error).__name__)
+
+    async def _measure_lag(self) -> None:
+        behind: dict[str, int] = {}
+        for place in self._consumer.assignment():
+            end = self._consumer.highwater(place)
+            if end is not None:
+                read = await self._consumer.position(place)
+                behind[place.topic] = behind.get(place.topic, 0) + max(0, end - read)
+        for topic, events in behind.items():
+            CONSUMER_LAG.labels(self._service, topic).set(events)
+
+    async def _prune(self) -> None:
+        async with self._begin() as tx:
+            prune(tx)
+
+    async def _pause(self, seconds: float) -> None:
+        if seconds > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), seconds)
+
+    async def on_partitions_revoked(self, revoked: list[TopicPartition]) -> None:
+        """Let the round at hand end, then commit what it settled."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), REVOKE_WAIT_S)
+        if revoked:
+            await self._commit()
+        self.progress.assigned = False
+        self.progress.failing.clear()
+
+    async def on_partitions_assigned(self, assigned: list[TopicPartition]) -> None:
+        """Begin where the group stopped; a new listener begins where its row says."""
+        late = self._readers.start_now()
+        new = [p for p in assigned if p.topic in late and await self._consumer.committed(p) is None]
+        if new:
+            ends = await self._consumer.end_offsets(new)
+            for place, end in ends.items():
+                self._consumer.seek(place, end)
+            # Noted at once, so that a crash before the first event does not skip what comes meanwhile.
+            await self._consumer.commit(ends)
+        self.progress.assigned = True

@@ -1,0 +1,96 @@
+"""What a poll brought, read: events, records of foreign topics, and what cannot be read."""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from millrace.contracts.event import Event
+from millrace.runtime.envelope import Envelope, UnknownTypeError, read_envelope, read_event, read_headers, too_old
+from millrace.runtime.errors import InvalidInput
+from millrace.runtime.inbox import HORIZON
+from millrace.runtime.subscriptions import Record, Subscription
+from millrace.runtime.telemetry import EVENTS_SKIPPED
+from millrace.runtime.transaction import Transaction
+
+Foreign = Callable[[Sequence[Record], Any], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A function that takes records of foreign topics as received."""
+
+    topics: Callable[[], Iterable[str]]
+    function: Foreign
+    start: str
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """One record to be settled, as one of: an event, a record of a foreign topic, or what cannot be read."""
+
+    record: Record
+    envelope: Envelope | None = None
+    event: Event | None = None
+    rows: tuple[Subscription, ...] = ()
+    listener: Listener | None = None
+    unreadable: str = ""
+
+    @property
+    def key(self) -> tuple[str, bytes | None]:
+        """Return what its order is kept by."""
+        return (self.record.topic, self.record.key)
+
+    @property
+    def place(self) -> tuple[str, int, int]:
+        """Return where it stands in Kafka: topic, partition, offset."""
+        return (self.record.topic, self.record.partition, self.record.offset)
+
+    def too_old(self, tx: Transaction) -> bool:
+        """Return whether the inbox no longer remembers events of its age."""
+        return self.envelope is not None and too_old(self.envelope, tx.now, HORIZON)
+
+
+class Readers:
+    """Who in a service takes what: rows of events by topic, and listeners to foreign topics."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, list[Subscription]] = {}
+        self._listeners: list[Listener] = []
+        self._foreign: dict[str, Listener] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._rows or self._listeners)
+
+    def subscribe(self, row: Subscription) -> None:
+        """Add a row."""
+        for topic in row.topics:
+            self._rows.setdefault(topic, []).append(row)
+
+    def listen(self, listener: Listener) -> None:
+        """Add a listener."""
+        self._listeners.append(listener)
+
+    def topics(self) -> frozenset[str]:
+        """Return the topics to be read now; listeners may have changed theirs."""
+        self._foreign = {topic: listener for listener in self._listeners for topic in listener.topics()}
+        return frozenset(self._rows) | frozenset(self._foreign)
+
+    def start_now(self) -> set[str]:
+        """Return the topics in which a new reader begins at the end."""
+        late = {topic for topic, rows in self._rows.items() if all(row.start == "now" for row in rows)}
+        return late | {topic for topic, listener in self._foreign.items() if listener.start == "now"}
+
+    def read(self, record: Record) -> Item:
+        """Return a record as what it is to this service."""
+        if listener := self._foreign.get(record.topic):
+            return Item(record, listener=listener)
+        try:
+            envelope = read_envelope(read_headers(record.headers))
+            event = read_event(envelope, record.value)
+        except InvalidInput as error:
+            return Item(record, unreadable=str(error))
+        except UnknownTypeError:
+            EVENTS_SKIPPED.labels(record.topic).inc()
+            return Item(record)
+        rows = tuple(row for row in self._rows.get(record.topic, ()) if isinstance(event, row.event))
+        return Item(record, envelope, event, rows)

@@ -1,0 +1,167 @@
+"""How a round of records is settled: claimed, handled, held or put back."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import structlog
+from aiokafka import TopicPartition
+from millrace.runtime import held
+from millrace.runtime.batches import OutageError, settle
+from millrace.runtime.consume.items import Item, Listener
+from millrace.runtime.errors import InvalidInput, MillraceError
+from millrace.runtime.failpoints import failpoint
+from millrace.runtime.inbox import claim
+from millrace.runtime.subscriptions import Record, Subscription
+from millrace.runtime.telemetry import EVENTS_FAILED, EVENTS_HANDLED, EVENTS_HELD, event_span
+from millrace.runtime.transaction import Transaction, Transactions
+
+ATTEMPTS = 5
+
+log = structlog.get_logger()
+
+
+class Settlement:
+    """Settles what one service reads, with effect once.
+
+    Attributes:
+        handled: How many records have been settled.
+        outages: How many rounds in a row found the database away.
+        attempts: How often each event that failed has been tried, by its place.
+    """
+
+    def __init__(self, service: str, begin: Transactions[Any], *, one_by_one: bool) -> None:
+        self.handled = 0
+        self.outages = 0
+        self.attempts: dict[tuple[str, int, int], int] = {}
+        self._service = service
+        self._begin = begin
+        self._one_by_one = one_by_one
+
+    async def settle(self, items: Sequence[Item]) -> dict[TopicPartition, int]:
+        """Settle one poll's records; return, by partition, the first offset that must be tried again."""
+        waiting: list[Item] = []
+
+        def waits(item: Item) -> bool:
+            return any(item.key == other.key for other in waiting)
+
+        async def attempt(some: Sequence[Item]) -> None:
+            # What comes after an event that waits, of the same key, waits too.
+            if ready := [item for item in some if not waits(item)]:
+                await self._handle(ready)
+            waiting.extend([item for item in some if waits(item)])
+
+        async def alone(item: Item, error: Exception) -> None:
+            if not await self._bury(item, error):
+                waiting.append(item)
+
+        try:
+            for some in [[item] for item in items] if self._one_by_one else [items]:
+                await settle(some, attempt, alone, self._begin.database)
+            self.outages = 0
+        except OutageError:
+            self.outages += 1
+            waiting = list(items)
+            log.warning("database_unreachable", service=self._service, rounds=self.outages)
+        return _first_offsets(waiting)
+
+    async def _handle(self, items: Sequence[Item]) -> None:
+        async with self._begin() as tx:
+            fresh = await claim(
+                tx, [item.envelope.event_id for item in items if item.envelope and item.rows and not item.too_old(tx)]
+            )
+            todo: list[Item] = []
+            for item in items:
+                if item.unreadable:
+                    self._hold(tx, item, item.unreadable, 1)
+                elif item.listener:
+                    todo.append(item)
+                elif item.envelope and item.rows and item.too_old(tx):
+                    emitted = f"{item.envelope.emitted_at:%Y-%m-%d %H:%M}"
+                    self._hold(tx, item, f"too old to deduplicate: emitted {emitted}", 1)
+                elif item.envelope and item.envelope.event_id in fresh:
+                    fresh.discard(item.envelope.event_id)
+                    todo.append(item)
+            await apply(self._service, todo, tx)
+        failpoint("consume.after_commit")
+        for item in items:
+            self.attempts.pop(item.place, None)
+        self.handled += len(items)
+        _report(self._service, items, todo)
+
+    async def _bury(self, item: Item, error: Exception) -> bool:
+        """Hold what can never be handled, or has failed too often; return whether it was held."""
+        attempts = self.attempts[item.place] = self.attempts.get(item.place, 0) + 1
+        EVENTS_FAILED.labels(item.record.topic).inc()
+        reason = str(error) if isinstance(error, MillraceError) else f"{type(error).__name__} in the handler"
+        log.warning(
+            "event_failed",
+            service=self._service,
+            topic=item.record.topic,
+            partition=item.record.partition,
+            offset=item.record.offset,
+            type=item.envelope.type if item.envelope else "",
+            event_id=str(item.envelope.event_id) if item.envelope else "",
+            attempt=attempts,
+            error=reason,
+            exc_info=None if isinstance(error, MillraceError) else error,
+        )
+        if not isinstance(error, InvalidInput) and attempts < ATTEMPTS:
+            return False
+        async with self._begin() as tx:
+            if item.envelope:
+                await claim(tx, [item.envelope.event_id])
+            self._hold(tx, item, f"{type(error).__name__}: {reason}", attempts)
+        self.attempts.pop(item.place, None)
+        return True
+
+    def _hold(self, tx: Transaction, item: Item, reason: str, attempts: int) -> None:
+        held.hold(tx, self._service, item.record, reason, attempts)
+        EVENTS_HELD.labels(item.record.topic).inc()
+
+
+async def apply(service: str, items: Sequence[Item], tx: Transaction) -> None:
+    """Call the handlers of some events, in order; batch handlers last, each once with all of its events."""
+    batches: dict[Subscription, list[Item]] = {}
+    foreign: dict[Listener, list[Record]] = {}
+    for item in items:
+        if item.listener:
+            foreign.setdefault(item.listener, []).append(item.record)
+        for row in item.rows:
+            if row.batch:
+                batches.setdefault(row, []).append(item)
+            else:
+                with event_span(service, item.event, item.envelope) as envelope:
+                    tx.handling(item.event, envelope)
+                    await row.function(item.event, tx)
+    tx.handling(None, None)
+    for row, some in batches.items():
+        with ExitStack() as spans:
+            for item in some:
+                tx.handling(item.event, spans.enter_context(event_span(service, item.event, item.envelope)))
+            tx.handling(None, None)
+            await row.function([item.event for item in some], tx)
+    for listener, records in foreign.items():
+        await listener.function(records, tx)
+
+
+def _first_offsets(items: Sequence[Item]) -> dict[TopicPartition, int]:
+    found: dict[TopicPartition, int] = {}
+    for item in items:
+        place = TopicPartition(item.record.topic, item.record.partition)
+        found[place] = min(item.record.offset, found.get(place, item.record.offset))
+    return found
+
+
+def _report(service: str, items: Sequence[Item], handled: Sequence[Item]) -> None:
+    EVENTS_HANDLED.labels(service).inc(len(handled))
+    ids = [str(item.envelope.event_id) for item in items if item.envelope]
+    log.info(
+        "events_handled",
+        service=service,
+        events=len(items),
+        fresh=len(handled),
+        held=sum(bool(item.unreadable) for item in items),
+        first=ids[0] if ids else "",
+        last=ids[-1] if ids else "",
+    )

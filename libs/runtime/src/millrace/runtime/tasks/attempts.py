@@ -1,0 +1,74 @@
+"""Attempts in this process, and what is reported of them."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from millrace.contracts.tasks import Output, TaskDispatched, TaskFailed
+from millrace.runtime.envelope import Envelope
+from millrace.runtime.errors import InvalidInput
+from millrace.runtime.subscriptions import TaskKind
+from pydantic import TypeAdapter
+
+MAX_OUTPUT_BYTES = 64 * 1024
+_OUTPUT = TypeAdapter(Output)  # building one takes longer than all else that a small task costs
+
+
+@dataclass(eq=False)
+class Attempt:
+    """One leased attempt, in this process."""
+
+    task: TaskDispatched
+    kind: TaskKind
+    envelope: Envelope | None
+    accepted: float = field(default_factory=time.monotonic)
+    announced: bool = False
+    fraction: float = 0.0
+    message: str = ""
+    told: float = 0.0
+    worker: asyncio.Task[None] | None = None
+
+    @property
+    def place(self) -> tuple[UUID, int]:
+        """Return what its row is known by."""
+        return (self.task.task_id, self.task.attempt)
+
+
+@dataclass(frozen=True, eq=False)
+class Ended:
+    """How an attempt's work ended: with a result, or with an error."""
+
+    attempt: Attempt
+    cpu_s: float
+    result: Any = None
+    error: str = ""
+    message: str = ""
+    retryable: bool = True
+
+
+def about(service: str, task: TaskDispatched) -> dict[str, Any]:
+    """Return what every report says of its attempt."""
+    same = ("namespace", "task_id", "attempt", "token", "run_id", "kind", "name", "workflow")
+    return {"service": service} | {name: getattr(task, name) for name in same}
+
+
+def failed(service: str, task: TaskDispatched, error: str, message: str, *, retryable: bool) -> TaskFailed:
+    """Return the report of an attempt that ended without its effects."""
+    return TaskFailed(**about(service, task), error=error, message=message[:2000], retryable=retryable)
+
+
+def check_size(task: TaskDispatched, output: Output) -> None:
+    """Do nothing when an output can travel.
+
+    Raises:
+        InvalidInput: It is too large, or holds what no database stores.
+    """
+    dumped = _OUTPUT.dump_json(output)
+    if len(dumped) > MAX_OUTPUT_BYTES:
+        raise InvalidInput(
+            f"{task.kind} hands on {len(dumped)} bytes, more than {MAX_OUTPUT_BYTES}: put them in an artifact"
+        )
+    if b"\\u0000" in dumped:
+        raise InvalidInput(f"{task.kind} hands on a NUL character, which cannot be stored")

@@ -1,0 +1,129 @@
+"""How work is done: a coroutine on the service's loop, a plain function in a child process."""
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Coroutine
+from typing import Any
+
+import grpc
+import structlog
+from millrace.runtime.artifacts import Artifacts
+from millrace.runtime.client import Channels
+from millrace.runtime.errors import InvalidInput, MillraceError
+from millrace.runtime.settings import ServiceSettings
+from millrace.runtime.tasks.attempts import Attempt, Ended
+from millrace.runtime.tasks.child import Child, Lost
+from millrace.runtime.transaction import Transactions
+from pydantic import TypeAdapter
+
+log = structlog.get_logger()
+
+
+class Doing:
+    """Does the work of one service's attempts; at most so many compute at once."""
+
+    def __init__(
+        self,
+        service: str,
+        settings: ServiceSettings,
+        begin: Transactions[Any],
+        artifacts: Artifacts,
+        channels: Channels,
+    ) -> None:
+        self._service = service
+        self._settings = settings
+        self._begin = begin
+        self._artifacts = artifacts
+        self._channels = channels
+        self._slots = asyncio.Semaphore(settings.concurrent_tasks)
+
+    async def do(self, attempt: Attempt) -> Ended:
+        """Do the work of an attempt and return how it ended."""
+        step = attempt.kind.input.model_validate(attempt.task.input)
+        seconds = [0.0]
+        try:
+            if inspect.iscoroutinefunction(attempt.kind.work):
+                job = LoopJob(attempt, self._artifacts, self._channels, self._begin)
+                result = await _Measured(attempt.kind.work(step, job), seconds)
+            else:
+                async with self._slots:
+                    result = await self._compute(attempt, step, seconds)
+        except Lost:
+            return Ended(attempt, seconds[0], error="lost", message="the worker process ended before its work")
+        except MillraceError as error:
+            permanent = isinstance(error, InvalidInput)
+            return Ended(attempt, seconds[0], error=type(error).__name__, message=str(error), retryable=not permanent)
+        except Exception as error:
+            log.exception("task_failed", kind=attempt.task.kind, task_id=str(attempt.task.task_id), exc_info=error)
+            return Ended(
+                attempt, seconds[0], error=type(error).__name__, message="internal error; the service's log has more"
+            )
+        return Ended(attempt, seconds[0], result=result)
+
+    async def _compute(self, attempt: Attempt, step: Any, seconds: list[float]) -> Any:  # noqa: ANN401 - work's own types
+        child = Child(self._service, self._settings, self._begin.store, attempt.kind.work, attempt.task, step)
+
+        def progressed(fraction: float, message: str) -> None:
+            attempt.fraction, attempt.message = fraction, message
+
+        traceparent = attempt.envelope.traceparent if attempt.envelope else ""
+        try:
+            result = await child.run(traceparent, progressed)
+        finally:
+            seconds[0] = child.cpu_s
+        given = inspect.signature(attempt.kind.work, eval_str=True).return_annotation
+        return TypeAdapter(Any if given is inspect.Signature.empty else given).validate_json(result)
+
+
+class LoopJob:
+    """The job of work that only waits, on the service's own loop."""
+
+    def __init__(self, attempt: Attempt, artifacts: Artifacts, channels: Channels, begin: Transactions[Any]) -> None:
+        self.task = attempt.task
+        self.artifacts = artifacts
+        self._attempt = attempt
+        self._channels = channels
+        self._begin = begin
+
+    def channel(self, service: str) -> grpc.aio.Channel:
+        """Return a channel to another service, on behalf of the run's principal."""
+        return self._channels.to(service, on_behalf_of=self.task.principal)
+
+    def begin(self) -> Any:  # noqa: ANN401 - opened by `async with`
+        """Open a short transaction of the service's own Store."""
+        return self._begin()
+
+    def wait(self, awaitable: Awaitable[Any]) -> Any:  # noqa: ANN401 - see Job
+        """Refuse: a coroutine awaits."""
+        raise TypeError(f"{self.task.kind} is a coroutine: it awaits, and does not wait for {awaitable}")
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        """Say how far the work is."""
+        self._attempt.fraction, self._attempt.message = fraction, message
+
+
+class _Measured:
+    """A coroutine whose own processor time is added up, step by step: the loop has others between."""
+
+    def __init__(self, work: Coroutine[Any, Any, Any], seconds: list[float]) -> None:
+        self._work = work
+        self._seconds = seconds
+
+    def __await__(self) -> Any:  # noqa: ANN401 - a generator of whatever the loop is asked for
+        send, throw = self._work.send, self._work.throw
+        value: Any = None
+        error: BaseException | None = None
+        while True:
+            began = time.thread_time()
+            try:
+                asked = throw(error) if error is not None else send(value)
+            except StopIteration as stop:
+                return stop.value
+            finally:
+                self._seconds[0] += time.thread_time() - began
+            value, error = None, None
+            try:
+                value = yield asked
+            except BaseException as raised:  # noqa: BLE001 - passed on to the work
+                error = raised

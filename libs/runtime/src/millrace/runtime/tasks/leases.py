@@ -1,0 +1,39 @@
+"""What happens to the rows of leased attempts, as SQL."""
+
+ACCEPT = """
+INSERT INTO job (task_id, attempt, token, namespace, kind, dispatched, state, owner)
+SELECT t.task_id, t.attempt, t.token, t.namespace, t.kind, t.dispatched::jsonb, 'leased', $7
+FROM unnest($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::text[], $6::text[])
+    AS t(task_id, attempt, token, namespace, kind, dispatched)
+ON CONFLICT (task_id, attempt) DO NOTHING
+RETURNING task_id, attempt
+"""
+# A cancel may come before what it cancels: its row then keeps the attempt from being accepted.
+CANCEL = """
+INSERT INTO job (task_id, attempt, token, namespace, kind, dispatched, state)
+VALUES ($1, $2, $3, $4, '', '{}', 'cancelled')
+ON CONFLICT (task_id, attempt) DO UPDATE SET state = 'cancelled'
+    WHERE job.state = 'leased' AND job.token = excluded.token
+RETURNING kind, dispatched
+"""
+WAS_CANCELLED = "SELECT 1 FROM job WHERE task_id = $1 AND attempt = $2 AND state = 'cancelled' AND kind = ''"
+END = """
+UPDATE job SET state = CASE WHEN t.ok THEN 'done' ELSE 'failed' END
+FROM unnest($1::uuid[], $2::int[], $3::uuid[], $4::bool[]) AS t(task_id, attempt, token, ok)
+WHERE job.task_id = t.task_id AND job.attempt = t.attempt AND job.token = t.token AND job.state = 'leased'
+RETURNING job.task_id, job.attempt
+"""
+BEAT = """
+UPDATE job SET heartbeat_at = now()
+FROM unnest($1::uuid[], $2::int[]) AS t(task_id, attempt)
+WHERE job.task_id = t.task_id AND job.attempt = t.attempt AND job.state = 'leased' AND job.owner = $3
+RETURNING job.task_id, job.attempt
+"""
+END_FORMER_LIFE = "UPDATE job SET state = 'failed' WHERE state = 'leased' AND owner = $1 RETURNING dispatched"
+END_LAPSED = """
+UPDATE job SET state = 'failed' WHERE (task_id, attempt) IN (
+    SELECT task_id, attempt FROM job WHERE state = 'leased'
+        AND heartbeat_at < now() - make_interval(secs => (dispatched->>'heartbeat_timeout_s')::float)
+    ORDER BY task_id, attempt FOR UPDATE SKIP LOCKED)
+RETURNING dispatched
+"""
