@@ -45,10 +45,10 @@ DEPLOYMENT = UUID(int=77)
 #: What each kind of task reads, makes and hands on, in the one run there is.
 WORK: dict[str, tuple[list[str], str, dict[str, Any]]] = {
     "data.ingest": ([ref("file", f"sha256:{DIGEST}")], ref("data.version", "v"), {"version_id": "v"}),
-    "feature.materialise": ([ref("data.version", "v")], ref("feature.view", "g"), {}),
     "feature.training_set": ([ref("data.version", "v")], ref("feature.training_set", "s"), {"training_set_id": "s"}),
     "training.tune": ([ref("feature.training_set", "s")], ref("training.model", "m"), {"version": 1}),
     "training.evaluate": ([ref("training.model", "m")], ref("training.evaluation", "e"), {"verdict": "passed"}),
+    "feature.materialise": ([ref("data.version", "v")], ref("feature.view", "g"), {}),
     "inference.deploy": (
         [ref("training.model", "m")],
         ref("inference.deployment", str(DEPLOYMENT)),

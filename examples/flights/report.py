@@ -255,10 +255,10 @@ def _print_lineage(found: Findings, console: Console) -> None:
         made = f"  [dim]made by {hop.made_by} in run {hop.made_by_run}[/]" if hop.made_by else ""
         line = f"{'  ' * depth}← [bold]{kind}[/] {identifier}  {hop.node.name}{made}"
         console.print(line, highlight=False, soft_wrap=True)
+        if views := sorted(hops[each].node.name for each in hop.made_from if each.startswith("feature.declaration:")):
+            console.print(f"{'  ' * depth}  through the views {', '.join(views)}", highlight=False, soft_wrap=True)
     others = len(hops) - len(way)
-    console.print(
-        f"  and {others} others: more months, the weather, views; `millrace lineage explain` shows all\n"
-    )
+    console.print(f"  and {others} others: more months, the weather, views; `millrace lineage explain` shows all\n")
 
 
 def way_back(hops: Mapping[str, lineage.Hop]) -> list[str]:
@@ -274,5 +274,4 @@ def way_back(hops: Mapping[str, lineage.Hop]) -> list[str]:
 
 
 def _nearness(hop: lineage.Hop) -> tuple[bool, str]:
-    facts = json.loads(hop.node.facts_json or "{}")
-    return facts.get("dataset") == "flights", str(facts.get("partition", ""))
+    return hop.node.name.startswith("flights "), hop.node.name

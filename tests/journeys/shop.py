@@ -125,7 +125,7 @@ class Shop:
 
         if month not in self._started:
             try:
-                self._started[month] = await until(run_id)
+                self._started[month] = await until(run_id, seconds=RUN_S)
             except AssertionError as error:
                 raise AssertionError(f"{error}; at last: {seen[-1]}") from None
         return self._started[month]

@@ -89,7 +89,7 @@ async def test_events_told_three_times_start_one_run_each_and_nothing_is_doubled
         "RunRefused": 1,
         "RunFailed": 1,
         "VersionPublished": 3,
-        "ViewMaterialised": 3,
+        "ViewMaterialised": 2,
         "TrainingSetBuilt": 3,
         "VersionRegistered": 3,
         "EvaluationPassed": 2,

@@ -31,6 +31,11 @@ def test_no_other_text_is_one(text: str) -> None:
         read_prediction_id(text)
 
 
+def test_a_forged_id_of_a_moment_after_the_last_year_is_none() -> None:
+    with pytest.raises(ValueError, match="no prediction's id"):
+        read_prediction_id(prediction_id(uuid4(), UUID("ffffffff-ffff-7fff-bfff-ffffffffffff")))
+
+
 def test_an_id_with_a_changed_end_is_none() -> None:
     text = prediction_id(uuid4(), uuid7(AT))
 

@@ -293,3 +293,15 @@ def test_a_wide_workflow_is_decided_in_one_pass() -> None:
     decision = decide(made.run, made.plan, facts, made.now, made.new_id)
 
     assert [e.name for e in decision.effects if isinstance(e, Dispatch)] == ["z"]
+
+
+def test_an_input_that_is_too_large_fails_its_task_and_is_never_dispatched() -> None:
+    text = {"$from": "/trigger/data/text"}
+    made = world(a={**WORK, "input": {"all": [text] * 300}})
+    made.run = pending({"data": {"text": "x" * 1024}})
+
+    made.tell(Start())
+
+    assert made.orders == []
+    assert made.run.state is RunState.FAILED
+    assert "LargeInput: its input has" in made.run.cause

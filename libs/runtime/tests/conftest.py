@@ -46,5 +46,5 @@ async def begin(dsn: str) -> AsyncIterator[Transactions[Effects]]:
 
 @pytest.fixture
 async def versions_topic(broker: Any) -> str:
-    await create_topics(broker.servers, {"data.versions": 4})
+    await create_topics(broker.servers, {"data.versions": 2})
     return "data.versions"

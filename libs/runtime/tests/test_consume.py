@@ -11,6 +11,7 @@ from millrace.contracts.data import VersionPublished
 from millrace.runtime.errors import InvalidInput, NotFound
 from millrace.runtime.held import Coordinates
 from millrace.runtime.subscriptions import Subscription, on, on_batch
+from millrace.runtime.telemetry import EVENTS_SKIPPED
 from millrace.runtime.testing import publish, until
 from millrace.runtime.transaction import Transactions
 from runtime_effects import Effects, consuming, count_is, effects, held, version
@@ -140,6 +141,9 @@ async def test_poison_is_held_once_with_its_reason_and_its_neighbours_go_on(
         "too old to deduplicate": (headers | {"ce_id": old_id}, value),
         "more than 1048576": (headers, b" " * (1024 * 1024 + 1)),
         "no publisher is known": (headers | {"ce_type": b"com.example.Thing"}, value),
+        "known for type com.example\N{REPLACEMENT CHARACTER}": (headers | {"ce_type": b"com.example\x00"}, value),
+        "header x\N{REPLACEMENT CHARACTER} is null": (headers | {"x\x00": None}, value),
+        "after the year 9999": (headers | {"ce_id": b"ffffffff-ffff-7fff-bfff-ffffffffffff"}, value),
     }
     key = f"{service_name}-poison".encode()
     async with AIOKafkaProducer(
@@ -150,11 +154,13 @@ async def test_poison_is_held_once_with_its_reason_and_its_neighbours_go_on(
         unknown = headers | {"ce_type": b"millrace.data.AddedLater"}
         await producer.send_and_wait("data.versions", value, key=key, headers=list(unknown.items()))
     await publish(broker.servers, [version(f"{service_name}-poison", "after")])
+    skipped = EVENTS_SKIPPED.labels("data.versions")._value.get()
 
     async with consuming(service_name, broker, begin, tmp_path, on(VersionPublished, note, start="earliest")):
         await until(count_is(begin, f"{service_name}-poison", 1))
         await until(count_is(begin, f"{service_name}/", 1))
 
+    assert EVENTS_SKIPPED.labels("data.versions")._value.get() > skipped
     rows = [row for row in await held(begin) if row["key"] == key]
     assert len(rows) == len(cases)
     for reason, row in zip(cases, sorted(rows, key=lambda row: row["offset"]), strict=True):
@@ -220,3 +226,39 @@ async def test_a_database_outage_loses_and_doubles_nothing(
     found = await effects(begin, service_name)
     assert len(found) == len(set(found)) == 20
     assert not [r for r in await held(begin) if r["key"] == service_name.encode()]
+
+
+async def test_what_cannot_even_be_held_for_now_is_tried_again_and_stops_nobody(
+    service_name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    locked = asyncio.Event()
+
+    async def refuse(event: VersionPublished, tx: Effects) -> None:
+        if event.dataset == service_name:
+            await locked.wait()
+            raise InvalidInput("never")
+        await note(event, tx)
+
+    await publish(broker.servers, [version(service_name), version(f"{service_name}-other")])
+    async with consuming(service_name, broker, begin, tmp_path, on(VersionPublished, refuse, start="earliest")):
+        async with begin.database.connection() as connection, connection.transaction():
+            await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            await connection.execute("LOCK TABLE held")
+            locked.set()
+
+            async def refused() -> Any:
+                return await connection.fetch(
+                    "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'held'::regclass"
+                )
+
+            async def given_up() -> bool:
+                return not await refused()
+
+            await until(refused)
+            await until(given_up)
+
+        async def is_held() -> Any:
+            return [row for row in await held(begin) if row["key"] == service_name.encode()]
+
+        await until(is_held)
+        await until(count_is(begin, f"{service_name}-other", 1))

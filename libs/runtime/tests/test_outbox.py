@@ -8,6 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from millrace.contracts.feature import ViewApplied
@@ -18,7 +19,7 @@ from millrace.runtime.transaction import Database, Transactions
 from runtime_effects import Effects, consuming, count_is, effects, settings_of, version
 
 TESTS = Path(__file__).parent
-PARTITIONS = 4
+PARTITIONS = 2  # as the catalogue has it: the tests of a session share one broker
 
 
 async def records(servers: str, topic: str, key_prefix: str) -> list[Any]:
@@ -122,3 +123,38 @@ async def _heard_once(service_name: str, broker: Any, begin: Transactions[Effect
         await until(count_is(begin, f"heard {service_name}", 10))
     heard = await effects(begin, f"heard {service_name}")
     assert heard == [f"heard {service_name}/{n:02}" for n in range(10)]
+
+
+async def test_a_frozen_relay_loses_its_lock_and_another_goes_on(
+    service_name: str, broker: Any, dsn: str, begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    await create_topics(broker.servers, {"feature.views": PARTITIONS, "data.versions": PARTITIONS})
+    folders = os.pathsep.join(str(path) for path in (TESTS, *sys.path) if path)
+    process = subprocess.Popen(
+        [sys.executable, str(TESTS / "effect_process.py"), service_name, dsn, broker.servers, str(tmp_path), "0"],
+        env=os.environ | {"PYTHONPATH": folders},
+    )
+
+    async def locked() -> Any:
+        async with begin() as tx:
+            return await tx.fetch("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted")
+
+    async def empty() -> bool:
+        async with begin() as tx:
+            return not await tx.fetch("SELECT 1 FROM outbox LIMIT 1")
+
+    second = Relay(begin.database, settings_of(dsn, broker.servers, tmp_path), service_name)
+    try:
+        await until(locked)
+        psutil.Process(process.pid).suspend()
+        async with begin() as tx:
+            tx.emit(ViewApplied(namespace="demo", view=service_name, view_hash="h"))
+        running = asyncio.create_task(second.run())
+        await until(empty, seconds=20)
+        second.stop()
+        await asyncio.wait_for(running, 20)
+    finally:
+        process.kill()
+        process.wait(10)
+
+    assert len(await records(broker.servers, "feature.views", service_name)) == 1

@@ -18,7 +18,7 @@ from millrace.runtime.envelope import new_id
 from millrace.runtime.testing import create_topics, publish, until
 from millrace.runtime.transaction import Transactions
 from runtime_effects import Effects
-from test_outbox import records
+from test_outbox import PARTITIONS, records
 
 TESTS = Path(__file__).parent
 
@@ -86,7 +86,7 @@ class TaskService:
 @pytest.fixture
 async def tasks(service_name: str, broker: Any, dsn: str, tmp_path: Path) -> AsyncIterator[TaskService]:
     topics = (f"control.tasks.{service_name}", f"{service_name}.tasks", f"{service_name}.lineage")
-    await create_topics(broker.servers, dict.fromkeys(topics, 4))
+    await create_topics(broker.servers, dict.fromkeys(topics, PARTITIONS))
     made = TaskService(service_name, dsn, broker.servers, tmp_path)
     yield made
     made.stop()
@@ -268,3 +268,24 @@ async def test_work_in_progress_does_not_keep_others_from_finishing(
     await tasks.ended(slow.task_id)
 
     assert "kept slow" in await kept(begin)
+
+
+async def test_work_that_waits_for_a_slot_has_not_started(tasks: TaskService) -> None:
+    tasks.start()
+    first, second, third = (tasks.order(mark, then="hang") for mark in ("a", "b", "c"))
+
+    await tasks.publish(first)
+    await until(exists(tasks.folder / "a.1.pid"))
+    await tasks.publish(second)
+    await until(exists(tasks.folder / "b.1.pid"))
+    await tasks.publish(third)
+
+    async def is_told_of_twice() -> bool:
+        return len(await tasks.reports(second.task_id)) == 2
+
+    await until(is_told_of_twice)
+    assert [type(report).__name__ for report in await tasks.reports(second.task_id)] == [
+        "TaskStarted",
+        "TaskProgressed",
+    ]
+    assert await tasks.reports(third.task_id) == []

@@ -37,6 +37,7 @@ class World:
     def __init__(
         self, deployment: Deployment, servers: str, folder: Path, topic: str, orders: AIOKafkaConsumer
     ) -> None:
+        self.control = deployment.services["control"]
         self.topic = topic
         self.folder = folder
         self._servers = servers
@@ -213,6 +214,28 @@ async def test_a_service_that_does_not_answer_is_named_with_how_to_start_it(worl
     assert await world.command("runs", status=1, **gone) == (
         "millrace: control does not answer: look with `millrace status`, start it with `millrace up`\n"
     )
+
+
+async def test_a_watch_goes_on_when_control_is_killed_and_started_again(world: World) -> None:
+    async with world.client() as client:
+        run_id = (await client.start_run("monthly", {"uri": "file:///3"})).run_id
+        seen: asyncio.Queue[str] = asyncio.Queue()
+
+        async def watch() -> None:
+            async for run in client.watch_run(run_id):
+                await seen.put(run.state)
+
+        watching = asyncio.create_task(watch())
+        before = await seen.get()
+        world.control.kill()
+        await world.control.start()
+        await world.work("file:///3")
+        await asyncio.wait_for(watching, 30)
+
+    assert before == "running"
+    states = [seen.get_nowait() for _ in range(seen.qsize())]
+    assert states[-1] == "succeeded"
+    assert states.count("succeeded") == 1
 
 
 async def test_an_app_gets_the_errors_that_the_service_raised(world: World) -> None:

@@ -3,6 +3,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from millrace.control.commands import read_data
 from millrace.control.domain.events import read_record
 from millrace.control.domain.explain import explain
 from millrace.core.triggers import Event, Source, parse_trigger
@@ -107,3 +108,18 @@ def test_an_explanation_tells_what_was_decided_and_what_would_be_now() -> None:
         "paused": ("paused", True),
         "newer": ("unseen", True),
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("NaN", "data_json is not JSON"),
+        ("[1e999]", "data_json is not JSON"),
+        (r'{"a": "\ud800"}', "data_json holds half a character"),
+        (r'{"a": "\u0000"}', "data_json holds a NUL character"),
+        ("{", "data_json is not JSON"),
+    ],
+)
+def test_data_that_cannot_be_stored_is_refused(text: str, said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        read_data(text)

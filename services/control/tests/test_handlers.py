@@ -27,7 +27,7 @@ from millrace.control.handlers import (
 )
 from millrace.control.store import Store
 from millrace.core.parse import parse_workflow
-from millrace.core.triggers import parse_trigger
+from millrace.core.triggers import Source, parse_trigger
 from millrace.runtime.errors import Conflict, InvalidInput, NotFound
 
 CHAIN: dict[str, Any] = {
@@ -338,3 +338,38 @@ async def test_a_run_goes_on_with_the_trace_that_started_it(tx: Store, landed: A
 
     runs = await tx.list_runs("demo", "", "", None, 1)
     assert runs[0].traceparent.split("-")[1] == "0af7651916cd43dd8448eb211c80319c"
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        ({"kind": "nobody.x"}, "task a: there is no queue nobody; queues are "),
+        ({"kind": "data.x", "queue": "dta"}, "task a: there is no queue dta"),
+        ({"kind": "data.x", "heartbeat_timeout_s": 5}, "task a: heartbeat_timeout_s is less than 15"),
+    ],
+)
+async def test_a_workflow_that_no_worker_could_do_is_refused(tx: Store, task: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        await force(tx, a=task)
+
+
+async def test_a_namespace_that_reads_a_topic_in_another_way_keeps_it_from_nobody_else(tx: Store, landed: Any) -> None:
+    await force(tx)
+    await trigger(tx)
+    tx.put_source("another", Source(topic="triggers", format="json", id="/nothing"))
+
+    await take_records([landed("e1", URI)], tx)
+
+    assert len(orders(tx)) == 1
+    (held,) = await tx.fetch("SELECT reason FROM held")
+    assert held["reason"].startswith("namespace another: the value has no id")
+
+
+async def test_an_event_that_names_its_namespace_is_for_no_other(tx: Store, landed: Any) -> None:
+    await force(tx)
+    await trigger(tx)
+
+    await take_records([landed("e1", URI, namespace="another"), landed("e2", URI, offset=1, namespace="demo")], tx)
+
+    assert [event.event_id for event in tx.emitted if isinstance(event, facts.RunStarted)] == ["e2"]
+    assert await tx.event("demo", "/airport", "e1") is None

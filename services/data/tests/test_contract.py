@@ -112,6 +112,7 @@ def test_a_rule_that_looks_beyond_one_row_or_could_change_its_verdict_is_refused
         ("a: [1", "no YAML"),
         ("- a\n", "mapping"),
         ("a: &x 1\nb: *x\n", "aliases"),
+        ("a: " + "[" * 51 + "]" * 51, "nested deeper than 50"),
         (document(unknown=1), "unknown"),
         (document(kind="Other"), "kind DataContract"),
         (document(apiVersion="v2.2.2"), "v3"),

@@ -103,7 +103,9 @@ def test_a_declaration_is_known_by_what_it_says_not_by_how_it_is_written() -> No
     [
         ("", "0 views given"),
         ("a: [", "no YAML"),
-        ("a: &x [1]\nb: *x", "no YAML aliases"),
+        ("a: &x [1]\nb: *x", "aliases are not allowed"),
+        ("a: " + "[" * 51 + "]" * 51, "nested deeper than 50"),
+        ("#" * 1_000_001, "1000001 characters of YAML"),
         ("- 1", "view number 1: input"),
         ("name: q\nfrom: x", "view q: .*from: Extra inputs"),
         ("name: Q!", "view Q!: name"),

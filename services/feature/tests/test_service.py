@@ -207,6 +207,22 @@ async def test_a_hostile_view_is_refused_when_it_is_applied(deployment: Deployme
         await stub(deployment).GetView(pb.GetViewRequest(namespace="demo", view="bad"))
 
 
+@pytest.mark.parametrize(
+    ("entity", "says"),
+    [
+        ('{"shop": "a\\u0000"}', "null character"),
+        ('{"shop": "\\ud800"}', "entity 0 is no JSON object"),
+        ("[" * 5000, "entity 0 is no JSON object"),
+        ('{"shop": NaN}', "entities"),
+    ],
+)
+async def test_an_entity_that_no_table_can_hold_is_refused(deployment: Deployment, entity: str, says: str) -> None:
+    with pytest.raises(InvalidInput, match=says):
+        await stub(deployment).GetOnline(
+            pb.GetOnlineRequest(namespace="demo", views=["record"], entities_json=[entity])
+        )
+
+
 async def test_a_call_that_computes_for_too_long_ends_and_the_service_answers_on(deployment: Deployment) -> None:
     endless = "SELECT sum(x.range * y.range) FROM range(100000000) x, range(100000) y"
     sql = f"SELECT shop, visited_at, ({endless}) AS n FROM visits"

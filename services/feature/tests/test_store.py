@@ -52,7 +52,6 @@ async def test_the_pointer_is_held_with_what_it_points_at(tx: Store) -> None:
     assert await tx.hold_pointer("demo", "site") is None
     tx.point("demo", generation)
     assert await tx.hold_pointer("demo", "site") == generation
-    assert await tx.online_generations("demo", ["h", "other"]) == ["g"]
 
 
 async def test_a_part_is_remembered_as_it_was_made_last(tx: Store) -> None:

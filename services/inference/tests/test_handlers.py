@@ -153,6 +153,25 @@ async def test_any_other_verdict_leaves_the_route_to_control(tx: Store, verdict:
     assert await route(tx) == before
 
 
+async def test_a_canary_tripped_since_its_judge_looked_has_failed_and_does_not_take_over(tx: Store) -> None:
+    in_use, canary = await on_trial(tx, 100)
+    await trip_canary(canary, "5 of its last 5 answers failed", tx)
+
+    output = await keep_verdict(Judged(canary.deployment_id, Verdict.PASS, SURE), tx)
+
+    assert (output["verdict"], output["reason"]) == ("fail", "5 of its last 5 answers failed")
+    assert (await route(tx)).in_use == in_use.deployment_id
+
+
+async def test_a_canary_rolled_back_since_its_judge_looked_has_not_passed(tx: Store) -> None:
+    _, canary = await on_trial(tx, 25)
+    await shift(tx, canary, 0)
+
+    output = await keep_verdict(Judged(canary.deployment_id, Verdict.PASS, SURE), tx)
+
+    assert (output["verdict"], output["reason"]) == ("unknown", "it has left the route")
+
+
 @pytest.mark.parametrize(
     "record",
     [

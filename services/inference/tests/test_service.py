@@ -49,6 +49,18 @@ async def test_a_model_is_deployed_once_however_often_it_is_ordered_and_answers_
     assert [(one.version, one.state) for one in listed.deployments] == [(1, "ready")]
 
 
+async def test_only_what_the_model_takes_is_logged_however_much_a_caller_sends(inference: Inference) -> None:
+    await inference.in_use("modest", 1)
+    asked = request("modest", ["k1"])
+    for number in range(4000):
+        oip.add_bytes(asked, f"note-{number}", ["x" * 400])
+
+    answer = await inference.protocol().ModelInfer(asked, metadata=DEMO)
+
+    (who,) = (one.decode() for one in oip.read_bytes(answer, "prediction_id"))
+    assert (await inference.told.logged({who}))[who]["inputs"] == {"carrier": "UA"}
+
+
 async def test_a_deployment_says_what_it_was_made_from(inference: Inference) -> None:
     who = await inference.in_use("made", 1)
 

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from google.protobuf.timestamp_pb2 import Timestamp
 from millrace.contracts.event import Event
 from millrace.contracts.inference import DeploymentReady, prediction_id
 from millrace.contracts.openlineage import LineageReported, run_event
@@ -120,6 +121,10 @@ async def test_each_failure_has_its_error(deployment: Deployment) -> None:
         await stub(deployment).GetGraph(pb.GetGraphRequest(namespace="demo", node="data.version:none"))
     with pytest.raises(InvalidInput, match="max_nodes"):
         await stub(deployment).GetGraph(pb.GetGraphRequest(namespace="demo", node="run:1", max_nodes=-1))
+    with pytest.raises(InvalidInput, match="as_of: an instant"):
+        await stub(deployment).GetGraph(
+            pb.GetGraphRequest(namespace="demo", node="run:1", as_of=Timestamp(seconds=-(10**15)))
+        )
     with pytest.raises(InvalidInput, match="no prediction's id"):
         await stub(deployment).Explain(pb.ExplainRequest(namespace="demo", prediction_id="p1"))
     with pytest.raises(Denied):

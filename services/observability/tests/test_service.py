@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from millrace.contracts import SERVICES
 from millrace.contracts.control import RunStarted, RunSucceeded
 from millrace.contracts.event import Event
@@ -90,6 +91,14 @@ async def test_each_failure_has_its_error(deployment: Deployment) -> None:
         await stub(deployment).GetRunCost(pb.GetRunCostRequest(namespace="demo", run_id=str(uuid4())))
     with pytest.raises(InvalidInput, match="metric"):
         await stub(deployment).GetSeries(pb.GetSeriesRequest(namespace="demo", metric="beauty"))
+    with pytest.raises(InvalidInput, match="null character"):
+        await stub(deployment).GetSeries(
+            pb.GetSeriesRequest(namespace="demo", metric="runs", labels={"workflow": "a\0b"})
+        )
+    with pytest.raises(InvalidInput, match="to: an instant from year 1 to 9999"):
+        await stub(deployment).GetSeries(
+            pb.GetSeriesRequest(namespace="demo", metric="runs", to=Timestamp(seconds=10**15))
+        )
     with pytest.raises(InvalidInput, match="run_id"):
         await stub(deployment).GetRunCost(pb.GetRunCostRequest(namespace="demo", run_id="1"))
     with pytest.raises(Denied):

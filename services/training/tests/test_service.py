@@ -18,7 +18,7 @@ from millrace.training.domain import Trial, content_id, search_space, split
 from millrace.training.engine.estimators import ESTIMATORS
 from millrace.training.engine.frame import read_frame
 from millrace.training.engine.study import Study
-from training_process import FEATURES, Told, Training, neighbour
+from training_process import FEATURES, NARROW, Told, Training, neighbour
 
 HONEST, SHUFFLED = "a" * 64, "b" * 64
 
@@ -47,7 +47,8 @@ def training_sets(tmp_path_factory: pytest.TempPathFactory, made_up_shops: Calla
     folder = tmp_path_factory.mktemp("sets")
     made_up_shops(folder / "honest.parquet")
     made_up_shops(folder / "shuffled.parquet", shuffled_from=0)
-    return {HONEST: folder / "honest.parquet", SHUFFLED: folder / "shuffled.parquet"}
+    honest = folder / "honest.parquet"
+    return {HONEST: honest, SHUFFLED: folder / "shuffled.parquet", NARROW: honest}
 
 
 def asked(model: str, training_set_id: str = HONEST, **more: Any) -> dict[str, Any]:
@@ -132,6 +133,21 @@ async def test_a_model_much_worse_than_the_one_in_use_is_refused(training: Train
     assert "loss against version 1 in use" in judged["reasons"][0]
     assert again["verdict"] == "passed"
     assert again["measures"]["regression"] == 0
+
+
+async def test_a_version_in_use_that_cannot_be_asked_about_the_new_rows_is_said_so(training: Training) -> None:
+    await training.done("training.tune", asked("slim"))
+    await training.done("training.evaluate", {"model": "slim", "version": 1, "bootstrap_by": ["shop"]})
+    await training.done("training.promote", {"model": "slim", "version": 1})
+    await training.done("training.tune", asked("slim", NARROW))
+    anew = {"model": "slim", "version": 2, "bootstrap_by": ["shop"]}
+
+    ended, event = await training.do("training.evaluate", anew)
+    alone = await training.done("training.evaluate", anew | {"champion": ""})
+
+    assert (ended, event["error"]) == ("TaskFailed", "InvalidInput")
+    assert "the version in use takes clock.stamp, which training set" in event["message"]
+    assert (alone["verdict"], alone["champion_version"]) == ("passed", 0)
 
 
 @pytest.mark.parametrize(

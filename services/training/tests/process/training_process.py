@@ -19,6 +19,8 @@ from millrace.runtime.testing.process import Deployment
 
 TOPICS = ("training.tasks", "training.models", "training.evaluations", "training.lineage")
 FEATURES = ("shop.load", "shop.queue", "clock.stamp")
+NARROW = "c" * 64
+"""A training set without the last of the features."""
 
 
 @contextmanager
@@ -34,7 +36,7 @@ def neighbour(digests: dict[str, str]) -> Iterator[str]:
         return feature_pb2.GetTrainingSetResponse(
             training_set_id=request.training_set_id,
             sha256=digests[request.training_set_id],
-            features=FEATURES,
+            features=FEATURES[:-1] if request.training_set_id == NARROW else FEATURES,
             request_features=["clock.stamp"],
             online_views=[feature_pb2.View(view="shop", entity=["shop"])],
         )

@@ -8,7 +8,6 @@ from millrace.contracts.event import all_events, topic_fields
 DAY_S = 24 * 3600
 TASK_PARTITIONS = 4
 """All task topics have as many, so that a task's orders and reports are spread alike."""
-MAX_MESSAGE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)

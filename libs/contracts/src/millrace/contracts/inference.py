@@ -61,7 +61,7 @@ class Prediction(BaseModel):
     """One answered request, as logged.
 
     Attributes:
-        inputs: What the caller sent, by name.
+        inputs: Whom the request was about, by name: the texts by which online features are found.
         features: What the model saw, by name; null where nothing was known.
     """
 
@@ -113,6 +113,13 @@ def prediction_id(deployment_id: UUID, number: UUID) -> str:
     return _PREDICTION_PREFIX + encoded.rstrip("=").lower()
 
 
+def _dated(key: PredictionKey) -> bool:
+    try:
+        return bool(key.answered_at)
+    except (ValueError, OverflowError):
+        return False  # a forged number may count more milliseconds than the calendar has
+
+
 def read_prediction_id(text: str) -> PredictionKey:
     """Return what a prediction's id says.
 
@@ -127,6 +134,6 @@ def read_prediction_id(text: str) -> PredictionKey:
     if len(found) == _PREDICTION_BYTES:
         key = PredictionKey(UUID(bytes=found[:16]), UUID(bytes=found[16:]))
         # The last character has spare bits, so that other texts decode to the same bytes.
-        if key.number.version == _UUID7 and prediction_id(key.deployment_id, key.number) == text:
+        if key.number.version == _UUID7 and prediction_id(key.deployment_id, key.number) == text and _dated(key):
             return key
     raise ValueError(f"{text[:80]!r} is no prediction's id")

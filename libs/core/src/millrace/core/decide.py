@@ -16,6 +16,7 @@ So a canary reads: `stage2` needs `judge1`, `when: outputs.judge1.verdict == 'pa
 and is an `end`.
 """
 
+import json
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -57,9 +58,11 @@ from millrace.core.state import (
 
 CANCEL_GRACE_S = 30.0
 """How long an ending run waits for its open attempts to stop, seconds."""
+MAX_INPUT_BYTES = 256 * 1024
+"""The most that an attempt is given: larger values travel as artifacts."""
 
 QUEUE_TIMEOUT, RUN_TIMEOUT, HEARTBEAT_TIMEOUT = "QueueTimeout", "RunTimeout", "HeartbeatTimeout"
-INVALID_WHEN, MISSING_INPUT = "InvalidWhen", "MissingInput"
+INVALID_WHEN, MISSING_INPUT, LARGE_INPUT = "InvalidWhen", "MissingInput", "LargeInput"
 
 
 def decide(run: Run, plan: Plan, inputs: Sequence[Input], now: datetime, new_id: Callable[[], UUID]) -> Decision:
@@ -228,6 +231,10 @@ class _Deciding:
             given = fill_in(step.task.input, document_of(self.run, self.plan)) if step.has_pointers else step.task.input
         except PointerMissing as error:
             self._fail(task, Failure(MISSING_INPUT, str(error), retryable=False))
+            return
+        if step.has_pointers and (size := len(json.dumps(given))) > MAX_INPUT_BYTES:
+            told = f"its input has {size} bytes, more than {MAX_INPUT_BYTES}: hand on references"
+            self._fail(task, Failure(LARGE_INPUT, told, retryable=False))
             return
         task.state = TaskState.DISPATCHED
         task.attempt += 1

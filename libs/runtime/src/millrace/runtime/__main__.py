@@ -38,6 +38,11 @@ def main() -> int:
     except MillraceError as error:
         sys.stderr.write(f"{arguments.service} stopped: {error}\n")
         return 1
+    except BaseExceptionGroup as failed:
+        # Each of them is a log line already, without the text that may quote what it was given.
+        names = ", ".join(type(error).__name__ for error in failed.exceptions)
+        sys.stderr.write(f"{arguments.service} stopped: {names}; its log has more\n")
+        return 1
     return 0
 
 

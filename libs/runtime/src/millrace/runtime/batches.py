@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class OutageError(Exception):
-    """The database does not answer: nothing that failed says anything of what was tried."""
+    """The database does not answer as it should: nothing that failed says anything of what was tried."""
 
 
 async def settle(
@@ -27,7 +27,7 @@ async def settle(
         database: Where it is done: an outage is judged from the connection, not from an error's class.
 
     Raises:
-        OutageError: The database does not answer; what was not settled is to be tried again.
+        OutageError: The database does not answer, or `alone` raised; what was not settled is to be tried again.
     """
     if not items:
         return
@@ -37,8 +37,15 @@ async def settle(
         if not await database.healthy():
             raise OutageError from error
         if len(items) == 1:
-            await alone(items[0], error)
+            await _decide(items[0], error, alone)
             return
         middle = len(items) // 2
         await settle(items[:middle], attempt, alone, database)
         await settle(items[middle:], attempt, alone, database)
+
+
+async def _decide(item: T, error: Exception, alone: Callable[[T, Exception], Awaitable[None]]) -> None:
+    try:
+        await alone(item, error)
+    except Exception as failed:
+        raise OutageError from failed

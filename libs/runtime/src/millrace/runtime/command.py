@@ -1,7 +1,9 @@
 """What a service can be asked: raw input checked once, at the edge."""
 
+from datetime import UTC, datetime
 from typing import Any
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from millrace.runtime.errors import InvalidInput
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -20,6 +22,18 @@ class Command(BaseModel):
             super().__init__(**fields)
         except ValidationError as error:
             raise InvalidInput(faults(error)) from None
+
+
+def instant(stamp: Timestamp, name: str) -> datetime:
+    """Return the instant that a request's field names.
+
+    Raises:
+        InvalidInput: It is beyond the calendar.
+    """
+    try:
+        return stamp.ToDatetime(UTC)
+    except (ValueError, OverflowError):
+        raise InvalidInput(f"{name}: an instant from year 1 to 9999, with 0 to 999999999 ns") from None
 
 
 def faults(error: ValidationError) -> str:

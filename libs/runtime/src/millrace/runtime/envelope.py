@@ -14,6 +14,8 @@ from pydantic import ValidationError
 
 REQUIRED = ("ce_specversion", "ce_id", "ce_type", "ce_source")
 MAX_VALUE_BYTES = 1024 * 1024
+MAX_EMITTED_BYTES = MAX_VALUE_BYTES - 64 * 1024  # with its headers and Kafka's frame, still what any broker takes
+MAX_UNIX_MS = 253_402_300_799_999  # the last millisecond of the year 9999
 UNIX_MS_SHIFT = 80  # a UUIDv7 begins with 48 bits of Unix time in milliseconds
 UUID7 = 7
 
@@ -112,6 +114,8 @@ def read_envelope(headers: Mapping[str, str]) -> Envelope:
         raise InvalidInput("ce_id and ce_causationid are UUIDs and ce_sequence is a number") from None
     if event_id.version != UUID7:
         raise InvalidInput(f"ce_id {event_id} is no UUIDv7: its age cannot be told")
+    if event_id.int >> UNIX_MS_SHIFT > MAX_UNIX_MS:
+        raise InvalidInput(f"ce_id {event_id} names a time after the year 9999")
     return Envelope(
         event_id=event_id,
         type=headers["ce_type"],

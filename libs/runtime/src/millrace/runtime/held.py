@@ -47,11 +47,14 @@ def hold(tx: Transaction, consumer: str, record: Record, reason: str, attempts: 
         record.key,
         texts.get("ce_id", ""),
         texts.get("ce_type", ""),
-        [[name, None if value is None else base64.b64encode(value).decode()] for name, value in record.headers],
+        [
+            [storable(name), None if value is None else base64.b64encode(value).decode()]
+            for name, value in record.headers
+        ],
         value[:KEPT_BYTES],
         len(value),
         hashlib.sha256(value).hexdigest(),
-        reason[:MAX_REASON],
+        storable(reason)[:MAX_REASON],
         attempts,
     )
 
@@ -80,11 +83,16 @@ async def take(tx: Transaction, at: Coordinates) -> tuple[Record, bool]:
 
 def failed_again(tx: Transaction, at: Coordinates, reason: str) -> None:
     """Note that a replay failed, and why."""
-    tx.write(FAILED_AGAIN, at.topic, at.partition, at.offset, reason[:MAX_REASON])
+    tx.write(FAILED_AGAIN, at.topic, at.partition, at.offset, storable(reason)[:MAX_REASON])
 
 
 def _text(value: bytes | None) -> str:
-    return (value or b"").decode(errors="replace").replace("\x00", "\N{REPLACEMENT CHARACTER}")[:1000]
+    return storable((value or b"").decode(errors="replace"))[:1000]
+
+
+def storable(text: str) -> str:
+    """Return a text without the one character that PostgreSQL does not store."""
+    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}")
 
 
 def headers_text(headers: Any) -> dict[str, str]:  # noqa: ANN401 - a jsonb column

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
-from millrace.runtime.transaction import Transaction
+from millrace.runtime.transaction import Transaction, Transactions
 
 HORIZON = timedelta(days=8)
 """How long an event is remembered: the longest retention of a topic and a day."""
@@ -14,7 +15,11 @@ CLAIM = """
 INSERT INTO inbox (event_id) SELECT id FROM unnest($1::uuid[]) AS id ORDER BY id
 ON CONFLICT DO NOTHING RETURNING event_id
 """
-PRUNE = "DELETE FROM inbox WHERE event_id < $1"
+PAGE_ROWS = 10_000
+PRUNE = f"""
+DELETE FROM inbox WHERE event_id IN (SELECT event_id FROM inbox WHERE event_id < $1 ORDER BY event_id LIMIT {PAGE_ROWS})
+RETURNING true
+"""
 
 
 async def claim(tx: Transaction, event_ids: Sequence[UUID]) -> set[UUID]:
@@ -24,7 +29,14 @@ async def claim(tx: Transaction, event_ids: Sequence[UUID]) -> set[UUID]:
     return {row["event_id"] for row in await tx.fetch(CLAIM, list(event_ids))}
 
 
-def prune(tx: Transaction) -> None:
-    """Forget events older than the horizon: a UUIDv7 begins with its time."""
-    oldest_ms = int((tx.now - HORIZON).timestamp() * 1000)
-    tx.write(PRUNE, UUID(int=oldest_ms << 80))
+async def prune(begin: Transactions[Any]) -> None:
+    """Forget events older than the horizon, page by page: a UUIDv7 begins with its time.
+
+    Raises:
+        Unavailable: The database does not answer; what is left is forgotten the next time.
+    """
+    forgotten = PAGE_ROWS
+    while forgotten == PAGE_ROWS:
+        async with begin() as tx:
+            oldest_ms = int((tx.now - HORIZON).timestamp() * 1000)
+            forgotten = len(await tx.fetch(PRUNE, UUID(int=oldest_ms << 80)))

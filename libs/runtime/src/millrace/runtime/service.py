@@ -31,6 +31,8 @@ S = TypeVar("S", bound=Transaction)
 
 STUCK_S = 60.0
 CLOSE_S = 8.0
+ROUND_S = 3.0
+CONSUMER = "consumer"
 
 log = structlog.get_logger()
 
@@ -141,7 +143,7 @@ class Service:
             port = await self.rpc.start()
             parts = [asyncio.create_task(self._relay.run(), name="relay")]
             if self._consumer and self._consumer.wanted:
-                parts.append(asyncio.create_task(self._consumer.run(), name="consumer"))
+                parts.append(asyncio.create_task(self._consumer.run(), name=CONSUMER))
             workers = [asyncio.create_task(self._workers.run(), name="workers")] if self._workers else []
             loops = [asyncio.ensure_future(loop()) for loop in (*self._loops, self._follow_readiness)]
             log.info("service_started", service=self.name, grpc_port=port, http_port=self.health.port)
@@ -149,6 +151,8 @@ class Service:
             await asyncio.wait((stopping, *parts, *workers, *loops), return_when=asyncio.FIRST_COMPLETED)
             await self._drain(parts, workers, [*loops, stopping])
         failed = [e for p in (*parts, *workers, *loops) if p.done() and not p.cancelled() and (e := p.exception())]
+        for error in failed:
+            log.error("service_failed", service=self.name, exc_info=error)
         if failed:
             raise BaseExceptionGroup(f"{self.name} failed", failed)
 
@@ -185,6 +189,8 @@ class Service:
             part.cancel()
         if self._consumer:
             self._consumer.stop()
+            # What the round at hand accepts is drained too, rather than left to lapse.
+            await asyncio.wait([part for part in parts if part.get_name() == CONSUMER] or rest, timeout=ROUND_S)
         if self._workers:
             await self._workers.drain(self.settings.drain_s / 2)
         for worker in workers:

@@ -206,9 +206,9 @@ def _context(above: SpanContext) -> Context:
 
 
 def _carried(above: SpanContext) -> SpanContext:
-    """Return a new span in the same trace, or in a new one."""
+    """Return the span to go on with where none is recorded: the one above, so that no link of the trace is missing."""
     if above.is_valid:
-        return SpanContext(above.trace_id, random.getrandbits(64) | 1, is_remote=False, trace_flags=above.trace_flags)
+        return above
     return SpanContext(
         random.getrandbits(128) | 1,
         random.getrandbits(64) | 1,

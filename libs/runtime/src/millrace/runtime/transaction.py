@@ -11,8 +11,8 @@ from uuid import UUID
 import asyncpg
 from millrace.contracts.event import Event
 from millrace.contracts.tasks import TaskDispatched
-from millrace.runtime.envelope import Envelope, headers_of, new_id
-from millrace.runtime.errors import NotFound, Unavailable
+from millrace.runtime.envelope import MAX_EMITTED_BYTES, Envelope, headers_of, new_id
+from millrace.runtime.errors import InvalidInput, NotFound, Unavailable
 from millrace.runtime.telemetry import current_traceparent
 
 S = TypeVar("S", bound="Transaction")
@@ -42,6 +42,8 @@ TRANSIENT = (
     asyncpg.DeadlockDetectedError,
 )
 """What the server says when the same transaction may go through a moment later."""
+NO_TEXT = (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)
+"""What the server says of a null character: in a text, and as an escape in JSON."""
 
 EMIT = """
 WITH event AS MATERIALIZED (
@@ -123,6 +125,9 @@ class Transaction:
         Args:
             event: What became true.
             cause: Of a batch, the event that led to it; the event being handled is known anyway.
+
+        Raises:
+            InvalidInput: It is too large for a broker, which would hold up all that is emitted after it.
         """
         known = self._envelopes.get(id(cause)) if cause is not None else self._cause
         headers = headers_of(
@@ -134,6 +139,9 @@ class Transaction:
         )
         topic = event.topic_name()
         value = event.model_dump_json().encode()
+        if len(value) > MAX_EMITTED_BYTES:
+            name = type(event).__name__
+            raise InvalidInput(f"{name} {event.key()} has {len(value)} bytes, more than {MAX_EMITTED_BYTES}")
         self._outgoing.append((topic, event.key(), json.dumps(headers), value, not _is_task_topic(topic)))
         self.emitted.append(event)
 
@@ -267,6 +275,7 @@ class Transactions(Generic[S]):
         """Open a transaction; it is committed at the end, or rolled back when anything raises.
 
         Raises:
+            InvalidInput: It was given a text that PostgreSQL cannot keep.
             Unavailable: The database does not answer, or the connection was lost; whether the commit took place is
                 then unknown, and the inbox or the stored answer tells.
         """
@@ -283,6 +292,8 @@ class Transactions(Generic[S]):
                     await _rollback(connection)
                 if isinstance(error, TRANSIENT) or (isinstance(error, LOST) and connection.is_closed()):
                     raise Unavailable(f"the database could not do it now: {type(error).__name__}") from error
+                if isinstance(error, NO_TEXT):
+                    raise InvalidInput("a text has a null character in it, which cannot be kept") from error
                 raise
         if tx.emitted:
             self.database.wake_relay.set()

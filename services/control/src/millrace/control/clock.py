@@ -1,10 +1,12 @@
 """Lets happen what is due: timeouts, retries, queued runs whose turn has come."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from uuid import UUID
 
 import structlog
 from millrace.control.handlers import fire_due, start_next_in_queues
-from millrace.control.store import Store
+from millrace.control.store import Store, Turn
+from millrace.runtime.batches import OutageError, settle
 from millrace.runtime.errors import MillraceError
 from millrace.runtime.transaction import Transactions
 
@@ -29,15 +31,33 @@ class Clock:
             await Store.signals.wait_until_due(self._poll_s)
 
     async def look(self) -> bool:
-        """Let happen what is due now; return whether anything was."""
+        """Let happen what is due now; return whether anything did."""
         async with self._begin() as tx:
             due, turns = await tx.due()
-            if due:
-                await fire_due(due, tx)
-        if turns:
+        done: list[int] = []
+
+        async def fire(run_ids: Sequence[UUID]) -> None:
             async with self._begin() as tx:
-                await start_next_in_queues(turns, tx)
-        return bool(due or turns)
+                fired = await fire_due(run_ids, tx)
+            done.append(fired)
+
+        async def start(some: Sequence[Turn]) -> None:
+            async with self._begin() as tx:
+                await start_next_in_queues(some, tx)
+            done.append(len(some))
+
+        # A run that raises costs only itself; what is put off here is looked for again in `poll_s`.
+        try:
+            await settle(due, fire, _put_off, self._begin.database)
+            await settle(turns, start, _put_off, self._begin.database)
+        except OutageError:
+            return False
+        return any(done)
+
+
+async def _put_off(what: UUID | Turn, error: Exception) -> None:
+    run_id = what.run_id if isinstance(what, Turn) else what
+    log.error("due_failed", run_id=str(run_id), exc_info=error)
 
 
 class Topics:

@@ -4,6 +4,7 @@ import json
 from typing import Annotated, Any
 from uuid import UUID
 
+from millrace.contracts import SERVICES
 from millrace.contracts.event import Namespace
 from millrace.core.errors import InvalidDocument
 from millrace.core.ir import Workflow
@@ -16,6 +17,8 @@ from pydantic import Field, JsonValue, field_validator
 
 MAX_DATA_BYTES = 64 * 1024
 MAX_LISTED = 500
+MIN_HEARTBEAT_TIMEOUT_S = 15.0
+"""Workers are heard of every 5 s."""
 
 
 class ApplyWorkflow(Command):
@@ -24,6 +27,17 @@ class ApplyWorkflow(Command):
     namespace: Namespace
     principal: str
     workflow: Workflow
+
+    @field_validator("workflow")
+    @classmethod
+    def _can_be_done(cls, workflow: Workflow) -> Workflow:
+        for name, task in workflow.tasks.items():
+            # An order to a queue that nobody has could never leave, and nothing that comes after it.
+            if task.kind is not None and task.work_queue not in SERVICES:
+                raise ValueError(f"task {name}: there is no queue {task.work_queue}; queues are {', '.join(SERVICES)}")
+            if task.heartbeat_timeout_s < MIN_HEARTBEAT_TIMEOUT_S:
+                raise ValueError(f"task {name}: heartbeat_timeout_s is less than {MIN_HEARTBEAT_TIMEOUT_S:g}")
+        return workflow
 
 
 class ApplyTrigger(Command):
@@ -124,9 +138,22 @@ def read_data(text: str) -> Any:  # noqa: ANN401 - a JSON value is any value
         return None
     if len(text.encode()) > MAX_DATA_BYTES:
         raise InvalidInput(f"data_json has more than {MAX_DATA_BYTES} bytes: send a reference to it")
-    if "\\u0000" in text:
-        raise InvalidInput("data_json holds a NUL character, which cannot be stored")
+    return read_json(text, "data_json")
+
+
+def read_json(text: str, what: str) -> Any:  # noqa: ANN401 - a JSON value is any value
+    """Return the JSON in `text`.
+
+    Raises:
+        InvalidInput: It is not JSON, or holds what PostgreSQL does not store: NUL, half a character, an endless number.
+    """
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"{what} holds half a character, which cannot be stored") from error
     except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"data_json is not JSON: {error}") from error
+        raise InvalidInput(f"{what} is not JSON: {error}") from error
+    if "\\u0000" in text:
+        raise InvalidInput(f"{what} holds a NUL character, which cannot be stored")
+    return value

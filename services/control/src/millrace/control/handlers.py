@@ -18,8 +18,9 @@ from millrace.core import state
 from millrace.core.decide import decide
 from millrace.core.plan import Plan
 from millrace.core.state import CancelRequested, Decision, Input, Run, RunState, Tick
-from millrace.core.triggers import match
-from millrace.runtime.errors import Conflict
+from millrace.core.triggers import Source, match
+from millrace.runtime.errors import Conflict, InvalidInput
+from millrace.runtime.held import hold
 from millrace.runtime.subscriptions import Record, on_batch
 from millrace.runtime.telemetry import current_traceparent, span
 
@@ -112,24 +113,21 @@ async def take_records(records: Sequence[Record], tx: Store) -> None:
     """Keep the events in records of foreign topics, and start what their triggers say.
 
     Raises:
-        InvalidInput: A record is not an event in its source's format.
+        InvalidInput: A record is an event in nobody's format.
     """
     topics = sorted({record.topic for record in records})
     sources = await tx.sources(topics)
-    arrivals = [
-        Arrival(namespace, read_record(record, source), record)
-        for record in records
-        for namespace, source in sources
-        if source.topic == record.topic
-    ]
+    arrivals = [arrival for record in records for arrival in _arrivals(record, sources, tx)]
     fresh = await tx.add_events(arrivals) if arrivals else []
     if fresh:
         await _start_by_triggers(fresh, topics, tx)
 
 
-async def fire_due(run_ids: Sequence[UUID], tx: Store) -> None:
-    """Let happen what is due of some runs; one that somebody else holds is left for the next look."""
-    _advance([(kept, [Tick()], None) for kept in await tx.hold_runs(run_ids, skip_locked=True)], tx)
+async def fire_due(run_ids: Sequence[UUID], tx: Store) -> int:
+    """Let happen what is due of some runs, and return of how many; one that somebody else holds is left for later."""
+    kept_runs = await tx.hold_runs(run_ids, skip_locked=True)
+    _advance([(kept, [Tick()], None) for kept in kept_runs], tx)
+    return len(kept_runs)
 
 
 async def start_next_in_queues(turns: Sequence[Turn], tx: Store) -> None:
@@ -152,6 +150,29 @@ async def explain_event(asked: ExplainEvent, tx: Store) -> tuple[Kept | None, li
     recorded = {found.trigger: (found.disposition, found.dedupe_key, found.run_id) for found in matches}
     rules = [rule.trigger for rule in await tx.triggers([arrived.topic]) if rule.namespace == asked.namespace]
     return arrived, explain(arrived.event, rules, recorded)
+
+
+def _arrivals(record: Record, sources: Sequence[tuple[str, Source]], tx: Store) -> list[Arrival]:
+    """Return a record as the event that it is in each namespace that reads its topic.
+
+    A namespace that reads it in another way than it is written keeps it from nobody else: it is held for that one.
+    """
+    arrivals: list[Arrival] = []
+    refusals: list[InvalidInput] = []
+    for namespace, source in sources:
+        if source.topic == record.topic:
+            try:
+                received = read_record(record, source)
+            except InvalidInput as error:
+                refusals.append(InvalidInput(f"namespace {namespace}: {error}"))
+                continue
+            if received.namespace in {"", namespace}:
+                arrivals.append(Arrival(namespace, received, record))
+    if refusals and not arrivals:
+        raise refusals[0]
+    if refusals:
+        hold(tx, SERVICE, record, "; ".join(map(str, refusals)))
+    return arrivals
 
 
 def _advance(told: Iterable[tuple[KeptRun, Sequence[Input], Event | None]], tx: Store) -> None:

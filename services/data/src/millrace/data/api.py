@@ -33,10 +33,7 @@ class DataApi:
 
     async def GetVersion(self, request: pb.GetVersionRequest, tx: Store) -> pb.GetVersionResponse:
         version = await get_version(GetVersion(namespace=request.namespace, version_id=request.version_id), tx)
-        checks = [
-            pb.Check(reason=c.reason, description=c.description, failed_rows=c.failed_rows) for c in version.checks
-        ]
-        return pb.GetVersionResponse(version=_version(version), checks=checks)
+        return pb.GetVersionResponse(version=_version(version), checks=map(_check, version.checks))
 
     async def ListVersions(self, request: pb.ListVersionsRequest, tx: Store) -> pb.ListVersionsResponse:
         asked = {"namespace": request.namespace, "dataset": request.dataset or None, "limit": request.limit or 100}

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from google.protobuf.timestamp_pb2 import Timestamp
 from millrace.contracts.rpc.feature.v1 import feature_pb2 as pb
-from millrace.feature.commands import ApplyViews, Compute, ReadOnline, parse_views
+from millrace.feature.commands import ApplyViews, Compute, ReadOnline, View, parse_views
 from millrace.feature.domain import AppliedView
 from millrace.feature.engine.compute import compute
 from millrace.feature.engine.sandbox import Bounds
@@ -33,12 +33,13 @@ class FeatureApi:
         self._bounds = bounds
         self._slots = asyncio.Semaphore(concurrent_computes)
 
-    async def ApplyViews(self, request: pb.ApplyViewsRequest, tx: Store) -> pb.ApplyViewsResponse:
-        views = parse_views(request.views_yaml)
-        for view in views:
-            await asyncio.to_thread(check_view, view)
+    async def ApplyViews(
+        self, request: pb.ApplyViewsRequest, begin: Callable[[], AbstractAsyncContextManager[Store]]
+    ) -> pb.ApplyViewsResponse:
+        views = await asyncio.to_thread(_checked_views, request.views_yaml)
         command = ApplyViews(namespace=request.namespace, views=tuple(views))
-        return pb.ApplyViewsResponse(views=map(_view, await apply_views(command, tx)))
+        async with begin() as tx:
+            return pb.ApplyViewsResponse(views=map(_view, await apply_views(command, tx)))
 
     async def GetView(self, request: pb.GetViewRequest, tx: Store) -> pb.GetViewResponse:
         return pb.GetViewResponse(view=_view((await tx.views(request.namespace, [request.view]))[0]))
@@ -83,6 +84,13 @@ class FeatureApi:
         )
 
 
+def _checked_views(views_yaml: str) -> list[View]:
+    views = parse_views(views_yaml)
+    for view in views:
+        check_view(view)
+    return views
+
+
 def _view(applied: AppliedView) -> pb.View:
     view = applied.view
     return pb.View(
@@ -102,6 +110,7 @@ def _entities(texts: Sequence[str]) -> tuple[dict[str, Any], ...]:
     for place, text in enumerate(texts):
         try:
             entity = json.loads(text[:MAX_ENTITY_CHARACTERS])
+            json.dumps(entity, ensure_ascii=False).encode()  # half a surrogate pair is no text
         except (ValueError, RecursionError):
             entity = None
         if not isinstance(entity, dict):

@@ -12,6 +12,8 @@ from millrace.runtime.errors import InvalidInput
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError, field_validator, model_validator
 
 MAX_VIEWS = 200
+MAX_YAML_CHARACTERS = 1_000_000
+MAX_YAML_DEPTH = 50
 MAX_ONLINE_ENTITIES = 10_000
 
 _AGE = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
@@ -112,17 +114,33 @@ class View(Declared):
         return self
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML of bounded depth and without aliases: an alias in an alias is a small text and a huge document."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not allowed; write the value out")
+        if self.depth == MAX_YAML_DEPTH:
+            raise yaml.YAMLError(f"it is nested deeper than {MAX_YAML_DEPTH}")
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
 def parse_views(text: str) -> list[View]:
     """Return the views of a YAML stream, one document each.
 
     Raises:
         InvalidInput: It is no YAML, a view is not as it should be, or two have one name.
     """
+    if len(text) > MAX_YAML_CHARACTERS:
+        raise InvalidInput(f"views are {len(text)} characters of YAML, more than {MAX_YAML_CHARACTERS}")
     try:
-        # An alias in an alias in an alias is a small text and a huge document.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise InvalidInput("views have no YAML aliases")
-        documents = [document for document in yaml.safe_load_all(text) if document is not None]
+        found = yaml.load_all(text, Loader=_Loader)
+        documents = [document for document in found if document is not None]
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise InvalidInput(f"views are no YAML: {' '.join(str(error).split())[:300]}") from None
     if not 1 <= len(documents) <= MAX_VIEWS:

@@ -119,8 +119,8 @@ async def keep_training_set(result: Built, tx: Store) -> Output:
         )
     for version_id in made.version_ids:
         tx.used(ref("data.version", version_id))
-    for generation in await tx.online_generations(namespace, hashes):
-        tx.used(ref("feature.view", generation))
+    for declared in hashes:
+        tx.used(ref("feature.declaration", declared))
     about = {"name": made.name, "rows": made.spine_rows, "features": len(made.features)}
     tx.made(ref("feature.training_set", made.training_set_id), **about)
     return {

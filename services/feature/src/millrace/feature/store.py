@@ -71,10 +71,6 @@ LEFT JOIN online_row o ON o.namespace = $1 AND o.view = g.view AND o.generation 
     AND o.key = ARRAY(SELECT asked.entity ->> c FROM unnest(g.entity) WITH ORDINALITY AS e(c, i) ORDER BY i)
 ORDER BY v.place, asked.row
 """
-ONLINE_GENERATIONS = """
-SELECT generation FROM online_pointer JOIN generation USING (namespace, view, generation)
-WHERE namespace = $1 AND view_hash = ANY($2::text[]) ORDER BY generation
-"""
 ADD_PART = """
 INSERT INTO part (namespace, part_id, sha256) VALUES ($1, $2, $3)
 ON CONFLICT (namespace, part_id) DO UPDATE SET sha256 = excluded.sha256
@@ -186,10 +182,6 @@ class Store(Transaction):
             )
             for row in rows
         ]
-
-    async def online_generations(self, namespace: str, view_hashes: Sequence[str]) -> list[str]:
-        """Return the generations that are online of some declarations."""
-        return [row["generation"] for row in await self.fetch(ONLINE_GENERATIONS, namespace, list(view_hashes))]
 
     def add_part(self, namespace: str, part_id: str, sha256: str) -> None:
         """Remember a part of a training set."""

@@ -120,19 +120,28 @@ async def trial_so_far(namespace: str, deployment_id: UUID, tx: Store) -> Trial:
     evidence = await tx.evidence(deployment)
     if route.in_use == deployment_id:
         raise InvalidInput(f"deployment {deployment_id} is in use: there is nothing to compare it with")
-    if route.canary != deployment_id:
-        reason = "it has left the route"
-        return Trial(evidence, Judged(deployment_id, Verdict.UNKNOWN, evidence, reason))
-    if route.tripped:
-        return Trial(evidence, Judged(deployment_id, Verdict.FAIL, evidence, route.tripped))
-    return Trial(evidence)
+    return Trial(evidence, _over(route, deployment_id, evidence))
 
 
-async def keep_verdict(judged: Judged, tx: Store) -> Output:
-    """Keep a verdict and announce it; a canary that passes with all of the traffic is now the one in use."""
+def _over(route: Route, deployment_id: UUID, evidence: Evidence) -> Judged | None:
+    """Return the verdict on a canary that the route says nothing is left to wait for of."""
+    if deployment_id not in (route.in_use, route.canary):
+        return Judged(deployment_id, Verdict.UNKNOWN, evidence, "it has left the route")
+    if deployment_id == route.canary and route.tripped:
+        return Judged(deployment_id, Verdict.FAIL, evidence, route.tripped)
+    return None
+
+
+async def keep_verdict(found: Judged, tx: Store) -> Output:
+    """Keep a verdict and announce it; a canary that passes with all of the traffic is now the one in use.
+
+    One that was tripped or rolled back since its judge last looked has not passed.
+    """
     namespace = tx.task.namespace
-    deployment = await tx.deployment(namespace, judged.deployment_id)
+    deployment = await tx.deployment(namespace, found.deployment_id)
     before = await tx.hold_route(namespace, deployment.model)
+    over = _over(before, found.deployment_id, found.evidence) if found.verdict is Verdict.PASS else None
+    judged = over or found
     weight = before.weight_of(judged.deployment_id)
     tx.add_verdict(namespace, judged.deployment_id, PastVerdict(weight, judged.verdict, judged.evidence))
     tx.want_answers(namespace, judged.deployment_id, 0)

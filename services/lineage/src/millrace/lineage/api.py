@@ -10,6 +10,7 @@ from millrace.lineage.domain.graph import Run
 from millrace.lineage.domain.walk import Hop, display_name, kind_of
 from millrace.lineage.handlers import Explained, View, explain, view_graph
 from millrace.lineage.store import Store
+from millrace.runtime.command import instant
 
 DIRECTIONS: dict[int, Direction] = {
     pb.DIRECTION_UNSPECIFIED: "both",
@@ -38,7 +39,7 @@ def _get_graph(request: pb.GetGraphRequest) -> GetGraph:
         direction=DIRECTIONS.get(request.direction, "both"),
         depth=request.depth,
         max_nodes=request.max_nodes or USUAL_NODES,
-        as_of=request.as_of.ToDatetime() if request.HasField("as_of") else None,
+        as_of=instant(request.as_of, "as_of") if request.HasField("as_of") else None,
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -12,6 +12,7 @@ from millrace.observability.commands import USUAL_AUDIT_ROWS, GetRunCost, GetSer
 from millrace.observability.domain import AuditRow, RunCost, Series, newest_first
 from millrace.observability.handlers import view_run_cost, view_series
 from millrace.observability.store import Store
+from millrace.runtime.command import instant
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,10 @@ def _get_series(request: pb.GetSeriesRequest) -> GetSeries:
     return GetSeries(
         namespace=request.namespace,
         metric=request.metric,
-        start=_time(getattr(request, "from")) if request.HasField("from") else None,
-        end=_time(request.to) if request.HasField("to") else None,
+        start=instant(getattr(request, "from"), "from") if request.HasField("from") else None,
+        end=instant(request.to, "to") if request.HasField("to") else None,
         labels=dict(request.labels),
     )
-
-
-def _time(stamp: Timestamp) -> datetime:
-    return stamp.ToDatetime(UTC)
 
 
 def _stamp(at: datetime) -> Timestamp:

@@ -14,6 +14,7 @@ from millrace.runtime.assignors import assignors_of
 from millrace.runtime.consume.items import Item, Listener, Readers
 from millrace.runtime.consume.replay import Replay
 from millrace.runtime.consume.settlement import Settlement
+from millrace.runtime.errors import Unavailable
 from millrace.runtime.inbox import prune
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Record, Subscription
@@ -169,7 +170,8 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
             await self._measure_lag()
         if loop.time() - self._pruned_at > PRUNE_EVERY_S:
             self._pruned_at = loop.time()
-            await self._prune()
+            with suppress(Unavailable):
+                await prune(self._begin)
         if records:
             # Larger groups cost less; the first record after a pause has not waited.
             await self._pause(ROUND_S - (loop.time() - began))
@@ -206,7 +208,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
             if place in unsettled:
                 self._consumer.seek(place, unsettled[place])
                 self._consumer.pause(place)
-                worst = max(self._settlement.attempts.values(), default=1)
+                worst = max((self._settlement.attempts.get(item.place, 1) for item in items), default=1)
                 wait_s = min(OUTAGE_CAP_S, self._retry_s * 2 ** (worst - 1)) * random.uniform(0.5, 1)  # noqa: S311
                 self.progress.failing[place] = asyncio.get_running_loop().time() + wait_s
 
@@ -238,10 +240,6 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
                 behind[place.topic] = behind.get(place.topic, 0) + max(0, end - read)
         for topic, events in behind.items():
             CONSUMER_LAG.labels(self._service, topic).set(events)
-
-    async def _prune(self) -> None:
-        async with self._begin() as tx:
-            prune(tx)
 
     async def _pause(self, seconds: float) -> None:
         if seconds > 0:

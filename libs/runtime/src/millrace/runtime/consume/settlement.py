@@ -59,10 +59,11 @@ class Settlement:
             for some in [[item] for item in items] if self._one_by_one else [items]:
                 await settle(some, attempt, alone, self._begin.database)
             self.outages = 0
-        except OutageError:
+        except OutageError as outage:
             self.outages += 1
             waiting = list(items)
-            log.warning("database_unreachable", service=self._service, rounds=self.outages)
+            cause = type(outage.__cause__).__name__
+            log.warning("database_unreachable", service=self._service, rounds=self.outages, error=cause)
         return _first_offsets(waiting)
 
     async def _handle(self, items: Sequence[Item]) -> None:

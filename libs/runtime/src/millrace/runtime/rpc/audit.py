@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 from millrace.contracts.rpc.runtime.v1 import runtime_pb2 as pb
+from millrace.runtime.command import instant
 from millrace.runtime.rpc.held import limit
 from millrace.runtime.transaction import Transaction
 
@@ -20,6 +21,6 @@ class AuditApi:
         self._service = service
 
     async def List(self, request: pb.AuditServiceListRequest, tx: Transaction) -> pb.AuditServiceListResponse:
-        before = request.before.ToDatetime(UTC) if request.HasField("before") else LATEST
+        before = instant(request.before, "before") if request.HasField("before") else LATEST
         rows = await tx.fetch(LIST, request.namespace, before, limit(request.limit))
         return pb.AuditServiceListResponse(rows=[pb.AuditRow(service=self._service, **dict(row)) for row in rows])

@@ -18,12 +18,17 @@ _OUTPUT = TypeAdapter(Output)  # building one takes longer than all else that a 
 
 @dataclass(eq=False)
 class Attempt:
-    """One leased attempt, in this process."""
+    """One leased attempt, in this process.
+
+    Attributes:
+        begun: When its work began; until then it waits for a slot.
+    """
 
     task: TaskDispatched
     kind: TaskKind
     envelope: Envelope | None
     accepted: float = field(default_factory=time.monotonic)
+    begun: float | None = None
     announced: bool = False
     fraction: float = 0.0
     message: str = ""

@@ -44,10 +44,12 @@ class Doing:
         seconds = [0.0]
         try:
             if inspect.iscoroutinefunction(attempt.kind.work):
+                attempt.begun = time.monotonic()
                 job = LoopJob(attempt, self._artifacts, self._channels, self._begin)
                 result = await _Measured(attempt.kind.work(step, job), seconds)
             else:
                 async with self._slots:
+                    attempt.begun = time.monotonic()
                     result = await self._compute(attempt, step, seconds)
         except Lost:
             return Ended(attempt, seconds[0], error="lost", message="the worker process ended before its work")

@@ -60,7 +60,6 @@ class Workers:
         self._doing = Doing(service, settings, begin, artifacts, channels)
         self._attempts: dict[tuple[UUID, int], Attempt] = {}
         self._ended: asyncio.Queue[Ended] = asyncio.Queue()
-        self._draining = False
 
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:
@@ -273,7 +272,9 @@ class Workers:
             events: list[tuple[Attempt, Event]] = []
             for attempt in self._attempts.values():
                 said = about(self._service, attempt.task)
-                if not attempt.announced and now - attempt.accepted > STARTED_AFTER_S:
+                if attempt.begun is None:
+                    continue
+                if not attempt.announced and now - attempt.begun > STARTED_AFTER_S:
                     attempt.announced, attempt.told = True, now
                     events.append((attempt, TaskStarted(**said)))
                 # Said even when nothing has moved: to control, silence means that the worker is gone.

@@ -6,22 +6,28 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from millrace.control.commands import MAX_DATA_BYTES, read_json
 from millrace.core.pointer import PointerMissing, parse_pointer, resolve
 from millrace.core.triggers import Event, Source
 from millrace.runtime.errors import InvalidInput
 from millrace.runtime.subscriptions import Record
 
-MAX_DATA_BYTES = 64 * 1024
 MAX_NAME_CHARS = 1024
 STRUCTURED = "application/cloudevents+json"
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """An event with the trace that it belongs to, which may be empty."""
+    """An event with what its sender says of it.
+
+    Attributes:
+        traceparent: The trace that it belongs to, which may be empty.
+        namespace: The only namespace that it is for; empty for all that read its topic.
+    """
 
     event: Event
     traceparent: str
+    namespace: str = ""
 
 
 def read_record(record: Record, source: Source) -> Received:
@@ -81,7 +87,7 @@ def _cloud_event(record: Record, attributes: Mapping[str, str], data: Any, trace
         time=attributes.get("time", "") or _timestamp(record),
         data=data,
     )
-    return Received(event, attributes.get("traceparent", "") or traceparent)
+    return Received(event, attributes.get("traceparent", "") or traceparent, attributes.get("namespace", ""))
 
 
 def _plain(record: Record, source: Source, headers: Mapping[str, str]) -> Received:
@@ -105,7 +111,7 @@ def _plain(record: Record, source: Source, headers: Mapping[str, str]) -> Receiv
         time=_timestamp(record),
         data=document,
     )
-    return Received(event, headers.get("traceparent", ""))
+    return Received(event, headers.get("traceparent", ""), headers.get("ce_namespace", ""))
 
 
 def _headers(record: Record) -> dict[str, str]:
@@ -123,18 +129,7 @@ def _text(value: bytes, what: str) -> str:
 
 
 def _json(value: bytes) -> Any:  # noqa: ANN401 - a JSON value is any value
-    text = _text(value, "value")
-    try:
-        document = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"the value is not JSON: {error}") from error
-    if "\\u0000" in text:
-        raise InvalidInput("the value holds a NUL character, which cannot be stored")
-    return document
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
+    return read_json(_text(value, "value"), "the value")
 
 
 def _check_size(event: Event) -> None:

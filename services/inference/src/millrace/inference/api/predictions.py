@@ -153,7 +153,7 @@ class PredictionsApi:
                     score=float(scored.scores[row]),
                     names=names,
                     values=np.array([columns[name][row] for name in names]),
-                    texts={name: values[row] for name, values in asked.texts.items()},
+                    texts={name: asked.texts[name][row] for name in arm.model.entity},
                     trace_id=trace_id,
                 )
             )

@@ -20,7 +20,7 @@ class Answer:
     Attributes:
         number: A UUIDv7: when it was answered.
         values: What the model saw, in the order of `names`, shape (features,).
-        texts: What the caller sent as text, by name.
+        texts: Whom the request was about, by name: the texts that the model takes.
     """
 
     deployment: Deployment

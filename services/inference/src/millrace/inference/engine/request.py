@@ -63,6 +63,7 @@ def read_request(request: oip.ModelInferRequest, max_rows: int) -> Asked:
     if not columns:
         raise InvalidInput(f"a request for model {request.model_name} needs inputs: its metadata names them")
     rows = len(next(iter(columns.values())))
+    _check_text(request.id, "the request's id")
     if rows > max_rows:
         raise InvalidInput(f"the request has {rows} rows, and {max_rows} is the most")
     if isinstance(keys, np.ndarray):
@@ -102,9 +103,13 @@ def _parameter(request: oip.ModelInferRequest) -> str:
     if ROUTING_KEY not in request.parameters:
         return ""
     found = request.parameters[ROUTING_KEY].string_param
-    if len(found.encode()) > MAX_TEXT_BYTES or "\0" in found:
-        raise InvalidInput(f"parameter {ROUTING_KEY} has more than {MAX_TEXT_BYTES} bytes, or a null in it")
+    _check_text(found, f"parameter {ROUTING_KEY}")
     return found
+
+
+def _check_text(text: str, what: str) -> None:
+    if len(text.encode()) > MAX_TEXT_BYTES or "\0" in text:
+        raise InvalidInput(f"{what} has more than {MAX_TEXT_BYTES} bytes, or a null in it")
 
 
 def _version(text: str) -> int:

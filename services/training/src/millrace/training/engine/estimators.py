@@ -123,7 +123,9 @@ def _random_forest(params: Params, features: Features, label: Floats, seed: int)
 
 def _hist_gradient_boosting(params: Params, features: Features, label: Floats, seed: int) -> Fitted:
     model = HistGradientBoostingClassifier(**params, early_stopping=False, random_state=seed)
-    return _Pipeline((model,), features, label)
+    # scikit-learn cannot bin a column without a value; one that is the same everywhere is never split on.
+    unknown = np.isnan(features).all(axis=0)
+    return _Pipeline((model,), np.where(unknown, np.float32(0), features), label)
 
 
 def _real(low: float, high: float, allowed_low: float, allowed_high: float, *, log: bool = False) -> Parameter:

@@ -81,7 +81,7 @@ def read_frame(path: Path, features: Sequence[str], keys: Sequence[str] = ()) ->
         keys: Other columns to read.
 
     Raises:
-        InvalidInput: A column is missing, no row has a label, or a label is neither 0 nor 1.
+        InvalidInput: A column is missing, no row has a label, a label is neither 0 nor 1, or a value is too great.
     """
     missing = sorted({"t", "label", *features, *keys} - set(pq.read_schema(path).names))
     if missing:
@@ -97,7 +97,10 @@ def read_frame(path: Path, features: Sequence[str], keys: Sequence[str] = ()) ->
         raise InvalidInput("the training set has no row with a label")
     matrix = np.empty((len(order), len(features)), np.float32)
     for place, name in enumerate(features):
-        matrix[:, place] = _floats(table[name])[order]
+        with np.errstate(over="ignore"):
+            matrix[:, place] = _floats(table[name])[order]
+        if np.isinf(matrix[:, place]).any():
+            raise InvalidInput(f"feature {name} has a value that is beyond 32-bit floats, such as 1e39")
     columns = {name: table[name].to_numpy(zero_copy_only=False).astype(object)[order] for name in keys}
     return Frame(t_us[order], label[order], matrix, tuple(features), columns)
 

@@ -60,6 +60,11 @@ def _holdout(asked: Evaluate, new: Deployable, in_use: Deployable | None, job: J
     source: TrainingSet = job.wait(
         training_set(job.channel("feature"), job.task.namespace, new.manifest.training_set_id)
     )
+    if lacking := sorted(set(in_use.columns) - set(source.columns)) if in_use else []:
+        raise InvalidInput(
+            f"the version in use takes {', '.join(lacking)}, which training set {source.training_set_id} lacks: build"
+            " it with those views too, or say `champion: ''` to compare with the training rate alone"
+        )
     columns = dict.fromkeys(new.columns + (in_use.columns if in_use else []))
     frame = read_frame(job.artifacts.path_of(source.sha256), list(columns), asked.bootstrap_by)
     unseen_from = new.manifest.fitted_until
