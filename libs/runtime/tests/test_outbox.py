@@ -137,7 +137,10 @@ async def test_a_frozen_relay_loses_its_lock_and_another_goes_on(
 
     async def locked() -> Any:
         async with begin() as tx:
-            return await tx.fetch("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted")
+            return await tx.fetch(
+                "SELECT 1 FROM pg_locks JOIN pg_database d ON d.oid = database "
+                "WHERE locktype = 'advisory' AND granted AND datname = current_database()"
+            )
 
     async def empty() -> bool:
         async with begin() as tx:
@@ -150,7 +153,13 @@ async def test_a_frozen_relay_loses_its_lock_and_another_goes_on(
         async with begin() as tx:
             tx.emit(ViewApplied(namespace="demo", view=service_name, view_hash="h"))
         running = asyncio.create_task(second.run())
-        await until(empty, seconds=20)
+        try:
+            await until(empty, seconds=20)
+        except AssertionError:
+            async with begin() as tx:
+                for r in await tx.fetch("SELECT pid, state, now()-state_change AS s, query, backend_type FROM pg_stat_activity WHERE datname=current_database()"): print(dict(r))
+                for r in await tx.fetch("SELECT * FROM pg_locks WHERE locktype = 'advisory'"): print(dict(r))
+            raise
         second.stop()
         await asyncio.wait_for(running, 20)
     finally:

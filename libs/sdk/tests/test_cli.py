@@ -41,7 +41,7 @@ def test_every_command_shows_an_example_of_itself_and_prints_json(path: str) -> 
 
     assert f"Example: `{path}" in (command.help or "")
     # Logs are JSON, a line each, as the services wrote them.
-    assert path == "millrace logs" or any("--json" in one.opts for one in command.params)
+    assert any("--json" in one.opts for one in command.params)
 
 
 @pytest.mark.parametrize(

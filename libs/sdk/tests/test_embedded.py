@@ -109,6 +109,14 @@ def test_status_tells_programs_what_people_see(stack: Embedded) -> None:
     assert stack.kafka.servers in table
 
 
+def test_logs_as_json_are_an_object_for_each_line(stack: Embedded) -> None:
+    done = _command("logs", "-n", "2", "--json", "--state", str(stack.state.folder))
+
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {line["part"] for line in lines} >= {"postgres", "control"}
+    assert all(line.keys() == {"part", "line"} for line in lines)
+
+
 def test_logs_show_the_last_lines_of_a_part(stack: Embedded) -> None:
     done = _command("logs", "postgres", "-n", "200", "--state", str(stack.state.folder))
 

@@ -83,6 +83,7 @@ def _set(message: Any, **fields: Any) -> None:
         (lambda r: r.raw_input_contents.__setitem__(0, b"\xff\xff\xff\xffA"), "no BYTES tensor"),
         (lambda r: r.raw_input_contents.__setitem__(0, b"\x01\0\0\0\xff\x00\0\0\0"), "no BYTES tensor"),
         (lambda r: r.raw_input_contents.__setitem__(1, np.array([1.0, np.inf]).tobytes()), "infinite"),
+        (lambda r: r.raw_input_contents.__setitem__(1, np.array([1.0, -1e39]).tobytes()), "beyond 32-bit floats"),
         (lambda r: r.raw_input_contents.__setitem__(1, b"12345"), "whole number"),
         (lambda r: _set(r, id="a\0b"), "the request's id has .* a null"),
         (lambda r: _set(r, id="ä" * 300), "the request's id has more than 500 bytes"),

@@ -81,6 +81,18 @@ def test_a_model_learns_what_is_to_be_learned(name: str, frame: Frame) -> None:
     assert np.mean((score - holdout.label) ** 2) < 0.9 * np.mean((made.manifest.base_rate - holdout.label) ** 2)
 
 
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_a_feature_of_which_nothing_is_known_harms_no_estimator(name: str) -> None:
+    generator = np.random.default_rng(5)
+    features = np.column_stack([generator.normal(size=400), np.full(400, np.nan)]).astype(np.float32)
+    params = {"n_estimators": 5} if name in {"lightgbm.classifier", "sklearn.random_forest"} else {}
+
+    fitted = estimator(name).fit(params, features, (features[:, 0] > 0).astype(float), 0)
+    scores = Scorer(fitted.to_onnx().SerializeToString())(features)
+
+    assert np.abs(scores - fitted.score(features)).max() <= 1e-5
+
+
 def test_neighbouring_32_bit_values_go_the_same_way_in_the_graph_and_in_the_library() -> None:
     generator = np.random.default_rng(3)
     base = np.float32(1_367_000_000)  # seconds: 32-bit floats are 128 apart here
@@ -109,8 +121,15 @@ def test_a_training_set_without_a_column_or_with_other_labels_is_refused(
     table = pq.read_table(path)
     pq.write_table(table.set_column(2, "label", [np.arange(len(table), dtype=float)]), tmp_path / "counts.parquet")
 
+    load = [np.full(len(table), 1e300)]
+    pq.write_table(
+        table.set_column(table.column_names.index("shop.load"), "shop.load", load), tmp_path / "huge.parquet"
+    )
+
     with pytest.raises(InvalidInput, match=r"no column shop\.colour"):
         read_frame(path, ["shop.colour"])
+    with pytest.raises(InvalidInput, match=r"feature shop\.load has a value that is beyond 32-bit floats"):
+        read_frame(tmp_path / "huge.parquet", FEATURES)
     with pytest.raises(InvalidInput, match="labels are 0, 1 or null"):
         read_frame(tmp_path / "counts.parquet", FEATURES)
 

@@ -4,9 +4,10 @@ import json
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
 
@@ -94,14 +95,16 @@ def status(state: Folder = FOLDER, as_json: Json = False) -> None:
 
 
 @app.command()
-def logs(part: Part = None, state: Folder = FOLDER, follow: Follow = False, lines: Lines = 50) -> None:
-    """Show what a part wrote, or all of them.
+def logs(
+    part: Part = None, state: Folder = FOLDER, follow: Follow = False, lines: Lines = 50, as_json: Json = False
+) -> None:
+    """Show what a part wrote, or all of them; with `--json` an object for each line: its part and its text.
 
     Example: `millrace logs training --follow`
     """
     if part and part not in (*PARTS, "supervisor"):
         raise CannotStart(f"there is no part {part}: it is one of {', '.join(PARTS)}")
-    _show_logs(_stack(state), [part] if part else PARTS, lines, follow=follow)
+    _show_logs(_stack(state), [part] if part else PARTS, lines, follow=follow, as_json=as_json)
 
 
 def _stack(state: Path, roots: Sequence[Path] = ()) -> "Embedded":
@@ -167,7 +170,7 @@ def _print_table(stack: "Embedded") -> list["PartStatus"]:
 def _stay(stack: "Embedded") -> None:
     with _interrupted_by_sigterm():
         try:
-            _show_logs(stack, PARTS, 0, follow=True)
+            _show_logs(stack, PARTS, 0, follow=True, as_json=False)
         finally:
             with _Progress(quiet=False) as progress:
                 stack.down(progress.tell)
@@ -182,15 +185,18 @@ def _interrupted_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _show_logs(stack: "Embedded", parts: Sequence[str], lines: int, *, follow: bool) -> None:
-    prefix = {part: f"{part:<13} | " if len(parts) > 1 else "" for part in parts}
+def _show_logs(stack: "Embedded", parts: Sequence[str], lines: int, *, follow: bool, as_json: bool) -> None:
+    def show(part: str, line: str) -> None:
+        prefix = f"{part:<13} | " if len(parts) > 1 else ""
+        print(json.dumps({"part": part, "line": line}) if as_json else prefix + line, flush=True)
+
     read = dict.fromkeys(parts, 0)
     for part in parts:
         log = stack.state.log(part)
         if log.exists():
             with log.open(errors="replace") as content:
                 for line in deque(content, maxlen=lines):
-                    print(prefix[part] + line.rstrip("\n"))
+                    show(part, line.rstrip("\n"))
                 read[part] = log.stat().st_size
     while follow:
         try:
@@ -198,10 +204,10 @@ def _show_logs(stack: "Embedded", parts: Sequence[str], lines: int, *, follow: b
         except KeyboardInterrupt:
             return
         for part in parts:
-            read[part] = _show_new(stack.state.log(part), read[part], prefix[part])
+            read[part] = _show_new(stack.state.log(part), read[part], partial(show, part))
 
 
-def _show_new(log: Path, read_bytes: int, prefix: str) -> int:
+def _show_new(log: Path, read_bytes: int, show: Callable[[str], None]) -> int:
     """Show the whole lines written since; a shorter file is a new one."""
     if not log.exists():
         return 0
@@ -210,5 +216,5 @@ def _show_new(log: Path, read_bytes: int, prefix: str) -> int:
         new = content.read()
         whole = new[: new.rfind(b"\n") + 1]
         for line in whole.decode(errors="replace").splitlines():
-            print(prefix + line, flush=True)
+            show(line)
         return content.tell() - len(new) + len(whole)

@@ -15,6 +15,9 @@ DOUBLE = "FP64"
 MAX_TEXT_BYTES = 500
 """The longest text that a request may bring in one row."""
 
+LARGEST = np.finfo(np.float32).max
+"""The greatest number that a model can take."""
+
 # Datatype -> (NumPy's name of it, the repeated field that holds it).
 _NUMBERS = {
     "BOOL": ("?", "bool_contents"),
@@ -110,6 +113,8 @@ def _numbers(one: oip.ModelInferRequest.InferInputTensor, raw: bytes | None) -> 
     else:
         raise InvalidInput(f"input {one.name} is {one.datatype}, which must come raw")
     numbers = values.astype(np.float64)
-    if np.isinf(numbers).any():
-        raise InvalidInput(f"input {one.name} has an infinite value: NaN stands for what is not known")
+    if (np.abs(numbers) > LARGEST).any():
+        raise InvalidInput(
+            f"input {one.name} has an infinite value, or one beyond 32-bit floats: NaN stands for what is not known"
+        )
     return numbers
