@@ -71,6 +71,15 @@ async def test_three_relays_and_twelve_writers_lose_nothing_and_keep_each_keys_o
         assert numbers == list(range(1, len(numbers) + 1))
 
 
+def start(group: str, dsn: str, servers: str, folder: Path, failpoint: str = "") -> subprocess.Popen[bytes]:
+    """Start a process that reacts to versions, with its relay; it dies at the place named."""
+    folders = os.pathsep.join(str(path) for path in (TESTS, *sys.path) if path)
+    return subprocess.Popen(
+        [sys.executable, str(TESTS / "effect_process.py"), group, dsn, servers, str(folder), "0"],
+        env=os.environ | {"MILLRACE_FAILPOINT": failpoint, "PYTHONPATH": folders},
+    )
+
+
 @pytest.mark.parametrize("place", ["outbox.after_send", "consume.after_commit"])
 async def test_a_process_killed_between_an_effect_and_its_mark_has_each_effect_once(
     place: str, service_name: str, broker: Any, dsn: str, begin: Transactions[Effects], tmp_path: Path
@@ -79,17 +88,10 @@ async def test_a_process_killed_between_an_effect_and_its_mark_has_each_effect_o
     events = [version(service_name, f"{n:02}") for n in range(10)]
     await publish(broker.servers, events)
 
-    def start(failpoint: str) -> subprocess.Popen[bytes]:
-        folders = os.pathsep.join(str(path) for path in (TESTS, *sys.path) if path)
-        return subprocess.Popen(
-            [sys.executable, str(TESTS / "effect_process.py"), service_name, dsn, broker.servers, str(tmp_path), "0"],
-            env=os.environ | {"MILLRACE_FAILPOINT": failpoint, "PYTHONPATH": folders},
-        )
-
-    killed = start(place)
+    killed = start(service_name, dsn, broker.servers, tmp_path, place)
     assert await asyncio.to_thread(killed.wait, 60) == -9
 
-    process = start("")
+    process = start(service_name, dsn, broker.servers, tmp_path)
     try:
 
         async def all_told() -> bool:
@@ -129,11 +131,7 @@ async def test_a_frozen_relay_loses_its_lock_and_another_goes_on(
     service_name: str, broker: Any, dsn: str, begin: Transactions[Effects], tmp_path: Path
 ) -> None:
     await create_topics(broker.servers, {"feature.views": PARTITIONS, "data.versions": PARTITIONS})
-    folders = os.pathsep.join(str(path) for path in (TESTS, *sys.path) if path)
-    process = subprocess.Popen(
-        [sys.executable, str(TESTS / "effect_process.py"), service_name, dsn, broker.servers, str(tmp_path), "0"],
-        env=os.environ | {"PYTHONPATH": folders},
-    )
+    process = start(service_name, dsn, broker.servers, tmp_path)
 
     async def locked() -> Any:
         async with begin() as tx:
@@ -153,13 +151,7 @@ async def test_a_frozen_relay_loses_its_lock_and_another_goes_on(
         async with begin() as tx:
             tx.emit(ViewApplied(namespace="demo", view=service_name, view_hash="h"))
         running = asyncio.create_task(second.run())
-        try:
-            await until(empty, seconds=20)
-        except AssertionError:
-            async with begin() as tx:
-                for r in await tx.fetch("SELECT pid, state, now()-state_change AS s, query, backend_type FROM pg_stat_activity WHERE datname=current_database()"): print(dict(r))
-                for r in await tx.fetch("SELECT * FROM pg_locks WHERE locktype = 'advisory'"): print(dict(r))
-            raise
+        await until(empty)
         second.stop()
         await asyncio.wait_for(running, 20)
     finally:

@@ -34,6 +34,7 @@ class World:
         self.servers = servers
         self.topic = topic
         self.orders = orders
+        self.told: list[TaskDispatched] = []
         self.taken: list[TaskDispatched] = []
 
     @property
@@ -60,16 +61,14 @@ class World:
                 await producer.send_and_wait(self.topic, value, headers=sent)
 
     async def order(self, kind: str) -> TaskDispatched:
-        """Return the next order of a kind that has not been taken."""
+        """Return the next order of a kind; those of other kinds, which may come first, are left for later."""
         async with asyncio.timeout(30):
-            while True:
+            while not (waiting := [order for order in self.told if order.kind == kind and order not in self.taken]):
                 record = await self.orders.getone()
-                headers = dict(record.headers)
-                if headers["ce_type"] == b"millrace.tasks.TaskDispatched":
-                    order = TaskDispatched.model_validate_json(record.value)
-                    if order.kind == kind and order not in self.taken:
-                        self.taken.append(order)
-                        return order
+                if dict(record.headers)["ce_type"] == b"millrace.tasks.TaskDispatched":
+                    self.told.append(TaskDispatched.model_validate_json(record.value))
+        self.taken.append(waiting[0])
+        return waiting[0]
 
     async def succeed(self, order: TaskDispatched, *, times: int = 1, **output: Any) -> None:
         names = ("namespace", "task_id", "attempt", "token", "run_id", "kind", "name", "workflow")

@@ -56,6 +56,7 @@ def test_a_link_inside_the_folder_may_be_followed_and_one_that_leads_out_may_not
         "file://user:word@localhost{root}/sales.csv",
         "file:{relative}/sales.csv",
         "file://{root}/sales.csv%00.parquet",
+        "file://{root}/sales.csv%ff",
         "file://{root}/sales.csv?query",
         "file://{root}/sales.csv#fragment",
         "file://{root}/sa les.csv",

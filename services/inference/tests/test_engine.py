@@ -205,6 +205,21 @@ def test_where_a_canary_gives_nan_the_one_in_use_answers_and_the_canary_trips(
     assert not served.arms[OLD].health.trip_reason()
 
 
+def test_a_request_that_neither_arm_can_score_says_nothing_of_the_canary(
+    shelf: Any, make_graph: Callable[..., bytes]
+) -> None:
+    for version in (1, 2):
+        shelf.put(version, content=make_graph((1.0, 0.5, -0.25), nan=True))
+    served = served_by(shelf, canary=2, weight=50)
+
+    for _ in range(TRIP_BAD):
+        with pytest.raises(Unavailable, match="no finite score"):
+            answered(read_request(infer_request(2, keys=["a", "b"]), 10), served)
+
+    assert not served.arms[NEW].health.trip_reason()
+    assert served.arms[OLD].outcomes[False] == 2 * TRIP_BAD
+
+
 def test_what_a_canary_cannot_read_counts_against_it_and_not_against_the_caller(shelf: Any) -> None:
     features = load_features(shelf)
     shelf.put(2, features=(*features[:2], features[2].model_copy(update={"feature": "minute"})))

@@ -19,7 +19,7 @@ from millrace.runtime.testing.process import Deployment
 
 TOPICS = ("training.tasks", "training.models", "training.evaluations", "training.lineage")
 FEATURES = ("shop.load", "shop.queue", "clock.stamp")
-NARROW = "c" * 64
+NARROW = "d" * 64
 """A training set without the last of the features."""
 
 

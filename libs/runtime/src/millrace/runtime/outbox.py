@@ -34,6 +34,8 @@ WAITING = (
     "SELECT count(*) AS events, coalesce(extract(epoch FROM now() - min(written_at)), 0)::float AS age_s FROM outbox"
 )
 
+Prepared = asyncpg.prepared_stmt.PreparedStatement
+
 log = structlog.get_logger()
 
 
@@ -65,6 +67,8 @@ class Relay:
         # A frozen relay loses its session, and with it the lock; what it sends late, the inbox drops.
         connection = await self._database.connect(idle_session_timeout="10s")
         try:
+            # Prepared before the lock is taken: between a statement's two trips to the server no timeout of idleness runs.
+            page, waiting = await connection.prepare(NEXT_PAGE), await connection.prepare(WAITING)
             while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
                 if self._stopping:
                     return
@@ -72,7 +76,7 @@ class Relay:
                 await self._wait(POLL_S)
             producer = await new_producer(self._settings, f"{self._name}-relay")
             try:
-                await self._relay(connection, producer)
+                await self._relay(page, waiting, producer)
             finally:
                 with suppress(TimeoutError, KafkaError):
                     await asyncio.wait_for(producer.stop(), 5)
@@ -81,7 +85,7 @@ class Relay:
                 await asyncio.wait_for(connection.close(), 2)
             connection.terminate()
 
-    async def _relay(self, connection: asyncpg.Connection, producer: AIOKafkaProducer) -> None:
+    async def _relay(self, page: Prepared, waiting: Prepared, producer: AIOKafkaProducer) -> None:
         sent: list[int] = []
         measured_at = 0.0
         while True:
@@ -89,10 +93,10 @@ class Relay:
             stopping = self._stopping
             if time.monotonic() - measured_at > MEASURE_EVERY_S:
                 measured_at = time.monotonic()
-                waiting = await connection.fetchrow(WAITING)
-                OUTBOX_EVENTS.labels(self._name).set(waiting["events"])
-                OUTBOX_AGE.labels(self._name).set(waiting["age_s"])
-            rows = await connection.fetch(NEXT_PAGE, sent)
+                left = await waiting.fetchrow()
+                OUTBOX_EVENTS.labels(self._name).set(left["events"])
+                OUTBOX_AGE.labels(self._name).set(left["age_s"])
+            rows = await page.fetch(sent)
             sent = [row["id"] for row in rows]
             if rows:
                 await send_all(producer, rows)

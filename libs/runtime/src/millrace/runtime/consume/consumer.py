@@ -27,6 +27,7 @@ ROUND_S = 0.01
 COMMIT_EVERY_S = 1.0
 PRUNE_EVERY_S = 600.0
 OUTAGE_CAP_S = 30.0
+LOOK_EVERY_S = 1.0
 REVOKE_WAIT_S = 30.0
 
 log = structlog.get_logger()
@@ -194,7 +195,15 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
     async def _settle(self, items: Sequence[Item]) -> None:
         self._advance(items, await self._settlement.settle(items))
         if outages := self._settlement.outages:
-            await self._pause(min(OUTAGE_CAP_S, 0.2 * 2**outages) * random.uniform(0.5, 1))  # noqa: S311 - jitter
+            await self._outlast(min(OUTAGE_CAP_S, 0.2 * 2**outages) * random.uniform(0.5, 1))  # noqa: S311 - jitter
+
+    async def _outlast(self, seconds: float) -> None:
+        """Wait for the database, looking once a second, for at most so long."""
+        while seconds > 0 and not self._stopping.is_set():
+            await self._pause(min(LOOK_EVERY_S, seconds))
+            seconds -= LOOK_EVERY_S
+            if await self._begin.database.healthy():
+                return
 
     def _advance(self, items: Sequence[Item], unsettled: dict[TopicPartition, int]) -> None:
         ends: dict[TopicPartition, int] = {}

@@ -28,7 +28,10 @@ def fetch_file(uri: str, path: Path, limits: Limits) -> str:
 
 def _real_path(uri: str, limits: Limits) -> Path:
     parts = parts_of(uri)
-    text = unquote(parts.path, errors="strict")
+    try:
+        text = unquote(parts.path, errors="strict")
+    except UnicodeDecodeError:
+        raise InvalidInput("its path is not percent-encoded UTF-8") from None
     more = parts.query or parts.fragment
     if parts.netloc not in {"", "localhost"} or not text.startswith("/") or more or "\0" in text:
         raise InvalidInput("a file's URI has three slashes and an absolute path, nothing else")

@@ -112,15 +112,18 @@ def score(model: str, planned: Plan, columns: Mapping[str, Floats]) -> Scored:
     """
     by_arm: dict[UUID, Floats] = {}
     answering = np.array([planned.arms.index(arm) for arm in planned.answering])
-    for place, arm in enumerate(planned.arms):
-        _score_rows(arm, columns, planned.mirrored | (answering == place), by_arm)
+    asked = [planned.mirrored | (answering == place) for place in range(len(planned.arms))]
+    for arm, rows in zip(planned.arms, asked, strict=True):
+        _score_rows(arm, columns, rows, by_arm)
     scores = np.choose(answering, [by_arm[arm.deployment.deployment_id] for arm in planned.arms])
     if planned.canary:
         lost = ~np.isfinite(scores) & (answering == 1)
         answering = np.where(lost, 0, answering)
         fallback = planned.arms[0]
         _score_rows(fallback, columns, lost & ~planned.mirrored, by_arm)
+        asked[0] |= lost
         scores = np.where(lost, by_arm[fallback.deployment.deployment_id], scores)
+    _note(planned.arms, asked, by_arm)
     if not np.isfinite(scores).all():
         row = int(np.flatnonzero(~np.isfinite(scores))[0])
         raise Unavailable(f"model {model} gives no finite score for row {row}")
@@ -130,13 +133,19 @@ def score(model: str, planned: Plan, columns: Mapping[str, Floats]) -> Scored:
 def _score_rows(arm: LoadedArm, columns: Mapping[str, Floats], rows: Rows, by_arm: dict[UUID, Floats]) -> None:
     """Add an arm's scores of some rows to what it said before."""
     said = by_arm.setdefault(arm.deployment.deployment_id, np.full(len(rows), np.nan))
-    count = int(rows.sum())
-    if not count:
+    if not rows.any():
         return
     try:
         said[rows] = arm.model.score({name: columns[name][rows] for name in arm.model.names})
     except InvalidInput:
         # The graph failed on them: said of the arm, not of the caller.
         said[rows] = np.nan
-    good = int(np.isfinite(said[rows]).sum())
-    arm.note(good, count - good)
+
+
+def _note(arms: Sequence[LoadedArm], asked: Sequence[Rows], by_arm: Mapping[UUID, Floats]) -> None:
+    """Count each arm's answers; a row on which the one in use fails too says nothing of a canary."""
+    finite = [np.isfinite(by_arm[arm.deployment.deployment_id]) for arm in arms]
+    for place, arm in enumerate(arms):
+        telling = asked[place] & (finite[place] | finite[0]) if place else asked[0]
+        good = int((telling & finite[place]).sum())
+        arm.note(good, int(telling.sum()) - good)
