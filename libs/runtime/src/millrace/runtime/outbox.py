@@ -10,6 +10,7 @@ import asyncpg
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
+from asyncpg.prepared_stmt import PreparedStatement
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.telemetry import OUTBOX_AGE, OUTBOX_EVENTS, OUTBOX_SENT
@@ -33,8 +34,6 @@ WHERE id <> ALL($1::bigint[]) ORDER BY id LIMIT {PAGE_ROWS}
 WAITING = (
     "SELECT count(*) AS events, coalesce(extract(epoch FROM now() - min(written_at)), 0)::float AS age_s FROM outbox"
 )
-
-Prepared = asyncpg.prepared_stmt.PreparedStatement
 
 log = structlog.get_logger()
 
@@ -67,7 +66,7 @@ class Relay:
         # A frozen relay loses its session, and with it the lock; what it sends late, the inbox drops.
         connection = await self._database.connect(idle_session_timeout="10s")
         try:
-            # Prepared before the lock is taken: between a statement's two trips to the server no timeout of idleness runs.
+            # Prepared before the lock: between the two trips of a first use, no timeout of idleness runs.
             page, waiting = await connection.prepare(NEXT_PAGE), await connection.prepare(WAITING)
             while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
                 if self._stopping:
@@ -85,7 +84,7 @@ class Relay:
                 await asyncio.wait_for(connection.close(), 2)
             connection.terminate()
 
-    async def _relay(self, page: Prepared, waiting: Prepared, producer: AIOKafkaProducer) -> None:
+    async def _relay(self, page: PreparedStatement, waiting: PreparedStatement, producer: AIOKafkaProducer) -> None:
         sent: list[int] = []
         measured_at = 0.0
         while True:
