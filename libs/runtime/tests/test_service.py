@@ -81,6 +81,31 @@ async def test_health_tells_the_truth_while_the_database_is_away_and_back(
         await until(serving)
 
 
+async def test_a_service_without_its_broker_lives_and_is_not_ready(postgres: Any, broker: Any, tmp_path: Path) -> None:
+    async with deployed(("lineage",), postgres, broker.servers, tmp_path) as deployment:
+        process = deployment.services["lineage"]
+        await publish(broker.servers, [version("before")])
+        await until(lambda: knows(deployment, "before"))
+        await asyncio.to_thread(broker.kill)
+        try:
+
+            async def away() -> bool:
+                status, body = await asyncio.to_thread(page, process, "/readyz")
+                return status == 503 and "broker" in body
+
+            await until(away)
+            assert page(process, "/livez")[0] == 200
+        finally:
+            await asyncio.to_thread(broker.start)
+
+        async def back() -> bool:
+            return process.is_ready()
+
+        await until(back, seconds=60)
+        await publish(broker.servers, [version("after")])
+        await until(lambda: knows(deployment, "after"))
+
+
 async def test_a_killed_service_reads_on_within_three_seconds_of_its_restart(
     postgres: Any, broker: Any, tmp_path: Path
 ) -> None:

@@ -3,9 +3,12 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from millrace.contracts.tasks import TaskFailed
 from millrace.control.commands import read_data
 from millrace.control.domain.events import read_record
 from millrace.control.domain.explain import explain
+from millrace.control.domain.runs import input_of
+from millrace.core.state import Failed
 from millrace.core.triggers import Event, Source, parse_trigger
 from millrace.runtime.errors import InvalidInput
 from millrace.runtime.subscriptions import Record
@@ -123,3 +126,28 @@ def test_an_explanation_tells_what_was_decided_and_what_would_be_now() -> None:
 def test_data_that_cannot_be_stored_is_refused(text: str, said: str) -> None:
     with pytest.raises(InvalidInput, match=said):
         read_data(text)
+
+
+@pytest.mark.parametrize(
+    ("error", "blameless"), [("lost", True), ("Unavailable", True), ("Overloaded", True), ("NotFound", False)]
+)
+def test_an_attempt_that_something_else_ended_is_not_held_against_its_work(error: str, blameless: bool) -> None:
+    report = TaskFailed(
+        namespace="demo",
+        service="data",
+        task_id=UUID(int=1),
+        attempt=1,
+        token=UUID(int=2),
+        run_id=UUID(int=3),
+        kind="data.ingest",
+        name="ingest",
+        workflow="w",
+        error=error,
+        message="it happened",
+        retryable=True,
+    )
+
+    told = input_of(report)
+
+    assert isinstance(told, Failed)
+    assert told.failure.lost is blameless

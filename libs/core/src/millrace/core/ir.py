@@ -33,7 +33,8 @@ class Retries(_Part):
         backoff_s: Wait before the second attempt.
         factor: What each further wait is multiplied by.
         jitter: Share of a wait by which it varies, so that tasks that failed together do not return together.
-        lost: Further attempts for those that ended without fault of the work: worker lost, nobody took it.
+        lost: Further attempts for those that ended without fault of the work: worker lost, nobody took it, or something
+            that it needs was down.
     """
 
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3

@@ -211,9 +211,7 @@ class Service:
         return f"migrations missing: {', '.join(behind)}" if behind else ""
 
     async def _check_broker(self) -> str:
-        if self._consumer is None or not self._consumer.wanted or self._consumer.progress.assigned:
-            return ""
-        return "no partitions assigned yet"
+        return self._consumer.out_of_touch() if self._consumer else ""
 
     async def _check_access(self) -> str:
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ COMMIT_EVERY_S = 1.0
 PRUNE_EVERY_S = 600.0
 OUTAGE_CAP_S = 30.0
 LOOK_EVERY_S = 1.0
+SILENCE_S = 10.0
 REVOKE_WAIT_S = 30.0
 
 log = structlog.get_logger()
@@ -104,6 +106,18 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         began = self._round_began
         if began and asyncio.get_running_loop().time() - began > seconds:
             return f"one round of events has taken more than {seconds:.0f} s"
+        return ""
+
+    def out_of_touch(self) -> str:
+        """Return why nothing can be read now; nothing when it can, or when a round is being settled."""
+        if not self._readers or self._round_began:
+            return ""
+        if not self.progress.assigned:
+            return "no partitions assigned yet"
+        answered = [self._consumer.last_poll_timestamp(place) for place in self._consumer.assignment()]
+        latest = max((at for at in answered if at is not None), default=None)
+        if latest is not None and time.time() - latest / 1000 > SILENCE_S:
+            return f"the broker has not answered for {SILENCE_S:.0f} s"
         return ""
 
     async def run(self) -> None:

@@ -35,7 +35,8 @@ from millrace.core.state import (
     Succeeded,
 )
 
-LOST = "lost"
+#: What ends an attempt without fault of the work: its worker went, or something that it needs was down or overloaded.
+BLAMELESS = frozenset({"lost", "Unavailable", "Overloaded"})
 ENDINGS: Mapping[RunState, type[facts.RunEnded]] = {
     RunState.SUCCEEDED: facts.RunSucceeded,
     RunState.REFUSED: facts.RunRefused,
@@ -74,7 +75,8 @@ def input_of(report: TaskReport) -> Input:
         case TaskFailed(error="cancelled"):
             return CancelAcknowledged(*at)
         case TaskFailed():
-            failure = Failure(report.error, report.message, retryable=report.retryable, lost=report.error == LOST)
+            lost = report.error in BLAMELESS
+            failure = Failure(report.error, report.message, retryable=report.retryable, lost=lost)
             return Failed(*at, failure)
         case TaskProgressed():
             return Progressed(*at, report.fraction, report.message)
