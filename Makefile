@@ -54,8 +54,9 @@ check: .venv/.dev ## Check style, types, imports, generated code, schemas and do
 bench: .venv/.dev ## Measure: make bench WHAT=runtime or WHAT=control
 	@$(BIN)/python -m tests.benchmarks.$(WHAT)
 
-faults: .venv/.dev ## Run the tests that kill things
-	@$(BIN)/python -m pytest -q tests/journeys libs/runtime/tests/test_outbox.py libs/runtime/tests/test_tasks.py
+faults: .venv/.dev ## Run what kills things: the tests, and the flights demo under fire
+	@$(BIN)/python -m pytest -q tests/journeys/test_survives.py libs/runtime/tests/test_outbox.py libs/runtime/tests/test_tasks.py
+	@$(BIN)/python -m tests.faults.flights
 
 proto: .venv/.dev ## Generate the gRPC stubs from proto/
 	$(BIN)/python libs/contracts/generate.py

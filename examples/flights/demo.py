@@ -7,14 +7,14 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from millrace.contracts.rpc.control.v1 import control_pb2 as control
 from millrace.contracts.rpc.lineage.v1 import lineage_pb2 as lineage
-from millrace.runtime.errors import MillraceError
+from millrace.runtime.errors import MillraceError, Unavailable
 from millrace.sdk.client import ENDED, Client
 from millrace.sdk.connection import connection, kafka_servers
 from millrace.sdk.publish import CloudEvent, Publisher
@@ -127,12 +127,13 @@ async def follow(
     runs: dict[str, control.Run] = {}
     async with asyncio.timeout(RUN_TIMEOUT_S):
         while sum(run.state in ENDED for run in runs.values()) < expected:
-            for listed in reversed(await client.runs(workflow=WORKFLOW)):
-                if runs.get(listed.event_id, listed).state in ENDED and listed.event_id in runs:
-                    continue
-                runs[listed.event_id] = await client.run(listed.run_id)
-                board.show(runs.values())
-                await board.travelling(runs[listed.event_id], client, landed.months, landed.airports, publisher)
+            with suppress(Unavailable):  # a part that is being restarted is asked again
+                for listed in reversed(await client.runs(workflow=WORKFLOW)):
+                    if runs.get(listed.event_id, listed).state in ENDED and listed.event_id in runs:
+                        continue
+                    runs[listed.event_id] = await client.run(listed.run_id)
+                    board.show(runs.values())
+                    await board.travelling(runs[listed.event_id], client, landed.months, landed.airports, publisher)
             await asyncio.sleep(POLL_S)
     board.stop_travelling()
     return runs

@@ -8,6 +8,7 @@ import asyncio
 import math
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
+from millrace.runtime.errors import Unavailable
 from millrace.sdk.client import Client
 from millrace.sdk.predictions import Prediction, Row
 from millrace.sdk.publish import CloudEvent, Publisher
@@ -107,15 +109,17 @@ async def travel(client: Client, publisher: Publisher, deployment_id: str, fligh
     """Ask about flights and tell how they ended, as many as the canary's judges want, until cancelled."""
     asked = 0
     while True:
-        canary = await client.canary(deployment_id)
-        if canary.wanted > asked and asked < len(flights):
-            some = flights[asked : max(asked + 1, min(canary.wanted, asked + BATCH))]
-            await predict(client, some)
-            for flight in some:
-                await publisher.send(LABELS, _label(flight, client.namespace), key=flight.key)
-            asked += len(some)
-        else:
-            await asyncio.sleep(POLL_S)
+        # A part that is being restarted is asked again; the same request and the same label count once.
+        with suppress(Unavailable):
+            canary = await client.canary(deployment_id)
+            if canary.wanted > asked and asked < len(flights):
+                some = flights[asked : max(asked + 1, min(canary.wanted, asked + BATCH))]
+                await predict(client, some)
+                for flight in some:
+                    await publisher.send(LABELS, _label(flight, client.namespace), key=flight.key)
+                asked += len(some)
+                continue
+        await asyncio.sleep(POLL_S)
 
 
 def _label(flight: Flight, namespace: str) -> CloudEvent:

@@ -116,6 +116,36 @@ async def test_an_event_that_failed_five_times_is_held_and_can_be_replayed(
     assert await is_held() == []
 
 
+async def test_a_held_event_larger_than_what_is_kept_is_read_again_from_kafka_when_replayed(
+    service_name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    broken = [True]
+
+    async def refuse_once(event: VersionPublished, tx: Effects) -> None:
+        if event.dataset == service_name:
+            if broken[0]:
+                raise InvalidInput("not today")
+            tx.add(f"{event.dataset} of {len(event.contract)}")
+
+    large = version(service_name).model_copy(update={"contract": "c" * 200_000})
+    await publish(broker.servers, [large])
+
+    row = on(VersionPublished, refuse_once, start="earliest")
+    async with consuming(service_name, broker, begin, tmp_path, row) as consumer:
+
+        async def is_held() -> Any:
+            return [row for row in await held(begin) if row["key"] == service_name.encode()]
+
+        (found,) = await until(is_held)
+        broken[0] = False
+        at = Coordinates(found["topic"], found["partition"], found["offset"])
+        assert await consumer.replay(at, accept_duplicate=False) == ""
+
+    assert len(found["value"]) == 64 * 1024
+    assert await effects(begin, service_name) == [f"{service_name} of 200000"]
+    assert await is_held() == []
+
+
 async def test_poison_is_held_once_with_its_reason_and_its_neighbours_go_on(
     service_name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path
 ) -> None:
