@@ -6,7 +6,6 @@ OWN := $(sort $(wildcard libs/*/pyproject.toml services/*/pyproject.toml))
 EDITABLE := $(foreach file,$(OWN),-e ./$(dir $(file)))
 SOURCES := libs/contracts/src libs/core/src libs/runtime/src libs/sdk/src $(wildcard services/*/src)
 WHAT ?= runtime
-STATE ?= .millrace
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo check test bench faults proto docs locks service up down clean
