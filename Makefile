@@ -3,8 +3,10 @@ SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
 OWN := $(sort $(wildcard libs/*/pyproject.toml services/*/pyproject.toml))
-EDITABLE := $(foreach file,$(OWN),-e ./$(dir $(file)))
-SOURCES := libs/contracts/src libs/core/src libs/runtime/src libs/sdk/src $(wildcard services/*/src)
+# For tests only: what the demo and daily use install has no failpoints.
+FAILPOINTS := libs/failpoints/pyproject.toml
+EDITABLE = $(foreach file,$(2),-e ./$(dir $(file)))
+SOURCES := libs/contracts/src libs/core/src libs/runtime/src libs/sdk/src libs/failpoints/src $(wildcard services/*/src)
 WHAT ?= runtime
 
 .DEFAULT_GOAL := help
@@ -27,10 +29,10 @@ define install
 endef
 
 .venv/.run: requirements/all.lock $(OWN)
-	$(call install,requirements/all.lock)
+	$(call install,requirements/all.lock,$(filter-out $(FAILPOINTS),$(OWN)))
 
 .venv/.dev: requirements/dev.lock $(OWN)
-	$(call install,requirements/dev.lock)
+	$(call install,requirements/dev.lock,$(OWN))
 	@touch .venv/.run
 
 setup: .venv/.dev ## Make the virtual environment with all that development needs

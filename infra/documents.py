@@ -21,6 +21,7 @@ from faststream.specification import AsyncAPI
 from millrace.contracts import SERVICES
 from millrace.contracts.catalogue import FOREIGN
 from millrace.contracts.event import TYPE_PREFIX, Event, all_events, topic_fields
+from millrace.contracts.held import KeyChange
 from millrace.contracts.openlineage import LineageReported
 from millrace.contracts.tasks import TaskOrder
 from millrace.runtime.subscriptions import Subscription, TaskKind, on_batch
@@ -107,6 +108,8 @@ def _places(event: type[Event]) -> list[tuple[str, str]]:
     if not fields:
         return [(event.topic, event.publisher())]
     names = {name: event.topic.format(**dict.fromkeys(fields, name)) for name in SERVICES}
+    if issubclass(event, KeyChange):
+        return [(topic, name) for name, topic in names.items()]
     if issubclass(event, TaskOrder):
         return [(topic, "control") for name, topic in names.items() if tasks(name)]
     return [
@@ -139,7 +142,7 @@ def events_page(rows: list[Said]) -> str:
             "the AsyncAPI document of each service in [`asyncapi`](asyncapi).",
             "",
             *(line for name in SERVICES for line in _part(f"What {name} tells", own[name])),
-            *_part("What control and the services say of work, and what the services report to lineage", shared),
+            *_part("What control and the services say of work, of lineage, and of keys that they have parked", shared),
             *("## Topics that others write", "", "| topic | listeners |", "|---|---|"),
             *(f"| `{topic.name}` | {_foreign_listeners(topic.name)} |" for topic in FOREIGN),
             *("", "Control listens to the topics of the sources that are applied to it, whichever they are.", ""),

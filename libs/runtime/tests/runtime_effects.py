@@ -9,7 +9,9 @@ from typing import Any
 
 from millrace.contracts.data import VersionPublished
 from millrace.runtime.consume import Consumer
+from millrace.runtime.consume.replay import Replay
 from millrace.runtime.errors import Unavailable
+from millrace.runtime.held_pages import Held
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Subscription
 from millrace.runtime.transaction import Transaction, Transactions
@@ -87,3 +89,21 @@ def count_is(begin: Transactions[Effects], prefix: str, count: int) -> Any:
             return False
 
     return reached
+
+
+async def replayed(
+    consumer: Consumer, name: str, begin: Transactions[Effects], *, accept_duplicate: bool = False
+) -> Any:
+    """Handle all dead events of a service again."""
+    async with begin() as tx:
+        rows, _ = await Held(name, {"state": "dead"}).in_order(tx, 500)
+        return await consumer.replay.page(tx, rows, accept_duplicate=accept_duplicate)
+
+
+async def unparked(replay: Replay, begin: Transactions[Effects], topic: str, key: bytes, page: int = 100) -> str:
+    """Handle a parked key's events until it flows; return why it does not."""
+    while True:
+        async with begin() as tx:
+            told, flows = await replay.drain(tx, topic, key, page)
+        if flows or told.reason:
+            return told.reason

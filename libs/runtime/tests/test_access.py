@@ -1,6 +1,9 @@
 import json
+import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from millrace.runtime.access import Access, Action, Caller
+from millrace.runtime.clock import DatabaseClock
 from millrace.runtime.errors import Denied, Unavailable
 
 KEY = Ed25519PrivateKey.generate()
@@ -85,6 +89,9 @@ REFUSED: dict[str, Callable[[], str]] = {
     "empty subject": lambda: signed(sub=""),
     "subject with a line break": lambda: signed(sub="alice\nroot"),
     "not yet valid": lambda: signed(nbf=time.time() + 60),
+    "made later": lambda: signed(iat=time.time() + 60),
+    "expiry that is no time": lambda: signed(exp="soon"),
+    "expiry without end": lambda: signed(exp=math.inf),
     "signed by another key": lambda: signed(OTHER),
     "unknown key id": lambda: signed(OTHER, headers={"kid": "k9"}),
     "no key id": lambda: signed(headers={}),
@@ -104,6 +111,23 @@ def test_any_other_token_is_refused_without_a_word_why(access: Access, case: str
         access.identify(bearer(REFUSED[case]()))
 
     assert not denied.value.authenticated
+
+
+def test_a_token_is_good_by_the_clock_that_is_given_whatever_the_process_believes(tmp_path: Path) -> None:
+    write(tmp_path / "jwks.json", {"keys": [jwk(KEY, "k1")]})
+    write(tmp_path / "grants.json", {})
+    clock = DatabaseClock()
+    access = Access(tmp_path / "jwks.json", tmp_path / "grants.json", clock=clock.time)
+    now = time.time()
+    token = signed(iat=now, exp=now + 60)
+
+    for hours, good in ((0, True), (1, False), (0, True)):
+        clock.saw(datetime.fromtimestamp(now, UTC) + timedelta(hours=hours))
+        with nullcontext() if good else pytest.raises(Denied):
+            access.identify(bearer(token))
+    clock.saw(datetime.fromtimestamp(now, UTC) - timedelta(hours=1))
+    with pytest.raises(Denied):
+        access.identify(bearer(signed(iat=now, nbf=now)))
 
 
 def test_without_a_bearer_token_nobody_is_known(access: Access) -> None:

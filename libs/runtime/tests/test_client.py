@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from millrace.runtime.access import CALLER, Caller
-from millrace.runtime.client import Channels, Token, blocking_channel
+from millrace.runtime.client import Budget, Channels, Token, blocking_channel
+from millrace.runtime.endpoints import target_of
 from millrace.runtime.errors import (
     Conflict,
     Denied,
@@ -18,6 +19,8 @@ from millrace.runtime.errors import (
 )
 from millrace.runtime.rpc import RpcServer
 from millrace.runtime.telemetry import current_trace_id, span
+from millrace.runtime.testing import until
+from millrace.runtime.testing.process import free_port
 from millrace.runtime.transaction import Transactions
 from runtime_effects import Effects
 from trial_service import TRIAL, Asked, TrialApi, access_in, call, ours, serving, token
@@ -57,7 +60,7 @@ ERRORS = {
 @pytest.mark.parametrize("text", ERRORS)
 async def test_the_error_raised_there_is_raised_here(channels: Channels, text: str) -> None:
     with pytest.raises(ERRORS[text]) as unary:
-        await call(channels.to("trial"), "Look")(Asked(namespace="demo", text=text))
+        await call(channels.to("trial"), "Look")(Asked(namespace="demo", text=text), timeout=2)
     with pytest.raises(ERRORS[text]) as stream:
         [told async for told in call(channels.to("trial"), "Watch")(Asked(namespace="demo", text=text))]
 
@@ -79,12 +82,107 @@ async def test_who_is_unknown_and_who_may_not_are_told_apart(channels: Channels,
     assert (forbidden.value.authenticated, unknown.value.authenticated) == (True, False)
 
 
-async def test_only_what_was_unavailable_is_tried_again(channels: Channels, api: TrialApi) -> None:
-    for text, tries in (("unavailable", 4), ("conflict", 1), ("overloaded", 1), ("bug", 1)):
+async def test_what_was_unavailable_is_tried_again_and_what_was_refused_when_its_server_said(
+    channels: Channels, api: TrialApi
+) -> None:
+    # Asked to wait for 2.5 s each time.
+    for text, tries in (("unavailable", 5), ("conflict", 1), ("overloaded", 2), ("bug", 1)):
         api.callers.clear()
         with pytest.raises(MillraceError):
-            await call(channels.to("trial"), "Look")(Asked(namespace="demo", text=text))
+            await call(channels.to("trial"), "Look")(Asked(namespace="demo", text=text), timeout=4)
         assert len(api.callers) == tries
+
+
+async def test_inside_a_call_a_refusal_is_told_and_not_waited_out(channels: Channels, api: TrialApi) -> None:
+    token = CALLER.set(Caller("alice"))
+    try:
+        with pytest.raises(Overloaded):
+            await call(channels.to("trial"), "Look")(Asked(namespace="demo", text="overloaded"))
+    finally:
+        CALLER.reset(token)
+
+    assert len(api.callers) == 1
+
+
+def test_of_ten_calls_one_may_be_sent_again() -> None:
+    budget = Budget()
+    while budget.spend():
+        pass
+
+    for _ in range(9):
+        budget.earn()
+    assert not budget.spend()
+    budget.earn()
+    budget.earn()
+    assert budget.spend()
+    assert not budget.spend()
+
+
+@pytest.mark.parametrize(
+    ("given", "target"),
+    [
+        ("host:1", "host:1"),
+        ("127.0.0.1:1, 127.0.0.1:2", "ipv4:127.0.0.1:1,127.0.0.1:2"),
+        ("[::1]:1,[::1]:2", "ipv6:[::1]:1,[::1]:2"),
+    ],
+)
+def test_several_addresses_are_the_replicas_of_one_service(given: str, target: str) -> None:
+    assert target_of("trial", {"trial": given}) == target
+
+
+@pytest.mark.parametrize("given", ["a:1,b:2", "127.0.0.1:1,[::1]:2", "127.0.0.1,127.0.0.1:2"])
+def test_replicas_are_addresses_of_one_kind(given: str) -> None:
+    with pytest.raises(InvalidInput, match="several must be IP addresses"):
+        target_of("trial", {"trial": given})
+
+
+async def test_no_call_fails_while_each_replica_in_turn_is_stopped_and_started(
+    begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    replicas = [Replica(begin, tmp_path) for _ in range(2)]
+    for replica in replicas:
+        await replica.start()
+    stopping = asyncio.Event()
+    async with ours(tmp_path, ",".join(replica.target for replica in replicas)) as channels:
+        asking = asyncio.create_task(ask_until(stopping, channels))
+        for replica in replicas * 2:
+            served = len(replica.api.callers)
+            await until(lambda asked=replica, before=served: later(len(asked.api.callers) > before + 10))
+            await replica.server.drain(5)
+            await replica.start()
+        stopping.set()
+
+        assert await asking > 40
+    for replica in replicas:
+        await replica.server.drain(1)
+
+
+class Replica:
+    """One of several servers of the trial service, always on the same port."""
+
+    def __init__(self, begin: Transactions[Effects], folder: Path) -> None:
+        self.api = TrialApi()
+        self.port = free_port()
+        self.target = f"127.0.0.1:{self.port}"
+        self._begin, self._folder = begin, folder
+
+    async def start(self) -> None:
+        self.server = RpcServer("trial", access_in(self._folder), port=self.port)
+        self.server.serve(TRIAL, self.api, self._begin)
+        await self.server.start()
+        await self.server.set_serving(serving=True)
+
+
+async def later(held: bool) -> bool:
+    return held
+
+
+async def ask_until(stopping: asyncio.Event, channels: Channels) -> int:
+    asked = 0
+    while not stopping.is_set():
+        await call(channels.to("trial"), "Look")(ASKED)
+        asked += 1
+    return asked
 
 
 async def test_a_service_that_is_not_there_is_unavailable(tmp_path: Path) -> None:

@@ -9,12 +9,11 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from millrace.contracts.data import VersionPublished
 from millrace.runtime.errors import InvalidInput, NotFound
-from millrace.runtime.held import Coordinates
 from millrace.runtime.subscriptions import Subscription, on, on_batch
 from millrace.runtime.telemetry import EVENTS_SKIPPED
 from millrace.runtime.testing import publish, until
 from millrace.runtime.transaction import Transactions
-from runtime_effects import Effects, consuming, count_is, effects, held, version
+from runtime_effects import Effects, consuming, count_is, effects, held, replayed, version
 
 pytestmark = pytest.mark.usefixtures("versions_topic")
 
@@ -84,38 +83,6 @@ async def test_an_event_that_fails_for_now_is_tried_again_before_the_next_of_its
     assert await effects(begin, f"{service_name}-other") == [f"{service_name}-other/{n}" for n in range(3)]
 
 
-async def test_an_event_that_failed_five_times_is_held_and_can_be_replayed(
-    service_name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path
-) -> None:
-    broken = [True]
-
-    async def stumble(event: VersionPublished, tx: Effects) -> None:
-        if broken[0] and event.dataset == service_name:
-            raise ZeroDivisionError
-        await note(event, tx)
-
-    await publish(broker.servers, [version(service_name)])
-
-    async with consuming(
-        service_name, broker, begin, tmp_path, on(VersionPublished, stumble, start="earliest")
-    ) as consumer:
-
-        async def is_held() -> Any:
-            return [row for row in await held(begin) if row["key"] == service_name.encode()]
-
-        (row,) = await until(is_held)
-        at = Coordinates(row["topic"], row["partition"], row["offset"])
-        still = await consumer.replay(at, accept_duplicate=False)
-        broken[0] = False
-        handled = await consumer.replay(at, accept_duplicate=False)
-
-    assert row["attempts"] == 5
-    assert still == "ZeroDivisionError in the handler"
-    assert handled == ""
-    assert await effects(begin, service_name) == [f"{service_name}/p"]
-    assert await is_held() == []
-
-
 async def test_a_held_event_larger_than_what_is_kept_is_read_again_from_kafka_when_replayed(
     service_name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path
 ) -> None:
@@ -138,8 +105,7 @@ async def test_a_held_event_larger_than_what_is_kept_is_read_again_from_kafka_wh
 
         (found,) = await until(is_held)
         broken[0] = False
-        at = Coordinates(found["topic"], found["partition"], found["offset"])
-        assert await consumer.replay(at, accept_duplicate=False) == ""
+        assert (await replayed(consumer, service_name, begin)).handled == 1
 
     assert len(found["value"]) == 64 * 1024
     assert await effects(begin, service_name) == [f"{service_name} of 200000"]

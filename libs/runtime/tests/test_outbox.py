@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from millrace.contracts.feature import ViewApplied
-from millrace.runtime.outbox import Relay
+from millrace.runtime.outbox import POLL_S, Relay
 from millrace.runtime.subscriptions import on
 from millrace.runtime.testing import create_topics, publish, until
 from millrace.runtime.transaction import Database, Transactions
@@ -71,12 +72,44 @@ async def test_three_relays_and_twelve_writers_lose_nothing_and_keep_each_keys_o
         assert numbers == list(range(1, len(numbers) + 1))
 
 
+async def test_what_a_process_without_the_lock_commits_is_sent_without_waiting_for_the_next_look(
+    service_name: str, broker: Any, dsn: str, begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    await create_topics(broker.servers, {"feature.views": PARTITIONS})
+    settings = settings_of(dsn, broker.servers, tmp_path)
+
+    async def empty() -> bool:
+        async with begin() as tx:
+            return not await tx.fetch("SELECT 1 FROM outbox LIMIT 1")
+
+    async with Database(dsn) as first, Database(dsn) as second:
+        relays = [Relay(database, settings, service_name) for database in (first, second)]
+        running = []
+        for relay in relays:
+            running.append(asyncio.create_task(relay.run()))
+            async with Transactions(first, Effects)() as tx:
+                tx.emit(ViewApplied(namespace="demo", view=f"{service_name}-first", view_hash="h"))
+            await until(empty)
+        began = time.monotonic()
+        for n in range(10):
+            async with Transactions(second, Effects)() as tx:
+                tx.emit(ViewApplied(namespace="demo", view=service_name, view_hash=str(n)))
+            await until(empty)
+        took_s = time.monotonic() - began
+        for relay in relays:
+            relay.stop()
+        await asyncio.wait_for(asyncio.gather(*running), 20)
+
+    assert took_s < 10 * POLL_S / 2
+    assert len(await records(broker.servers, "feature.views", service_name)) == 12
+
+
 def start(group: str, dsn: str, servers: str, folder: Path, failpoint: str = "") -> subprocess.Popen[bytes]:
     """Start a process that reacts to versions, with its relay; it dies at the place named."""
     folders = os.pathsep.join(str(path) for path in (TESTS, *sys.path) if path)
     return subprocess.Popen(
         [sys.executable, str(TESTS / "effect_process.py"), group, dsn, servers, str(folder), "0"],
-        env=os.environ | {"MILLRACE_FAILPOINT": failpoint, "PYTHONPATH": folders},
+        env=os.environ | {"MILLRACE_FAILPOINTS": f"{failpoint}=kill" if failpoint else "", "PYTHONPATH": folders},
     )
 
 

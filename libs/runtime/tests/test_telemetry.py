@@ -3,11 +3,12 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from millrace.runtime import telemetry
+from millrace.runtime import logs, telemetry
 from millrace.runtime.envelope import Envelope
 from millrace.runtime.errors import Conflict
 from millrace.runtime.logs import add_error, add_identity, describe
@@ -132,3 +133,15 @@ def test_a_logged_exception_tells_where_and_never_quotes_values() -> None:
     assert [link["type"] for link in chain] == ["millrace.runtime.errors.Conflict", "builtins.ValueError"]
     assert [link.get("message") for link in chain] == ["run 7 is failed, not running", None]
     assert "test_telemetry.py" in chain[0]["frames"][-1]
+
+
+def test_a_full_disk_costs_log_lines_and_nothing_else() -> None:
+    lost = []
+    with io.TextIOWrapper(Path("/dev/full").open("wb", buffering=0), write_through=True) as full:
+        stream = logs.Lossy(full, lambda: lost.append(1))
+
+        written = stream.write("a line\n")
+        stream.flush()
+
+    assert written == len("a line\n")
+    assert lost == [1]

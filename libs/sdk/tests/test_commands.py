@@ -182,7 +182,7 @@ async def test_what_cannot_be_read_is_held_and_can_be_shown_replayed_and_dropped
     assert "ce_id: broken" in shown
     assert "{no JSON" in shown
     assert f"{place} is held still" in still
-    assert dropped == {"place": place, "dropped": True}
+    assert dropped == {"dropped": 1, "failed": 0, "reason": ""}
     assert world.topic not in await world.command("held", "list")
 
 

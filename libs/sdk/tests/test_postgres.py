@@ -3,6 +3,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from millrace.sdk.stack.ports import free_ports
 from millrace.sdk.stack.postgres import Postgres
 
 
@@ -76,3 +77,22 @@ def test_vectors_are_available(postgres: Postgres) -> None:
     postgres.execute("stack_vectors", "CREATE EXTENSION vector")
 
     postgres.drop_database("stack_vectors")
+
+
+async def test_a_server_on_tcp_asks_every_role_for_its_own_password(tmp_path: Path) -> None:
+    server = Postgres(tmp_path / "postgres", tmp_path / "log", durable=False, tcp=("127.0.0.1", free_ports(1)[0]))
+    server.start()
+    try:
+        own = server.ensure_owned_database("stack_own")
+        server.ensure_owned_database("stack_other")
+
+        connection = await asyncpg.connect(own)
+        assert await connection.fetchval("SELECT current_user") == "stack_own"
+        await connection.close()
+        for wrong in (server.password("stack_other"), "", "x"):
+            with pytest.raises(asyncpg.InvalidPasswordError):
+                await asyncpg.connect(own, password=wrong)
+        kept = server.execute("postgres", "SELECT rolpassword FROM pg_authid WHERE rolname = 'stack_own'")
+        assert kept.startswith("SCRAM-SHA-256$")
+    finally:
+        server.stop()

@@ -80,8 +80,9 @@ async def test_sources_and_triggers_come_back_as_they_were_put(tx: Store) -> Non
     tx.put_source("demo", Source(topic="late", start="now"))
     tx.put_trigger("demo", TRIGGER, "ada")
 
-    assert await tx.sources(["triggers"]) == [("demo", TRIGGER.source)]
-    assert [rule.trigger for rule in await tx.triggers(["triggers"])] == [TRIGGER]
+    sources, triggers = await tx.rules(["triggers"])
+    assert sources == [("demo", TRIGGER.source)]
+    assert [rule.trigger for rule in triggers] == [TRIGGER]
     assert await tx.hold_trigger("demo", "t") == TRIGGER
     assert await tx.hold_source("demo", "triggers") == TRIGGER.source
     assert await tx.triggers_of("demo", "triggers", but="t") == []
@@ -218,9 +219,10 @@ async def test_a_trigger_put_again_replaces_the_old_one(tx: Store) -> None:
     await tx.put_workflow("demo", WORKFLOW, "ada")
     tx.put_source("demo", TRIGGER.source)
     tx.put_trigger("demo", TRIGGER, "ada")
-    await tx.triggers(["triggers"])
+    await tx.rules(["triggers"])
     paused: Trigger = TRIGGER.model_copy(update={"paused": True})
 
     tx.put_trigger("demo", paused, "bob")
 
-    assert [(rule.trigger.paused, rule.principal) for rule in await tx.triggers(["triggers"])] == [(True, "bob")]
+    _, triggers = await tx.rules(["triggers"])
+    assert [(rule.trigger.paused, rule.principal) for rule in triggers] == [(True, "bob")]

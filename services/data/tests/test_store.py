@@ -36,6 +36,14 @@ async def test_a_version_reads_as_it_was_added_in_its_namespace_alone(tx: Store)
         await tx.version("other", version(1).version_id)
 
 
+async def test_artifacts_of_versions_are_referred_to_and_no_others(tx: Store) -> None:
+    tx.add_version("demo", replace(version(1), good_sha256="g1", quarantined_sha256="q1"))
+    tx.add_version("other", replace(version(2), good_sha256="g2", quarantined_sha256=""))
+
+    assert await tx.referred(["g1", "q1", "g2", "g3", ""]) == {"g1", "q1", "g2", ""}
+    assert await tx.referred([]) == set()
+
+
 async def test_the_newest_version_of_a_partition_is_the_one_added_last(tx: Store) -> None:
     for added in (version(3), version(1), version(2, "2013-02"), version(4, "2013-10"), version(5, dataset="shops")):
         tx.add_version("demo", added)

@@ -9,7 +9,6 @@ from millrace.contracts.feature import TrainingSetBuilt, ViewApplied, ViewMateri
 from millrace.feature.commands import ApplyViews, ReadOnline, parse_views
 from millrace.feature.domain import Generation, OnlineRow, TrainingSet
 from millrace.feature.handlers import (
-    GRACE,
     Built,
     Materialised,
     apply_views,
@@ -125,21 +124,6 @@ async def test_a_generation_with_rows_missing_is_not_put_online(tx: Store) -> No
         await put_online(Materialised(generations=[replace(made, entities=5)]), tx)
 
     assert not [event for event in tx.emitted if isinstance(event, ViewMaterialised)]
-
-
-async def test_old_generations_go_after_the_grace_and_the_one_online_stays(tx: Store) -> None:
-    await apply_views(APPLY, tx)
-    for name in ("old", "online"):
-        await put_online(Materialised(generations=[await computed(tx, name, [site(0, 1.0)])]), tx)
-
-    await tx.prune_generations("demo", "site", tx.now - GRACE)
-    assert [await tx.online_entities("demo", await begun(tx, name)) for name in ("old", "online")] == [1, 1]
-    await tx.prune_generations("demo", "site", tx.now + timedelta(seconds=1))
-    assert [await tx.online_entities("demo", await begun(tx, name)) for name in ("old", "online")] == [0, 1]
-
-
-async def begun(tx: Store, name: str) -> Generation:
-    return await tx.begin_generation("demo", Generation("site", name, "", (), ("shop", "floor"), ("seats",), tx.now))
 
 
 async def test_a_training_set_is_announced_once_and_names_all_it_was_made_of(tx: Store) -> None:

@@ -126,9 +126,11 @@ async def test_old_observations_and_labels_are_forgotten(tx: Store) -> None:
     label(tx, "k", 1)
     await tx.fetch("UPDATE canary_observation SET observed_at = now() - interval '91 days' RETURNING 1")
 
-    tx.forget(timedelta(days=92))
-    kept = await tx.evidence(canary)
-    tx.forget(timedelta(days=90))
+    await tx.fetch("UPDATE label SET labelled_at = now() - interval '91 days' RETURNING 1")
 
-    assert kept.answers == 1
+    none = [await forget(tx.now - timedelta(days=92), 9) for forget in (tx.forget_observations, tx.forget_labels)]
+    kept = await tx.evidence(canary)
+    some = [await forget(tx.now - timedelta(days=90), 9) for forget in (tx.forget_observations, tx.forget_labels)]
+
+    assert (none, some, kept.answers) == ([0, 0], [1, 1], 1)
     assert await tx.observed("demo", CANARY) == 0

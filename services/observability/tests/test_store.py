@@ -159,3 +159,28 @@ async def test_an_events_time_is_that_of_its_envelope(tx: Store) -> None:
     run, _ = await tx.run("demo", RUN)
     assert run
     assert run.ended_at == envelope.emitted_at
+
+
+async def test_what_ended_before_a_moment_is_forgotten_and_what_goes_on_is_kept(tx: Store) -> None:
+    await keep(tx, *STORY)
+    other = TaskDispatched(**STEP | {"task_id": UUID(int=9)}, attempt=1, **ORDER)
+    await keep(tx, (other, T0))
+
+    forget = (tx.forget_attempts, tx.forget_runs, tx.forget_lags)
+    before = [await each(T0, 10) for each in forget]
+    one_by_one = [await tx.forget_attempts(T0 + timedelta(hours=1), 1) for _ in range(3)]
+    after = [await each(tx.now + timedelta(hours=1), 10) for each in forget]
+
+    assert (before, one_by_one) == ([0, 0, 0], [1, 1, 0])
+    assert after[:2] == [0, 1]
+    assert after[2] > 0
+    run, attempts = await tx.run("demo", RUN)
+    assert run is None
+    assert [attempt.ended_at for attempt in attempts] == [None]
+
+
+async def test_the_events_of_a_topic_are_counted_over_batches(tx: Store) -> None:
+    await keep(tx, STORY[0])
+    await keep(tx, STORY[-1])
+
+    assert await points(tx, "events", topic="control.runs") == [({"topic": "control.runs"}, [2])]

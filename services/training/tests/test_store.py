@@ -55,6 +55,14 @@ async def test_versions_are_read_as_written_newest_first(tx: Store) -> None:
     assert await tx.versions("demo", "shops", 1) == [second]
 
 
+async def test_files_of_versions_are_referred_to_and_no_others(tx: Store) -> None:
+    await tx.hold_model("demo", "shops")
+    files = {"model.onnx": "c" * 64, "manifest.json": "d" * 64}
+    tx.add_version("demo", Version(**asdict(replace(CANDIDATE, files=files)), version=1, registered_at=tx.now))
+
+    assert await tx.referred(["c" * 64, "d" * 64, "e" * 64]) == {"c" * 64, "d" * 64}
+
+
 async def test_evaluations_are_read_as_written_and_known_by_their_id(tx: Store) -> None:
     kept = evaluation(tx)
 

@@ -1,5 +1,6 @@
 """What every event is: a frozen fact on one topic, in order per key."""
 
+from functools import cache
 from string import Formatter
 from typing import Annotated, ClassVar
 
@@ -30,6 +31,7 @@ class Event(BaseModel):
     namespace: Namespace
 
     @classmethod
+    @cache
     def type_name(cls) -> str:
         """Return the CloudEvents type, such as `millrace.training.VersionRegistered`."""
         return f"{TYPE_PREFIX}{cls.__module__.rpartition('.')[2]}.{cls.__name__}"
@@ -41,16 +43,18 @@ class Event(BaseModel):
 
     def topic_name(self) -> str:
         """Return the topic with the event's own fields filled in."""
-        return self.topic.format(**{name: getattr(self, name) for name in topic_fields(self.topic)})
+        fields = topic_fields(self.topic)
+        return self.topic.format(**{name: getattr(self, name) for name in fields}) if fields else self.topic
 
     def key(self) -> str:
         """Return the record's key."""
         return str(getattr(self, self.key_field))
 
 
-def topic_fields(topic: str) -> list[str]:
+@cache
+def topic_fields(topic: str) -> tuple[str, ...]:
     """Return the names of the fields that a topic's template takes from its event."""
-    return [name for _, name, _, _ in Formatter().parse(topic) if name]
+    return tuple(name for _, name, _, _ in Formatter().parse(topic) if name)
 
 
 def all_events() -> dict[str, type[Event]]:

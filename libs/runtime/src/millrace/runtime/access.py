@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import IntEnum
@@ -12,6 +12,7 @@ from typing import Any, Literal
 import jwt
 import structlog
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+from jwt.types import Options
 from millrace.runtime.errors import Denied, Unavailable
 from millrace.runtime.reloaded import ReloadedFile
 
@@ -27,7 +28,18 @@ AUTHORIZATION = "authorization"
 ON_BEHALF = "x-millrace-principal"
 PRIORITY = "x-priority"
 
-Priority = Literal["interactive", "batch"]
+Priority = Literal["control", "interactive", "background", "batch"]
+"""What is served first, and shed last; `control`, what an operator mends things with, is not for a caller to claim."""
+
+_OPTIONS: Options = {
+    "require": ["exp", "iss", "aud", "sub"],
+    "strict_aud": True,
+    # The times are checked here, by a clock that is not the process's own.
+    "verify_exp": False,
+    "verify_nbf": False,
+    "verify_iat": False,
+}
+_CLAIMED: Mapping[str, Priority] = {"background": "background", "batch": "batch"}
 
 log = structlog.get_logger()
 
@@ -48,7 +60,7 @@ class Caller:
         principal: On whose behalf it is asked: what is kept of a call names this one.
         service: The service that asks for somebody else, such as `service:training`; empty when nobody is in between.
         namespace: Where the call was allowed to act; empty for all namespaces.
-        priority: `batch` may wait or be shed first.
+        priority: What comes later in the order of `Priority` waits longer and is shed first.
         deadline: When the caller stops waiting, by `time.monotonic()`.
     """
 
@@ -85,13 +97,23 @@ class Access:
         grants: File `{principal: {namespace or "*": READ | EDIT | MANAGE}}`; a namespace's own entry outranks `*`.
         issuer: Who must have signed.
         audience: For whom a token must be meant.
+        clock: Says by what time a token is good.
     """
 
-    def __init__(self, jwks: Path, grants: Path, *, issuer: str = "millrace", audience: str = "millrace") -> None:
+    def __init__(
+        self,
+        jwks: Path,
+        grants: Path,
+        *,
+        issuer: str = "millrace",
+        audience: str = "millrace",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._keys = ReloadedFile(jwks, _read_keys)
         self._grants = ReloadedFile(grants, _read_grants)
         self._issuer = issuer
         self._audience = audience
+        self._clock = clock
         self._known: dict[str, tuple[str, float, _Key]] = {}
 
     def check(self) -> None:
@@ -113,7 +135,7 @@ class Access:
         if scheme.lower() != "bearer" or not token:
             raise Denied("a bearer token is needed", authenticated=False)
         principal = self._principal(token.strip())
-        priority: Priority = "batch" if metadata.get(PRIORITY) == "batch" else "interactive"
+        priority = _CLAIMED.get(metadata.get(PRIORITY, ""), "interactive")
         named = metadata.get(ON_BEHALF, "")
         if not named or named == principal:
             return Caller(principal, priority=priority)
@@ -157,7 +179,7 @@ class Access:
         known = self._known.get(token)
         try:
             keys = self._keys.value()
-            if known and known[1] > time.time() and any(known[2] is key for key in keys.values()):
+            if known and known[1] > self._clock() and any(known[2] is key for key in keys.values()):
                 return known[0]
             key = _key_of(token, keys)
             claims = jwt.decode(
@@ -166,9 +188,9 @@ class Access:
                 algorithms=[key.algorithm],
                 issuer=self._issuer,
                 audience=self._audience,
-                leeway=LEEWAY_S,
-                options={"require": ["exp", "iss", "aud", "sub"], "strict_aud": True},
+                options=_OPTIONS,
             )
+            expires = _check_times(claims, self._clock())
         except Unavailable as error:
             log.error("keys_unreadable", reason=str(error))  # noqa: TRY400 - the reason says it all
             raise Denied("the token is not valid", authenticated=False) from None
@@ -181,8 +203,22 @@ class Access:
             raise Denied("the token is not valid", authenticated=False)
         if len(self._known) >= TOKENS_KEPT:
             self._known.clear()
-        self._known[token] = (principal, float(claims["exp"]) + LEEWAY_S, key)
+        self._known[token] = (principal, expires + LEEWAY_S, key)
         return principal
+
+
+def _check_times(claims: Mapping[str, Any], now: float) -> float:
+    """Return when a token expires, Unix time; it is good now."""
+    try:
+        expires = int(claims["exp"])
+        begins = max(int(claims.get(name, 0)) for name in ("nbf", "iat"))
+    except (TypeError, OverflowError):
+        raise jwt.DecodeError("no times") from None
+    if expires <= now - LEEWAY_S:
+        raise jwt.ExpiredSignatureError
+    if begins > now + LEEWAY_S:
+        raise jwt.ImmatureSignatureError
+    return expires
 
 
 def _key_of(token: str, keys: Mapping[str, _Key]) -> _Key:

@@ -12,6 +12,8 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from millrace.runtime.errors import Conflict, InvalidInput, NotFound, Unavailable
+from millrace.runtime.failpoints import blocking_failpoint
+from millrace.runtime.shelves import Shelves
 from obstore.exceptions import BaseError
 from obstore.store import from_url
 
@@ -36,28 +38,36 @@ class Artifacts:
         url: Such as `file:///var/lib/millrace/artifacts` or `s3://bucket/prefix`.
         cache: Folder for verified copies of what is not on this machine; made when first needed.
         max_bytes: The largest artifact that is stored or copied.
+        owner: The service whose housekeeping removes what it put and refers to nowhere; of nobody's, nothing is.
     """
 
-    def __init__(self, url: str, cache: Path | None = None, *, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, url: str, cache: Path | None = None, *, max_bytes: int = MAX_BYTES, owner: str = "") -> None:
         self.url = url
         self.max_bytes = max_bytes
+        self.owner = owner
         self._cache = cache
         self._root = _local_root(url)
         self._verified: dict[Path, _Mark] = {}
         self._opened: Any = None
 
-    def __getstate__(self) -> tuple[str, Path | None, int]:
-        return self.url, self._cache, self.max_bytes
+    def __getstate__(self) -> tuple[str, Path | None, int, str]:
+        return self.url, self._cache, self.max_bytes, self.owner
 
-    def __setstate__(self, state: tuple[str, Path | None, int]) -> None:
-        url, cache, max_bytes = state
-        Artifacts.__init__(self, url, cache, max_bytes=max_bytes)
+    def __setstate__(self, state: tuple[str, Path | None, int, str]) -> None:
+        url, cache, max_bytes, owner = state
+        Artifacts.__init__(self, url, cache, max_bytes=max_bytes, owner=owner)
+
+    @property
+    def shelves(self) -> Shelves:
+        """What housekeeping sees of the store."""
+        return Shelves(self._root, self._store)
 
     def put_bytes(self, content: bytes) -> str:
         """Store some bytes and return their digest."""
         digest = hashlib.sha256(content).hexdigest()
         self._bound(len(content), "the artifact")
         with _failures(f"artifact {digest} could not be stored"):
+            self._note(digest)
             if self._root:
                 with _scratch(self._root) as (scratch, file):
                     file.write(content)
@@ -72,6 +82,7 @@ class Artifacts:
             self._bound(os.fstat(source.fileno()).st_size, path.name)
             with _scratch(self._root or self._cache_folder()) as (scratch, file):
                 digest = self._copy(iter(lambda: source.read(_CHUNK_BYTES), b""), file, path.name)
+                self._note(digest)
                 self._settle(scratch, file, digest)
                 if not self._root:
                     self._store().put(_name(digest), self._place(digest))
@@ -124,6 +135,12 @@ class Artifacts:
                 return False
             return True
 
+    def _note(self, digest: str) -> None:
+        """Say who puts it before it is there: housekeeping takes away only what nobody has said of."""
+        if self.owner:
+            self.shelves.note(digest, self.owner)
+            blocking_failpoint("artifacts.noted")
+
     def _digest_of(self, path: Path) -> str:
         """Return the digest of a file's bytes, read again only when the file has changed."""
         mark = _mark(path)
@@ -166,7 +183,9 @@ class Artifacts:
         os.fsync(file.fileno())
         place = self._place(digest)
         place.parent.mkdir(parents=True, exist_ok=True)
+        blocking_failpoint("artifacts.before_rename")
         scratch.rename(place)
+        blocking_failpoint("artifacts.after_rename")
         folder = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(folder)

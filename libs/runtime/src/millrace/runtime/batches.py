@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from millrace.runtime.connection import hindered
 from millrace.runtime.transaction import Database
 
 T = TypeVar("T")
@@ -34,7 +35,7 @@ async def settle(
     try:
         await attempt(items)
     except Exception as error:
-        if not await database.healthy():
+        if hindered(error) or not await database.healthy():
             raise OutageError from error
         if len(items) == 1:
             await _decide(items[0], error, alone)

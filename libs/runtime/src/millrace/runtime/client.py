@@ -1,6 +1,6 @@
 """Calls to other services: one channel per target for life, a deadline on every call, our errors back."""
 
-import json
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,7 +10,8 @@ from typing import Any, Self, cast
 import grpc
 from google.protobuf.message import Message
 from millrace.runtime.access import AUTHORIZATION, CALLER, MAX_TOKEN_BYTES, ON_BEHALF, PRIORITY
-from millrace.runtime.errors import InvalidInput, MillraceError, Unavailable
+from millrace.runtime.endpoints import options_of, target_of
+from millrace.runtime.errors import InvalidInput, MillraceError, Overloaded, Unavailable
 from millrace.runtime.reloaded import ReloadedFile
 from millrace.runtime.status import error_of
 from millrace.runtime.telemetry import current_traceparent
@@ -19,19 +20,6 @@ DEADLINE_S = 30.0
 STREAM_DEADLINE_S = 3600.0
 #: What an answer needs to come back in, taken off a deadline that is passed on.
 MARGIN_S = 0.05
-MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-#: Not below what servers allow (rpc/server.py).
-PING_S = 30
-
-_OPTIONS = [
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.keepalive_time_ms", PING_S * 1000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 5_000),
-    ("grpc.enable_retries", 1),
-]
 
 Given = Sequence[tuple[str, Any]] | None
 
@@ -73,14 +61,14 @@ class Channels:
     """The channels of one process, one per target for as long as it lives.
 
     Args:
-        endpoints: Where the services answer: name -> `host:port`.
+        endpoints: Where the services answer: name -> `host:port`, or those of several replicas, comma-separated.
         token: What the process calls with.
     """
 
     def __init__(self, endpoints: Mapping[str, str], token: Token | FixedToken) -> None:
         self._endpoints = endpoints
         self._token = token
-        self._open: dict[str, grpc.aio.Channel] = {}
+        self._open: dict[str, tuple[grpc.aio.Channel, Budget]] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -91,7 +79,7 @@ class Channels:
     async def close(self) -> None:
         """Close them all; calls in flight end."""
         opened, self._open = self._open, {}
-        for channel in opened.values():
+        for channel, _ in opened.values():
             await channel.close(None)
 
     def to(self, service: str, *, on_behalf_of: str = "") -> grpc.aio.Channel:
@@ -104,74 +92,64 @@ class Channels:
             on_behalf_of: The principal for whom it is asked.
 
         Raises:
+            InvalidInput: What is set cannot be used.
             Unavailable: It is not set where the service answers.
         """
         if service not in self._open:
             target = target_of(service, self._endpoints)
-            self._open[service] = grpc.aio.insecure_channel(target, options=options_of(service))
-        calling = Calling(service, self._token, on_behalf_of=on_behalf_of)
-        return cast("grpc.aio.Channel", _Channel(self._open[service], calling))
+            opened = grpc.aio.insecure_channel(target, options=options_of(service, target))
+            self._open[service] = (opened, Budget())
+        shared, budget = self._open[service]
+        calling = Calling(service, self._token, budget, on_behalf_of=on_behalf_of)
+        return cast("grpc.aio.Channel", _Channel(shared, calling))
 
 
 @contextmanager
 def blocking_channel(service: str, target: str, token: Token | FixedToken) -> Iterator[grpc.Channel]:
     """Lend a channel for code that is not asynchronous, such as a command line."""
-    with grpc.insecure_channel(target, options=options_of(service)) as channel:
-        yield cast("grpc.Channel", _BlockingChannel(channel, Calling(service, token)))
+    with grpc.insecure_channel(target, options=options_of(service, target)) as channel:
+        yield cast("grpc.Channel", _BlockingChannel(channel, Calling(service, token, Budget())))
 
 
-def target_of(service: str, endpoints: Mapping[str, str]) -> str:
-    """Return where a service answers.
+class Budget:
+    """How many refused calls may be sent again: one for every ten made, with a few saved up."""
 
-    Raises:
-        Unavailable: Nobody said.
-    """
-    target = endpoints.get(service)
-    if not target:
-        raise Unavailable(f"it is not set where {service} answers: add it to the endpoints, as host:port")
-    return target
+    SHARE = 0.1
+    SAVED = 10.0
 
+    def __init__(self) -> None:
+        self._left = self.SAVED
 
-def options_of(service: str) -> list[tuple[str, Any]]:
-    """Return how a channel behaves: it repeats our own RPCs, which all only read or have a `request_id`."""
-    package = f"millrace.{service}.v1"
-    ours = [
-        f"{package}.{service.capitalize()}Service",
-        "millrace.runtime.v1.HeldService",
-        "millrace.runtime.v1.AuditService",
-    ]
-    retry = {
-        "maxAttempts": 4,
-        "initialBackoff": "0.1s",
-        "maxBackoff": "2s",
-        "backoffMultiplier": 2,
-        "retryableStatusCodes": ["UNAVAILABLE"],
-    }
-    config = {
-        "methodConfig": [{"name": [{"service": name} for name in ours], "retryPolicy": retry}],
-        # When many calls fail, repeating them makes it worse.
-        "retryThrottling": {"maxTokens": 20, "tokenRatio": 0.1},
-    }
-    return [*_OPTIONS, ("grpc.service_config", json.dumps(config))]
+    def earn(self) -> None:
+        """Count a call."""
+        self._left = min(self.SAVED, self._left + self.SHARE)
+
+    def spend(self) -> bool:
+        """Return whether one may be sent again, and count that."""
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
 
 
 class Calling:
     """What is added to every call on a channel, and what a failed one becomes."""
 
-    def __init__(self, service: str, token: Token | FixedToken, *, on_behalf_of: str = "") -> None:
+    def __init__(self, service: str, token: Token | FixedToken, budget: Budget, *, on_behalf_of: str = "") -> None:
         self._service = service
         self._token = token
+        self._budget = budget
         self._on_behalf_of = on_behalf_of
 
     def metadata(self, given: Given) -> tuple[tuple[str, Any], ...]:
         """Return who calls and as part of what, with what the caller adds."""
         asking = CALLER.get(None)
         # What a task asks may wait behind what people ask.
-        batch = asking.priority == "batch" if asking else bool(self._on_behalf_of)
+        priority = asking.priority if asking else "batch" if self._on_behalf_of else "interactive"
         added = {
             AUTHORIZATION: f"Bearer {self._token.value()}",
             ON_BEHALF: self._on_behalf_of,
-            PRIORITY: "batch" if batch else "",
+            PRIORITY: priority if priority in {"background", "batch"} else "",
             "traceparent": current_traceparent(),
         }
         return (*((name, value) for name, value in added.items() if value), *(given or ()))
@@ -186,6 +164,24 @@ class Calling:
         if left_s <= 0:
             raise Unavailable(f"no time is left to ask {self._service}")
         return min(wanted_s, left_s)
+
+    def ends(self, given: float | None, usual_s: float) -> float:
+        """Return when the call is over, however often it is sent, by `time.monotonic()`."""
+        self._budget.earn()
+        return time.monotonic() + self.timeout_s(given, usual_s)
+
+    def again_in_s(self, error: MillraceError, ends: float) -> float:
+        """Return when to send a refused call again, as its server said.
+
+        Raises:
+            MillraceError: The error itself, where it is no matter of waiting, or there is no time or budget for that.
+        """
+        # Inside a call its own caller is told: who waits for two servers keeps a place in both.
+        if not isinstance(error, Overloaded) or CALLER.get(None) is not None:
+            raise error
+        if time.monotonic() + error.retry_after_s >= ends or not self._budget.spend():
+            raise error
+        return error.retry_after_s
 
     def error(self, error: grpc.RpcError) -> MillraceError:
         """Return the error that a failed call stands for."""
@@ -209,11 +205,14 @@ class _Channel:
         async def call(
             request: Message, *, timeout: float | None = None, metadata: Given = (), wait_for_ready: bool | None = None
         ) -> Any:  # noqa: ANN401 - the stub knows the type
-            timeout_s, added = calling.timeout_s(timeout, DEADLINE_S), calling.metadata(metadata)
-            try:
-                return await inner(request, timeout=timeout_s, metadata=added, wait_for_ready=wait_for_ready)
-            except grpc.RpcError as error:
-                raise calling.error(error) from None
+            ends = calling.ends(timeout, DEADLINE_S)
+            while True:
+                left_s, added = ends - time.monotonic(), calling.metadata(metadata)
+                try:
+                    return await inner(request, timeout=left_s, metadata=added, wait_for_ready=wait_for_ready)
+                except grpc.RpcError as error:
+                    failed = calling.error(error)
+                await asyncio.sleep(calling.again_in_s(failed, ends))
 
         return call
 
@@ -251,11 +250,14 @@ class _BlockingChannel:
         def call(
             request: Message, *, timeout: float | None = None, metadata: Given = (), wait_for_ready: bool | None = None
         ) -> Any:  # noqa: ANN401 - the stub knows the type
-            timeout_s, added = calling.timeout_s(timeout, DEADLINE_S), calling.metadata(metadata)
-            try:
-                return inner(request, timeout=timeout_s, metadata=added, wait_for_ready=wait_for_ready)
-            except grpc.RpcError as error:
-                raise calling.error(error) from None
+            ends = calling.ends(timeout, DEADLINE_S)
+            while True:
+                left_s, added = ends - time.monotonic(), calling.metadata(metadata)
+                try:
+                    return inner(request, timeout=left_s, metadata=added, wait_for_ready=wait_for_ready)
+                except grpc.RpcError as error:
+                    failed = calling.error(error)
+                time.sleep(calling.again_in_s(failed, ends))
 
         return call
 

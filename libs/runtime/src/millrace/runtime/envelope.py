@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from uuid import UUID
 
 import uuid_utils.compat as uuids
@@ -60,22 +61,29 @@ def new_id() -> UUID:
 
 def headers_of(event: Event, event_id: UUID, time: datetime, cause: UUID | None, traceparent: str) -> dict[str, str]:
     """Return an event's headers, all but its number in the stream, which the database gives."""
-    cls = type(event)
     headers = {
-        "ce_specversion": "1.0",
+        **_same_of(type(event), event.topic_name()),
         "ce_id": str(event_id),
-        "ce_type": cls.type_name(),
-        "ce_source": f"/millrace/{event.topic_name().partition('.')[0]}",
         "ce_subject": event.key(),
         "ce_time": time.isoformat(),
         "ce_namespace": event.namespace,
-        "content-type": "application/json",
     }
     if cause:
         headers["ce_causationid"] = str(cause)
     if traceparent:
         headers["traceparent"] = traceparent
     return headers
+
+
+@lru_cache(maxsize=1024)
+def _same_of(cls: type[Event], topic: str) -> dict[str, str]:
+    """Return the headers that all events of a class on a topic share."""
+    return {
+        "ce_specversion": "1.0",
+        "ce_type": cls.type_name(),
+        "ce_source": f"/millrace/{topic.partition('.')[0]}",
+        "content-type": "application/json",
+    }
 
 
 def read_headers(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:

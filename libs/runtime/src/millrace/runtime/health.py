@@ -9,6 +9,7 @@ from typing import Self
 
 import structlog
 from millrace.runtime.errors import Conflict, MillraceError
+from millrace.runtime.telemetry import ASYNCIO_TASKS
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 Check = Callable[[], Awaitable[str]]
@@ -106,6 +107,7 @@ class Health:
             case "/readyz":
                 return _told(await self.unready())
             case "/metrics":
+                ASYNCIO_TASKS.set(len(asyncio.all_tasks()))
                 return HTTPStatus.OK, generate_latest(), CONTENT_TYPE_LATEST
         return HTTPStatus.NOT_FOUND, b"/livez, /readyz, /metrics\n", "text/plain"
 

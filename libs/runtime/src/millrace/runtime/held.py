@@ -2,26 +2,30 @@
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from millrace.runtime.errors import NotFound
+import asyncpg
 from millrace.runtime.subscriptions import Record
 from millrace.runtime.transaction import Transaction
 
 KEPT_BYTES = 64 * 1024
 MAX_REASON = 2000
 
+State = Literal["dead", "parked"]
+"""Dead: nobody waits for it. Parked: it waits behind an event of its key that failed, or is that event."""
+
+PLACE = 'topic = $1 AND partition = $2 AND "offset" = $3'
 HOLD = """
 INSERT INTO held (consumer, topic, partition, "offset", namespace, key, event_id, type, headers, value, size_bytes,
-    sha256, reason, attempts)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+    sha256, reason, attempts, state, timestamp_ms)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 ON CONFLICT (consumer, topic, partition, "offset") DO NOTHING
 """
-TAKE = 'DELETE FROM held WHERE topic = $1 AND partition = $2 AND "offset" = $3 RETURNING *'
-FAILED_AGAIN = (
-    'UPDATE held SET attempts = attempts + 1, reason = $4 WHERE topic = $1 AND partition = $2 AND "offset" = $3'
-)
+FORGET = f"DELETE FROM held WHERE {PLACE} AND consumer = $4"
+FAILED_AGAIN = f"UPDATE held SET attempts = attempts + 1, reason = $5 WHERE {PLACE} AND consumer = $4"
+BURY = f"UPDATE held SET attempts = attempts + 1, reason = $5, state = 'dead' WHERE {PLACE} AND consumer = $4"
 
 
 @dataclass(frozen=True)
@@ -33,10 +37,16 @@ class Coordinates:
     offset: int
 
 
-def hold(tx: Transaction, consumer: str, record: Record, reason: str, attempts: int = 1) -> None:
-    """Keep a record that cannot be handled, once."""
+def hold(
+    tx: Transaction, consumer: str, record: Record, reason: str, attempts: int = 1, *, state: State = "dead"
+) -> None:
+    """Keep a record that cannot be handled, once.
+
+    What is parked is kept whole, as it is to be handled in any case; of what is dead, the first 64 KiB.
+    """
     texts = {name: _text(value) for name, value in record.headers}
     value = record.value or b""
+    unread = record.unread
     tx.write(
         HOLD,
         consumer,
@@ -51,39 +61,48 @@ def hold(tx: Transaction, consumer: str, record: Record, reason: str, attempts: 
             [storable(name), None if value is None else base64.b64encode(value).decode()]
             for name, value in record.headers
         ],
-        value[:KEPT_BYTES],
-        len(value),
-        hashlib.sha256(value).hexdigest(),
+        None if unread else value if state == "parked" else value[:KEPT_BYTES],
+        unread.size_bytes if unread else len(value),
+        unread.sha256 if unread else hashlib.sha256(value).hexdigest(),
         storable(reason)[:MAX_REASON],
         attempts,
+        state,
+        record.timestamp_ms,
     )
 
 
-async def take(tx: Transaction, at: Coordinates) -> tuple[Record, bool]:
-    """Return a held record, out of the table, and whether its value was kept whole.
-
-    Raises:
-        NotFound: No such record is held.
-    """
-    rows = await tx.fetch(TAKE, at.topic, at.partition, at.offset)
-    if not rows:
-        raise NotFound(f"nothing is held of {at.topic} partition {at.partition} offset {at.offset}")
-    row = rows[0]
-    record = Record(
+def record_of(row: asyncpg.Record) -> Record:
+    """Return a held record as it was received, as far as it was kept."""
+    return Record(
         topic=row["topic"],
         partition=row["partition"],
         offset=row["offset"],
         key=row["key"],
         value=row["value"],
         headers=tuple((name, None if value is None else base64.b64decode(value)) for name, value in row["headers"]),
-        timestamp_ms=0,
+        timestamp_ms=row["timestamp_ms"],
     )
-    return record, row["size_bytes"] <= KEPT_BYTES
 
 
-def failed_again(tx: Transaction, at: Coordinates, reason: str) -> None:
-    """Note that a replay failed, and why."""
-    tx.write(FAILED_AGAIN, at.topic, at.partition, at.offset, storable(reason)[:MAX_REASON])
+def whole(row: asyncpg.Record) -> bool:
+    """Return whether all of a held record's value was kept."""
+    return bool(row["sha256"]) and len(row["value"] or b"") == row["size_bytes"]
+
+
+def forget(tx: Transaction, consumer: str, records: Sequence[Record]) -> None:
+    """Take records out of the table."""
+    for record in records:
+        tx.write(FORGET, record.topic, record.partition, record.offset, consumer)
+
+
+def failed_again(tx: Transaction, consumer: str, record: Record, reason: str) -> None:
+    """Note that a record could not be handled this time either, and why."""
+    tx.write(FAILED_AGAIN, record.topic, record.partition, record.offset, consumer, storable(reason)[:MAX_REASON])
+
+
+def bury(tx: Transaction, consumer: str, record: Record, reason: str) -> None:
+    """Note that a parked record can never be handled, so that nothing waits for it."""
+    tx.write(BURY, record.topic, record.partition, record.offset, consumer, storable(reason)[:MAX_REASON])
 
 
 def _text(value: bytes | None) -> str:

@@ -1,11 +1,10 @@
 """Which events have had their effect: each one once, whatever is delivered again."""
 
 from collections.abc import Sequence
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from millrace.runtime.transaction import Transaction, Transactions
+from millrace.runtime.transaction import Transaction
 
 HORIZON = timedelta(days=8)
 """How long an event is remembered: the longest retention of a topic and a day."""
@@ -13,30 +12,36 @@ HORIZON = timedelta(days=8)
 # Sorted, so that two transactions that claim the same events wait for one another rather than deadlock.
 CLAIM = """
 INSERT INTO inbox (event_id) SELECT id FROM unnest($1::uuid[]) AS id ORDER BY id
-ON CONFLICT DO NOTHING RETURNING event_id
+ON CONFLICT DO NOTHING RETURNING event_id, EXISTS (SELECT FROM parked_key) AS parked
 """
-PAGE_ROWS = 10_000
-PRUNE = f"""
-DELETE FROM inbox WHERE event_id IN (SELECT event_id FROM inbox WHERE event_id < $1 ORDER BY event_id LIMIT {PAGE_ROWS})
+# A UUIDv7 begins with its time: the primary key finds the old ones.
+FORGET = """
+DELETE FROM inbox WHERE event_id IN (SELECT event_id FROM inbox WHERE event_id < $1 ORDER BY event_id LIMIT $2)
 RETURNING true
 """
 
 
 async def claim(tx: Transaction, event_ids: Sequence[UUID]) -> set[UUID]:
     """Return those of the events that have not been handled; they are, once this transaction commits."""
-    if not event_ids:
-        return set()
-    return {row["event_id"] for row in await tx.fetch(CLAIM, list(event_ids))}
+    fresh, _ = await claim_and_look(tx, event_ids)
+    return fresh
 
 
-async def prune(begin: Transactions[Any]) -> None:
-    """Forget events older than the horizon, page by page: a UUIDv7 begins with its time.
+async def claim_and_look(tx: Transaction, event_ids: Sequence[UUID]) -> tuple[set[UUID], bool]:
+    """Claim events likewise; return also whether any key may be parked.
 
-    Raises:
-        Unavailable: The database does not answer; what is left is forgotten the next time.
+    Where some are not new, a former owner of their partition may just have parked their key: that is to be looked at.
     """
-    forgotten = PAGE_ROWS
-    while forgotten == PAGE_ROWS:
-        async with begin() as tx:
-            oldest_ms = int((tx.now - HORIZON).timestamp() * 1000)
-            forgotten = len(await tx.fetch(PRUNE, UUID(int=oldest_ms << 80)))
+    rows = await tx.fetch(CLAIM, list(event_ids)) if event_ids else []
+    may_be_parked = not rows or len(rows) < len(event_ids) or bool(rows[0].get("parked", True))
+    return {row["event_id"] for row in rows}, may_be_parked
+
+
+async def forget(tx: Transaction, before: datetime, limit: int) -> int:
+    """Forget up to `limit` events told before a moment, the oldest first; return how many."""
+    return len(await tx.fetch(FORGET, first_id(before), limit))
+
+
+def first_id(at: datetime) -> UUID:
+    """Return the least UUIDv7 of a moment."""
+    return UUID(int=int(at.timestamp() * 1000) << 80)

@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any, TextIO
 
 import structlog
@@ -14,8 +14,42 @@ from opentelemetry import trace
 _process = {"service": "", "configured": ""}
 
 
-def configure(service: str, stream: TextIO) -> None:
-    """Begin to log for a service: JSON lines, or text on a terminal; what libraries log leaves in the same form."""
+class Lossy:
+    """A stream that loses what cannot be written: a full disk costs log lines, not the service.
+
+    Args:
+        stream: Where lines go.
+        lost: Called when some did not get there.
+    """
+
+    def __init__(self, stream: TextIO, lost: Callable[[], None]) -> None:
+        self._stream = stream
+        self._lost = lost
+
+    def write(self, text: str) -> int:
+        """Write, as far as that is possible."""
+        try:
+            self._stream.write(text)
+        except OSError:
+            self._lost()
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is waiting, as far as that is possible."""
+        try:
+            self._stream.flush()
+        except OSError:
+            self._lost()
+
+
+def configure(service: str, stream: TextIO, lost: Callable[[], None] = lambda: None) -> None:
+    """Begin to log for a service: JSON lines, or text on a terminal; what libraries log leaves in the same form.
+
+    Args:
+        service: Its name, for every line.
+        stream: Where lines go.
+        lost: Called when some could not be written.
+    """
     _process["service"] = service
     if _process["configured"]:
         return
@@ -29,13 +63,14 @@ def configure(service: str, stream: TextIO) -> None:
     last: list[Any] = (
         [structlog.dev.ConsoleRenderer()] if stream.isatty() else [add_error, structlog.processors.JSONRenderer(_json)]
     )
+    lossy: Any = Lossy(stream, lost)
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(lossy),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(stream)
+    handler = logging.StreamHandler(lossy)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

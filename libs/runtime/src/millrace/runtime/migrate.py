@@ -7,8 +7,9 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 
 import asyncpg
+from millrace.runtime.connection import LOST, Connector
 from millrace.runtime.errors import Unavailable
-from millrace.runtime.transaction import LOST
+from millrace.runtime.failpoints import failpoint
 
 LOCK = 7_316_241_151  # any number, the same for every service
 WAIT_S = 30.0
@@ -55,6 +56,7 @@ async def migrate(dsn: str, service: str, *, post: bool = False) -> list[str]:
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
         await connection.execute(CREATE)
+        await failpoint("migrate.locked")
         rows = await connection.fetch("SELECT package, migration FROM schema_version")
         done = {(row["package"], row["migration"]) for row in rows}
         applied = []
@@ -65,6 +67,7 @@ async def migrate(dsn: str, service: str, *, post: bool = False) -> list[str]:
                     await connection.execute(
                         "INSERT INTO schema_version (package, migration) VALUES ($1, $2)", package, name
                     )
+                    await failpoint("migrate.before_commit")
                 applied.append(name)
         return applied
     finally:
@@ -80,9 +83,10 @@ async def missing(connection: asyncpg.Connection, service: str) -> list[str]:
 
 async def _connect(dsn: str) -> asyncpg.Connection:
     deadline = time.monotonic() + WAIT_S
+    connector = Connector(dsn)
     while True:
         try:
-            return await asyncpg.connect(dsn, timeout=5)
+            return await connector.open(command_timeout=None)
         except (asyncpg.PostgresError, TimeoutError, *LOST) as error:
             if time.monotonic() > deadline:
                 raise Unavailable(

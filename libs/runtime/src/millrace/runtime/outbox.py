@@ -11,17 +11,20 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from asyncpg.prepared_stmt import PreparedStatement
+from millrace.runtime.connection import LOST
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.telemetry import OUTBOX_AGE, OUTBOX_EVENTS, OUTBOX_SENT
-from millrace.runtime.transaction import LOST, Database
+from millrace.runtime.transaction import Database
 
 MEASURE_EVERY_S = 10.0
 PAGE_ROWS = 1000
 POLL_S = 1.0
+LINGER_S = 0.02
 SEND_TIMEOUT_S = 30.0
 RETRY_S = 0.5
 LOCK = 7_316_241_150  # any number, the same for every relay
+CHANNEL = "outbox"
 
 # The last page is deleted and the next one read in one statement. Ids may be committed out of order, so the
 # deleted ones are named: a cursor over ids would lose those that come late.
@@ -64,19 +67,27 @@ class Relay:
 
     async def _with_lock(self) -> None:
         # A frozen relay loses its session, and with it the lock; what it sends late, the inbox drops.
-        connection = await self._database.connect(idle_session_timeout="10s")
+        # A deletion that a crash of the server undoes is a page sent twice, so that none waits for the disk.
+        connection = await self._database.connect(idle_session_timeout="10s", synchronous_commit="off")
         try:
             # Prepared before the lock: between the two trips of a first use, no timeout of idleness runs.
             page, waiting = await connection.prepare(NEXT_PAGE), await connection.prepare(WAITING)
             while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
                 if self._stopping:
                     return
-                self._database.wake_relay.clear()
-                await self._wait(POLL_S)
+                if await self._wait(POLL_S):
+                    # What was committed here is sent by another process: outside of any transaction it is told so.
+                    self._database.wake_relay.clear()
+                    await connection.execute(f"NOTIFY {CHANNEL}")
+            await connection.add_listener(CHANNEL, self._wake)
             producer = await new_producer(self._settings, f"{self._name}-relay")
             try:
+                await failpoint("outbox.locked")
                 await self._relay(page, waiting, producer)
             finally:
+                # Whoever has the lock next measures it.
+                OUTBOX_EVENTS.labels(self._name).set(0)
+                OUTBOX_AGE.labels(self._name).set(0)
                 with suppress(TimeoutError, KafkaError):
                     await asyncio.wait_for(producer.stop(), 5)
         finally:
@@ -96,19 +107,30 @@ class Relay:
                 OUTBOX_EVENTS.labels(self._name).set(left["events"])
                 OUTBOX_AGE.labels(self._name).set(left["age_s"])
             rows = await page.fetch(sent)
+            if sent:
+                await failpoint("outbox.deleted")
             sent = [row["id"] for row in rows]
             if rows:
+                await failpoint("outbox.read")
                 await send_all(producer, rows)
-                failpoint("outbox.after_send")
+                await failpoint("outbox.after_send")
                 OUTBOX_SENT.inc(len(rows))
+                if len(rows) < PAGE_ROWS:
+                    # What comes in a moment is read by the statement that deletes this page: half the statements.
+                    await self._wait(LINGER_S)
             elif stopping:
                 return
             else:
                 await self._wait(POLL_S)
 
-    async def _wait(self, seconds: float) -> None:
+    async def _wait(self, seconds: float) -> bool:
+        """Return whether something was committed, after so long at most."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._database.wake_relay.wait(), seconds)
+            return await asyncio.wait_for(self._database.wake_relay.wait(), seconds)
+        return False
+
+    def _wake(self, *_: object) -> None:
+        self._database.wake_relay.set()
 
 
 async def new_producer(settings: ServiceSettings, client_id: str) -> AIOKafkaProducer:

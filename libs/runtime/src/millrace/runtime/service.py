@@ -1,6 +1,7 @@
 """What every service is made of: its database, its consumer, its workers, its server, and how it starts and stops."""
 
 import asyncio
+import faulthandler
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -9,12 +10,14 @@ from typing import Any, TypeVar
 import structlog
 from google.protobuf.descriptor import ServiceDescriptor
 from millrace.contracts.rpc.runtime.v1 import runtime_pb2
-from millrace.runtime import telemetry
+from millrace.runtime import held_keys, telemetry
 from millrace.runtime.access import Access
 from millrace.runtime.artifacts import Artifacts
 from millrace.runtime.client import Channels, Token
 from millrace.runtime.consume import Consumer, Foreign, Listener
+from millrace.runtime.failpoints import failpoint
 from millrace.runtime.health import Check, Health
+from millrace.runtime.housekeeping import Keeper, Referred, Rule, Unreferenced, runtime_rules
 from millrace.runtime.migrate import migrate, missing
 from millrace.runtime.outbox import Relay
 from millrace.runtime.rpc import RpcServer
@@ -30,6 +33,7 @@ from millrace.runtime.transaction import Database, Transaction, Transactions
 S = TypeVar("S", bound=Transaction)
 
 STUCK_S = 60.0
+LOOK_S = 1.0
 CLOSE_S = 8.0
 ROUND_S = 3.0
 CONSUMER = "consumer"
@@ -52,12 +56,23 @@ class Service:
         self.name = name
         self.settings = settings
         self.database = database
-        self.artifacts = Artifacts(settings.artifacts_url)
+        self.artifacts = Artifacts(settings.artifacts_url, owner=name)
         self.channels = Channels(settings.endpoints, Token(settings.token_file))
         self.access = Access(
-            settings.auth_jwks, settings.auth_grants, issuer=settings.auth_issuer, audience=settings.auth_audience
+            settings.auth_jwks,
+            settings.auth_grants,
+            issuer=settings.auth_issuer,
+            audience=settings.auth_audience,
+            clock=database.clock.time,
         )
-        self.rpc = RpcServer(name, self.access, host=settings.grpc_host, port=settings.grpc_port)
+        self.rpc = RpcServer(
+            name,
+            self.access,
+            host=settings.grpc_host,
+            port=settings.grpc_port,
+            most_calls=settings.concurrent_calls,
+            calls_per_s=settings.calls_per_s,
+        )
         self.ready = asyncio.Event()
         self._ready_checks: dict[str, Check] = {
             "database": self._check_database,
@@ -71,6 +86,8 @@ class Service:
         self._consumer: Consumer | None = None
         self._workers: Workers | None = None
         self._relay = Relay(database, settings, name)
+        self._keeper = Keeper(name, database, settings.housekeeping_every_s)
+        self._keeper.add(*runtime_rules(settings, self._begin))
         self._loops: list[Callable[[], Awaitable[None]]] = []
         self._stopping = asyncio.Event()
 
@@ -118,6 +135,16 @@ class Service:
         """Answer the RPCs of a protocol that is not ours."""
         self.rpc.serve_foreign(service, methods, begin, descriptor)
 
+    def housekeep(self, *rules: Rule) -> None:
+        """Remove what these rules name, beside what goes in every service."""
+        self._keeper.add(*rules)
+
+    def collect(self, begin: Transactions[S], referred: Referred[S]) -> None:
+        """Remove artifacts that this service wrote and of which `referred` knows nothing."""
+        grace = self.settings.artifact_grace
+        rule = Unreferenced(self.artifacts.shelves, self.name, begin, referred, grace)
+        self._keeper.add(Rule("artifact", rule.batches))
+
     def background(self, loop: Callable[[], Awaitable[None]]) -> None:
         """Run a loop beside everything else; it is cancelled when the service stops, and stops it when it fails."""
         self._loops.append(loop)
@@ -145,7 +172,8 @@ class Service:
             if self._consumer and self._consumer.wanted:
                 parts.append(asyncio.create_task(self._consumer.run(), name=CONSUMER))
             workers = [asyncio.create_task(self._workers.run(), name="workers")] if self._workers else []
-            loops = [asyncio.ensure_future(loop()) for loop in (*self._loops, self._follow_readiness)]
+            own = (self._keeper.run, self._follow_readiness, self._end_when_stuck, self._watch_keys)
+            loops = [asyncio.ensure_future(loop()) for loop in (*self._loops, *own)]
             log.info("service_started", service=self.name, grpc_port=port, http_port=self.health.port)
             stopping = asyncio.create_task(self._stopping.wait())
             await asyncio.wait((stopping, *parts, *workers, *loops), return_when=asyncio.FIRST_COMPLETED)
@@ -164,6 +192,19 @@ class Service:
 
         await self.health.follow(tell)
 
+    async def _watch_keys(self) -> None:
+        await held_keys.watch(self._begin, self.name)
+
+    async def _end_when_stuck(self) -> None:
+        """Put off the end of the process, at which it shows where each thread is, while all goes on."""
+        try:
+            while True:
+                if not await self._check_consumer():
+                    faulthandler.dump_traceback_later(self.settings.stuck_s, exit=True, file=2)
+                await asyncio.sleep(LOOK_S)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
     def _consuming(self, begin: Transactions[Any]) -> Consumer:
         if self._consumer is None:
             self._consumer = Consumer(self.name, self.settings, begin)
@@ -172,7 +213,8 @@ class Service:
     def _add_runtime_rpcs(self) -> None:
         services = runtime_pb2.DESCRIPTOR.services_by_name
         consumer = self._consuming(self._begin)
-        self.rpc.serve(services["HeldService"], HeldApi(self.name, consumer.replay), self._begin)
+        held = HeldApi(self.name, consumer.replay, self.settings.replays_per_s)
+        self.rpc.serve(services["HeldService"], held, consumer.begin)
         self.rpc.serve(services["AuditService"], AuditApi(self.name), self._begin)
 
     async def _drain(
@@ -183,6 +225,7 @@ class Service:
     ) -> None:
         log.info("service_draining", service=self.name)
         self.health.draining = True
+        await failpoint("service.draining")
         self.ready.clear()
         await self.rpc.set_serving(serving=False)
         for part in rest:

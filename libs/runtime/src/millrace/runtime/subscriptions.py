@@ -22,8 +22,26 @@ Start = Literal["now", "earliest"]
 
 
 @dataclass(frozen=True)
+class Unread:
+    """Why a record's value was not kept, and what could be told of it.
+
+    Attributes:
+        size_bytes: Of its value; 0 where that could not be told.
+        sha256: Of its value; empty where that could not be told.
+    """
+
+    reason: str
+    size_bytes: int = 0
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
 class Record:
-    """A Kafka record as received, for topics that are not ours."""
+    """A Kafka record as received, for topics that are not ours.
+
+    Attributes:
+        unread: Why it was not read; nothing where it was.
+    """
 
     topic: str
     partition: int
@@ -32,6 +50,7 @@ class Record:
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...]
     timestamp_ms: int
+    unread: Unread | None = None
 
 
 @dataclass(frozen=True)

@@ -46,13 +46,21 @@ RPC_DURATION = Histogram(
     "rpc_server_call_duration_seconds", "Time to answer a call.", ["method", "code"], buckets=_SECONDS
 )
 RPC_IN_FLIGHT = Gauge("millrace_rpc_in_flight", "Calls being answered.", ["service"])
+RPC_WAITING = Gauge("millrace_rpc_waiting", "Calls that stand in line.", ["service", "priority"])
+RPC_SHED = Counter("millrace_rpc_shed", "Calls turned away for load.", ["service", "priority"])
 EVENTS_HANDLED = Counter("millrace_events_handled", "Events whose effects are committed.", ["service"])
 EVENTS_FAILED = Counter("millrace_events_failed", "Times an event could not be handled.", ["topic"])
 EVENTS_SKIPPED = Counter("millrace_events_skipped", "Events of a type not known here.", ["topic"])
 EVENTS_HELD = Counter("millrace_events_held", "Events put aside as rows.", ["topic"])
+PARKED_KEYS = Gauge("millrace_parked_keys", "Keys whose events wait for an operator.", ["service", "topic"])
 BATCH_EVENTS = Histogram("millrace_batch_events", "Events of one transaction.", ["service"], buckets=_ROWS)
 BATCH_DURATION = Histogram("millrace_batch_duration_seconds", "Time to settle one poll.", ["service"], buckets=_SECONDS)
 CONSUMER_LAG = Gauge("millrace_consumer_lag_events", "Events not yet read.", ["service", "topic"])
+OFFSETS_OUT_OF_RANGE = Counter(
+    "millrace_offsets_out_of_range", "Times what was to be read was no longer there.", ["service", "topic"]
+)
+EVENTS_EXPIRED = Counter("millrace_events_expired", "Events gone before they were read.", ["service", "topic"])
+TOPIC_MISSING = Counter("millrace_topic_missing", "Looks by which a topic did not exist.", ["service", "topic"])
 OUTBOX_SENT = Counter("millrace_outbox_sent", "Events that the relay sent.")
 OUTBOX_EVENTS = Gauge("millrace_outbox_events", "Events waiting for the relay.", ["service"])
 OUTBOX_AGE = Gauge("millrace_outbox_oldest_age_seconds", "Age of the oldest event waiting.", ["service"])
@@ -60,6 +68,17 @@ TASKS_RUNNING = Gauge("millrace_tasks_running", "Tasks being worked on.", ["kind
 TASK_DURATION = Histogram(
     "millrace_task_duration_seconds", "Time from acceptance to the end.", ["kind", "outcome"], buckets=_LONG_SECONDS
 )
+LOG_WRITES_LOST = Counter("millrace_log_writes_lost", "Log lines that could not be written, such as on a full disk.")
+HOUSEKEEPING_REMOVED = Counter(
+    "millrace_housekeeping_removed", "What went because it was past its time.", ["service", "what"]
+)
+HOUSEKEEPING_DURATION = Histogram(
+    "millrace_housekeeping_batch_seconds", "Time to remove one batch.", ["service", "what"], buckets=_SECONDS
+)
+HOUSEKEEPING_FAILED = Counter(
+    "millrace_housekeeping_failed", "Rounds that a rule's fault cut short.", ["service", "what"]
+)
+ASYNCIO_TASKS = Gauge("millrace_asyncio_tasks", "Tasks of the event loop.")
 PREDICTIONS_DROPPED = Counter("millrace_predictions_dropped", "Answered rows that could not be logged.")
 
 FLUSH_S = 3.0
@@ -79,7 +98,7 @@ def start(service: str, *, otlp_endpoint: str = "", sample_ratio: float = 1.0, s
         sample_ratio: Share of new traces that are recorded; a trace that came from elsewhere keeps its decision.
         stream: Where log lines go; standard output when not given.
     """
-    logs.configure(service, stream or sys.stdout)
+    logs.configure(service, stream or sys.stdout, LOG_WRITES_LOST.inc)
     if otlp_endpoint and service not in _providers:
         provider = TracerProvider(
             resource=Resource.create({"service.name": service, "service.namespace": "millrace"}),

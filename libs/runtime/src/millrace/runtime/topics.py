@@ -14,6 +14,9 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from millrace.contracts.catalogue import Topic, catalogue
 from millrace.runtime.errors import Unavailable
 
+AS_THE_OTHERS = 0
+"""As many copies of each partition as the topics have that are there."""
+
 
 async def create_topics(servers: str, topics: Iterable[Topic], *, replication_factor: int = 1) -> list[str]:
     """Make the topics that are missing; return their names.
@@ -26,7 +29,8 @@ async def create_topics(servers: str, topics: Iterable[Topic], *, replication_fa
         await admin.start()
         there = set(await admin.list_topics())
         missing = [topic for topic in topics if topic.name not in there]
-        answer = await admin.create_topics([_new(topic, replication_factor) for topic in missing]) if missing else None
+        copies = replication_factor or await _copies(admin)
+        answer = await admin.create_topics([_new(topic, copies) for topic in missing]) if missing else None
     except KafkaError as error:
         raise Unavailable(f"the topics could not be made at {servers}: {error}") from error
     finally:
@@ -35,6 +39,13 @@ async def create_topics(servers: str, topics: Iterable[Topic], *, replication_fa
         if code and for_code(code) is not TopicAlreadyExistsError:
             raise Unavailable(f"the topic {name} could not be made: {said or for_code(code).__name__}")
     return [topic.name for topic in missing]
+
+
+async def _copies(admin: AIOKafkaAdminClient) -> int:
+    """Return how many copies the topics of the catalogue have that are there."""
+    ours = {topic.name for topic in catalogue()}
+    found = [topic["partitions"] for topic in await admin.describe_topics() if topic["topic"] in ours]
+    return max((len(partition["replicas"]) for partitions in found for partition in partitions), default=1)
 
 
 def _new(topic: Topic, replication_factor: int) -> NewTopic:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any, Generic, Self, TypeVar
 from uuid import UUID
@@ -11,37 +11,24 @@ from uuid import UUID
 import asyncpg
 from millrace.contracts.event import Event
 from millrace.contracts.tasks import TaskDispatched
+from millrace.runtime.clock import DatabaseClock
+from millrace.runtime.connection import (
+    ACQUIRE_TIMEOUT_S,
+    LOST,
+    MOVED,
+    SESSION,
+    TRANSIENT,
+    Connection,
+    Connector,
+)
 from millrace.runtime.envelope import MAX_EMITTED_BYTES, Envelope, headers_of, new_id
 from millrace.runtime.errors import InvalidInput, NotFound, Unavailable
+from millrace.runtime.failpoints import failpoint
 from millrace.runtime.telemetry import current_traceparent
+from pydantic_core import to_json
 
 S = TypeVar("S", bound="Transaction")
 
-SESSION = {
-    "timezone": "UTC",
-    "statement_timeout": "30s",
-    "lock_timeout": "5s",
-    # A frozen owner's locks would hold up its successor.
-    "idle_in_transaction_session_timeout": "5s",
-    # Fresh hot tables have stale statistics, and the planner then prefers to read them whole.
-    "enable_seqscan": "off",
-    "plan_cache_mode": "force_generic_plan",
-    "jit": "off",
-}
-COMMAND_TIMEOUT_S = 35.0
-ACQUIRE_TIMEOUT_S = 10.0
-LOST = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError)
-"""What asyncpg raises when the connection, not the statement, is at fault."""
-TRANSIENT = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.QueryCanceledError,
-    asyncpg.DeadlockDetectedError,
-)
-"""What the server says when the same transaction may go through a moment later."""
 NO_TEXT = (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)
 """What the server says of a null character: in a text, and as an escape in JSON."""
 
@@ -64,6 +51,15 @@ FROM event e LEFT JOIN counted c ON c.topic = e.topic AND c.key = e.key
 WINDOW same AS (PARTITION BY e.topic, e.key), in_order AS (PARTITION BY e.topic, e.key ORDER BY e.place)
 ORDER BY e.place
 """
+
+EMIT_UNNUMBERED = """
+INSERT INTO outbox (topic, key, headers, value)
+SELECT e.topic, e.key, e.headers::jsonb, e.value
+FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[]) WITH ORDINALITY AS e(topic, key, headers, value, place)
+ORDER BY e.place
+"""
+
+HEALTH = "SELECT now(), current_setting('transaction_read_only') = 'off'"
 
 
 def one(rows: Sequence[asyncpg.Record], what: str) -> asyncpg.Record:
@@ -142,7 +138,7 @@ class Transaction:
         if len(value) > MAX_EMITTED_BYTES:
             name = type(event).__name__
             raise InvalidInput(f"{name} {event.key()} has {len(value)} bytes, more than {MAX_EMITTED_BYTES}")
-        self._outgoing.append((topic, event.key(), json.dumps(headers), value, not _is_task_topic(topic)))
+        self._outgoing.append((topic, event.key(), to_json(headers).decode(), value, not _is_task_topic(topic)))
         self.emitted.append(event)
 
     def on_commit(self, function: Callable[[], None]) -> None:
@@ -167,14 +163,34 @@ class Transaction:
         """Return what is known of how an event that is being handled came here."""
         return self._envelopes.get(id(event))
 
+    @asynccontextmanager
+    async def part(self) -> AsyncIterator[Self]:
+        """Open a transaction within this one: when anything in it raises, nothing of it is left, here or in memory."""
+        await self.flush()
+        await self._connection.execute("SAVEPOINT part")
+        part = type(self)(self._connection)
+        part.now = self.now
+        try:
+            yield part
+            await part.flush()
+        except Exception:
+            await self._connection.execute("ROLLBACK TO SAVEPOINT part")
+            raise
+        await self._connection.execute("RELEASE SAVEPOINT part")
+        self.emitted += part.emitted
+        self._after.append(part.committed)
+
     async def flush(self) -> None:
         """Send all that is queued, the events last."""
         if self._writes:
             await self._send_writes()
         if self._outgoing:
-            columns = list(zip(*self._outgoing, strict=True))
+            *columns, numbered = zip(*self._outgoing, strict=True)
             self._outgoing = []
-            await self._connection.execute(EMIT, *columns)
+            if any(numbered):
+                await self._connection.execute(EMIT, *columns, numbered)
+            else:
+                await self._connection.execute(EMIT_UNNUMBERED, *columns)
 
     def committed(self) -> None:
         """Call what waits for the commit."""
@@ -199,23 +215,25 @@ class Database:
 
     Attributes:
         wake_relay: Set when a transaction with events was committed.
+        clock: Its time.
     """
 
     def __init__(self, dsn: str, pool_size: int = 8) -> None:
         self.wake_relay = asyncio.Event()
+        self.clock = DatabaseClock()
         self._dsn = dsn
+        self._connector = Connector(dsn)
         self._pool_size = pool_size
         self._pool: asyncpg.Pool | None = None
 
     async def __aenter__(self) -> Self:
         self._pool = await asyncpg.create_pool(
-            self._dsn,
+            connect=self._connector.open,
+            connection_class=Connection,
             min_size=1,
             max_size=self._pool_size,
             init=_set_codecs,
             reset=_no_reset,
-            command_timeout=COMMAND_TIMEOUT_S,
-            timeout=ACQUIRE_TIMEOUT_S,
             max_inactive_connection_lifetime=60,
             server_settings=SESSION,
         )
@@ -231,9 +249,7 @@ class Database:
 
     async def connect(self, **settings: str) -> asyncpg.Connection:
         """Return a connection outside the pool, for one that holds a session lock."""
-        return await asyncpg.connect(
-            self._dsn, timeout=ACQUIRE_TIMEOUT_S, command_timeout=COMMAND_TIMEOUT_S, server_settings=SESSION | settings
-        )
+        return await self._connector.open(server_settings=SESSION | settings)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:
@@ -251,16 +267,26 @@ class Database:
         try:
             yield connection
         finally:
-            await self._pool.release(connection)
+            # One that cannot be given back is closed, and what was done on it stands.
+            with suppress(TimeoutError, *LOST):
+                await self._pool.release(connection)
 
     async def healthy(self) -> bool:
-        """Return whether the database answers within a second or two."""
+        """Return whether the database answers within a second or two, and takes writes."""
         try:
             async with asyncio.timeout(2), self.connection() as connection:
-                await connection.fetchval("SELECT 1")
+                now, writable = await connection.fetchrow(HEALTH)
         except (Unavailable, TimeoutError, asyncpg.PostgresError, *LOST):
             return False
-        return True
+        self.clock.saw(now)
+        if not writable:
+            await self.leave()
+        return bool(writable)
+
+    async def leave(self) -> None:
+        """Open new connections from now on, to whichever server takes writes; those in use are closed after it."""
+        if self._pool:
+            await self._pool.expire_connections()
 
 
 class Transactions(Generic[S]):
@@ -284,12 +310,17 @@ class Transactions(Generic[S]):
             try:
                 await connection.execute("BEGIN")
                 tx.now = await connection.fetchval("SELECT now()")
+                self.database.clock.saw(tx.now)
                 yield tx
                 await tx.flush()
+                await failpoint("transaction.flushed")
                 await connection.execute("COMMIT")
+                await failpoint("transaction.committed")
             except BaseException as error:
                 if not connection.is_closed():
                     await _rollback(connection)
+                if isinstance(error, MOVED):
+                    await self.database.leave()
                 if isinstance(error, TRANSIENT) or (isinstance(error, LOST) and connection.is_closed()):
                     raise Unavailable(f"the database could not do it now: {type(error).__name__}") from error
                 if isinstance(error, NO_TEXT):

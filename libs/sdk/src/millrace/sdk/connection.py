@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
-from millrace.runtime.client import Channels, FixedToken, Token, blocking_channel, target_of
+from millrace.runtime.client import Channels, FixedToken, Token, blocking_channel
+from millrace.runtime.endpoints import target_of
 from millrace.runtime.errors import InvalidInput, Unavailable
 from millrace.sdk.stack.ports import LOOPBACK
 from millrace.sdk.stack.state import DEFAULT_FOLDER, DEVELOPER, State
@@ -23,7 +24,7 @@ class Connection:
     """Where the services answer, and the token to call them with.
 
     Attributes:
-        endpoints: Service -> `host:port`.
+        endpoints: Service -> `host:port`, or those of its replicas, comma-separated.
         token: The caller's bearer token, or the file that holds it.
     """
 

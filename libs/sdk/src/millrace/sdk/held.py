@@ -1,9 +1,10 @@
-"""Events that services could not handle: seen over all services, shown, replayed, dropped."""
+"""Events that services could not handle: seen over all services, shown, replayed, dropped, and their keys unparked."""
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from datetime import datetime
+from typing import TYPE_CHECKING, Self
 from uuid import uuid4
 
 from millrace.contracts import SERVICES
@@ -11,8 +12,13 @@ from millrace.contracts.rpc.runtime.v1 import runtime_pb2 as pb
 from millrace.contracts.rpc.runtime.v1.runtime_pb2_grpc import HeldServiceStub
 from millrace.runtime.client import Channels
 from millrace.runtime.errors import Denied, InvalidInput, MillraceError
+from millrace.sdk.held_command import Command, Outcome
+
+if TYPE_CHECKING:
+    from millrace.contracts.rpc.runtime.v1.runtime_pb2_grpc import HeldServiceAsyncStub
 
 TIMEOUT_S = 5.0
+PAGE_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,45 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Which:
+    """Which held events; what is empty says nothing.
+
+    Attributes:
+        service: Who holds them; empty for all seven.
+        reason: A part of the reason, in any case.
+        state: `dead` or `parked`.
+        since: Held from then on.
+        until: Held before then.
+        place: The one event there.
+    """
+
+    service: str = ""
+    topic: str = ""
+    key: str = ""
+    event_id: str = ""
+    type: str = ""
+    reason: str = ""
+    state: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    place: Place | None = None
+
+    @property
+    def services(self) -> Sequence[str]:
+        """Return whom to ask."""
+        if self.place:
+            return (self.place.service,)
+        return (self.service,) if self.service else SERVICES
+
+    def filter(self) -> pb.HeldFilter:
+        """Return it as a service is asked."""
+        if self.place:
+            return pb.HeldFilter(topic=self.place.topic, partition=self.place.partition, offset=self.place.offset)
+        texts = {name: getattr(self, name) for name in ("topic", "key", "event_id", "type", "reason", "state")}
+        return pb.HeldFilter(**texts, since=self.since, until=self.until)
+
+
+@dataclass(frozen=True)
 class HeldEvent:
     """One event, and where it is held."""
 
@@ -61,6 +106,14 @@ class HeldList:
     unreachable: Sequence[str]
 
 
+@dataclass(frozen=True)
+class ParkedKey:
+    """One parked key, and the service that parked it."""
+
+    service: str
+    key: pb.ParkedKey
+
+
 class HeldEvents:
     """The held events of one namespace, or of all where that is empty."""
 
@@ -68,57 +121,144 @@ class HeldEvents:
         self._channels = channels
         self._namespace = namespace
 
-    async def list(self, limit: int = 100) -> HeldList:
+    async def list(self, limit: int = 100, which: Which | None = None) -> HeldList:
         """Return what every service holds.
 
         Raises:
             Denied: The caller may not see them.
         """
-        answers = dict(zip(SERVICES, await asyncio.gather(*(self._of(one, limit) for one in SERVICES)), strict=True))
+        which = which or Which()
+        asked = which.services
+        answers = dict(zip(asked, await asyncio.gather(*(self._of(one, limit, which) for one in asked)), strict=True))
         found = [one for answer in answers.values() if answer is not None for one in answer]
         found.sort(key=lambda one: one.event.held_at.ToNanoseconds(), reverse=True)
         return HeldList(found[:limit], [service for service, answer in answers.items() if answer is None])
 
     async def show(self, place: Place) -> pb.HeldServiceShowResponse:
-        """Return one held event with its headers and the first 64 KiB of its value."""
+        """Return one held event with its headers and what was kept of its value."""
         request = pb.HeldServiceShowRequest(
             namespace=self._namespace, topic=place.topic, partition=place.partition, offset=place.offset
         )
-        return await HeldServiceStub(self._channels.to(place.service)).Show(request)
+        return await self._stub(place.service).Show(request)
 
-    async def replay(self, place: Place, *, accept_duplicate: bool = False) -> pb.HeldServiceReplayResponse:
-        """Handle a held event again, now.
+    async def to_replay(self, which: Which) -> int:
+        """Return how many dead events would be handled again."""
+        found = 0
+        for service in which.services:
+            request = pb.HeldServiceReplayRequest(
+                namespace=self._namespace, request_id=str(uuid4()), filter=which.filter(), dry_run=True
+            )
+            found += (await self._stub(service).Replay(request, timeout=PAGE_TIMEOUT_S)).matched
+        return found
+
+    async def to_drop(self, which: Which) -> int:
+        """Return how many events would be forgotten."""
+        found = 0
+        for service in which.services:
+            request = pb.HeldServiceDropRequest(
+                namespace=self._namespace, request_id=str(uuid4()), filter=which.filter(), dry_run=True
+            )
+            found += (await self._stub(service).Drop(request, timeout=PAGE_TIMEOUT_S)).matched
+        return found
+
+    async def replay(self, which: Which, *, accept_duplicate: bool = False, command: Command | None = None) -> Outcome:
+        """Handle dead events again, under their own ids.
 
         Args:
-            place: Where it is held.
-            accept_duplicate: Apply it also when it is too old for its duplicates to be known.
+            which: Which of them.
+            accept_duplicate: Apply also what is too old for its duplicates to be known.
+            command: Its rate, and who is told how far it has come.
         """
-        request = pb.HeldServiceReplayRequest(
-            namespace=self._namespace,
-            request_id=str(uuid4()),
-            topic=place.topic,
-            partition=place.partition,
-            offset=place.offset,
-            accept_duplicate=accept_duplicate,
-        )
-        return await HeldServiceStub(self._channels.to(place.service)).Replay(request)
+        command = command or Command()
+        for service in which.services:
+            token: str | None = ""
+            while token is not None:
+                token = await self._replay_page(service, which, command, token, accept_duplicate=accept_duplicate)
+        return command.outcome
 
-    async def drop(self, place: Place) -> None:
-        """Forget a held event for good."""
-        request = pb.HeldServiceDropRequest(
-            namespace=self._namespace,
-            request_id=str(uuid4()),
-            topic=place.topic,
-            partition=place.partition,
-            offset=place.offset,
-        )
-        await HeldServiceStub(self._channels.to(place.service)).Drop(request)
+    async def drop(self, which: Which, command: Command | None = None) -> Outcome:
+        """Forget events for good."""
+        command = command or Command()
+        for service in which.services:
+            while await self._drop_page(service, which, command):
+                pass
+        return command.outcome
 
-    async def _of(self, service: str, limit: int) -> Sequence[HeldEvent] | None:
+    async def keys(self, which: Which | None = None) -> Sequence[ParkedKey]:
+        """Return the parked keys, by service, topic and key."""
+        which = which or Which()
+        found: list[ParkedKey] = []
+        for service in which.services:
+            token = ""
+            while True:
+                request = pb.HeldServiceListKeysRequest(
+                    namespace=self._namespace, topic=which.topic, key=which.key, page_token=token
+                )
+                page = await self._stub(service).ListKeys(request, timeout=TIMEOUT_S)
+                found += [ParkedKey(service, key) for key in page.keys]
+                token = page.next_page_token
+                if not token:
+                    break
+        return found
+
+    async def unpark(self, parked: ParkedKey, command: Command | None = None) -> Outcome:
+        """Handle the events of a parked key, in order, until it flows again or one fails."""
+        command = command or Command()
+        stub, key = self._stub(parked.service), parked.key
+
+        async def ask(name: str) -> pb.HeldServiceUnparkResponse:
+            request = pb.HeldServiceUnparkRequest(
+                namespace=self._namespace, request_id=name, topic=key.topic, key=key.key, limit=command.page
+            )
+            return await stub.Unpark(request, timeout=PAGE_TIMEOUT_S)
+
+        while True:
+            page = await command.turn(ask)
+            command.add(done=page.handled, failed=1 if page.reason else 0, reason=page.reason)
+            if page.flows or page.reason:
+                return command.outcome
+
+    async def _replay_page(
+        self, service: str, which: Which, command: Command, token: str, *, accept_duplicate: bool
+    ) -> str | None:
+        """Handle a page again; return where the next one begins, nothing where there is none."""
+
+        async def ask(name: str) -> pb.HeldServiceReplayResponse:
+            request = pb.HeldServiceReplayRequest(
+                namespace=self._namespace,
+                request_id=name,
+                filter=which.filter(),
+                limit=command.page,
+                page_token=token,
+                accept_duplicate=accept_duplicate,
+            )
+            return await self._stub(service).Replay(request, timeout=PAGE_TIMEOUT_S)
+
+        page = await command.turn(ask)
+        command.add(done=page.handled, failed=page.failed, reason=page.reason)
+        return page.next_page_token or None
+
+    async def _drop_page(self, service: str, which: Which, command: Command) -> bool:
+        """Forget a page of events; return whether there are more."""
+
+        async def ask(name: str) -> pb.HeldServiceDropResponse:
+            request = pb.HeldServiceDropRequest(
+                namespace=self._namespace, request_id=name, filter=which.filter(), limit=command.page
+            )
+            return await self._stub(service).Drop(request, timeout=PAGE_TIMEOUT_S)
+
+        page = await command.turn(ask)
+        command.add(done=page.dropped)
+        return page.more
+
+    def _stub(self, service: str) -> "HeldServiceAsyncStub":
+        return HeldServiceStub(self._channels.to(service))
+
+    async def _of(self, service: str, limit: int, which: Which) -> Sequence[HeldEvent] | None:
         """Return what a service holds; None when it cannot be asked."""
-        request = pb.HeldServiceListRequest(namespace=self._namespace, limit=limit)
+        request = pb.HeldServiceListRequest(namespace=self._namespace, limit=limit, filter=which.filter())
         try:
-            answer = await HeldServiceStub(self._channels.to(service)).List(request, timeout=TIMEOUT_S)
+            answer = await self._stub(service).List(request, timeout=TIMEOUT_S)
         except (Denied, InvalidInput):
             raise
         except MillraceError:

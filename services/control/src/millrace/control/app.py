@@ -6,6 +6,7 @@ from millrace.control.clock import Clock, Topics
 from millrace.control.handlers import SUBSCRIPTIONS, take_records
 from millrace.control.settings import Settings
 from millrace.control.store import Store
+from millrace.runtime.housekeeping import older_than
 from millrace.runtime.service import service
 
 
@@ -19,6 +20,10 @@ async def main(settings: Settings) -> None:
         control.listen(topics.earliest, take_records, begin, start="earliest")
         control.listen(topics.latest, take_records, begin, start="now")
         control.serve(pb.DESCRIPTOR.services_by_name["ControlService"], ControlApi(), begin)
+        control.housekeep(
+            older_than(settings.run_retention, "run", Store.forget_runs, begin),
+            older_than(settings.event_retention, "event", Store.forget_events, begin),
+        )
         control.background(Clock(begin, settings.clock_poll_s).run)
         control.background(topics.run)
         await control.run()

@@ -8,6 +8,7 @@ from millrace.control.handlers import fire_due, start_next_in_queues
 from millrace.control.store import Store, Turn
 from millrace.runtime.batches import OutageError, settle
 from millrace.runtime.errors import MillraceError
+from millrace.runtime.failpoints import failpoint
 from millrace.runtime.transaction import Transactions
 
 log = structlog.get_logger()
@@ -34,6 +35,8 @@ class Clock:
         """Let happen what is due now; return whether anything did."""
         async with self._begin() as tx:
             due, turns = await tx.due()
+        if due or turns:
+            await failpoint("control.due")
         done: list[int] = []
 
         async def fire(run_ids: Sequence[UUID]) -> None:

@@ -20,6 +20,7 @@ from millrace.core.plan import Plan
 from millrace.core.state import CancelRequested, Decision, Input, Run, RunState, Tick
 from millrace.core.triggers import Source, match
 from millrace.runtime.errors import Conflict, InvalidInput
+from millrace.runtime.failpoints import failpoint
 from millrace.runtime.held import hold
 from millrace.runtime.subscriptions import Record, on_batch
 from millrace.runtime.telemetry import current_traceparent, span
@@ -66,6 +67,7 @@ async def start_run(command: StartRun, tx: Store) -> KeptRun:
         NotFound: The workflow does not exist.
     """
     plan = await tx.plan_in_force(command.namespace, command.workflow)
+    await failpoint("control.start_run")
     given = {"id": "", "source": "", "type": "", "subject": "", "time": tx.now.isoformat(), "data": command.data}
     kept = _pending(
         tx.new_id(),
@@ -90,6 +92,7 @@ async def cancel_run(command: CancelRun, tx: Store) -> KeptRun:
     kept = await tx.hold_run(command.namespace, command.run_id)
     if kept.run.state.ended:
         raise Conflict(f"run {command.run_id} is {kept.run.state}, it has ended already")
+    await failpoint("control.cancel_run")
     cause = f"cancelled by {command.principal}" + (f": {command.reason}" if command.reason else "")
     _advance([(kept, [CancelRequested(cause)], None)], tx)
     return kept
@@ -101,12 +104,14 @@ async def apply_reports(reports: Sequence[TaskReport], tx: Store) -> None:
     for report in reports:
         by_run[report.run_id].append(report)
     kept_runs = await tx.hold_runs(by_run)
+    await failpoint("control.runs_held")
     if len(kept_runs) < len(by_run):
         missing = by_run.keys() - {kept.run.run_id for kept in kept_runs}
         log.warning("reports_refused", reason="the run does not exist", run_ids=sorted(map(str, missing)))
     _advance(
         [(kept, [input_of(r) for r in by_run[kept.run.run_id]], by_run[kept.run.run_id][-1]) for kept in kept_runs], tx
     )
+    await failpoint("control.decided")
 
 
 async def take_records(records: Sequence[Record], tx: Store) -> None:
@@ -116,23 +121,26 @@ async def take_records(records: Sequence[Record], tx: Store) -> None:
         InvalidInput: A record is an event in nobody's format.
     """
     topics = sorted({record.topic for record in records})
-    sources = await tx.sources(topics)
+    sources, triggers = await tx.rules(topics)
     arrivals = [arrival for record in records for arrival in _arrivals(record, sources, tx)]
     fresh = await tx.add_events(arrivals) if arrivals else []
     if fresh:
-        await _start_by_triggers(fresh, topics, tx)
+        await failpoint("control.events_kept")
+        await _start_by_triggers(fresh, triggers, tx)
 
 
 async def fire_due(run_ids: Sequence[UUID], tx: Store) -> int:
     """Let happen what is due of some runs, and return of how many; one that somebody else holds is left for later."""
     kept_runs = await tx.hold_runs(run_ids, skip_locked=True)
     _advance([(kept, [Tick()], None) for kept in kept_runs], tx)
+    await failpoint("control.fired")
     return len(kept_runs)
 
 
 async def start_next_in_queues(turns: Sequence[Turn], tx: Store) -> None:
     """Start the runs whose turn has come, if it still has."""
     await tx.hold_queues(sorted({(turn.namespace, turn.trigger) for turn in turns}))
+    await failpoint("control.turn")
     mine = [
         turn.run_id
         for turn in turns
@@ -148,8 +156,9 @@ async def explain_event(asked: ExplainEvent, tx: Store) -> tuple[Kept | None, li
         return None, []
     matches = await tx.matches(asked.namespace, asked.source, asked.event_id)
     recorded = {found.trigger: (found.disposition, found.dedupe_key, found.run_id) for found in matches}
-    rules = [rule.trigger for rule in await tx.triggers([arrived.topic]) if rule.namespace == asked.namespace]
-    return arrived, explain(arrived.event, rules, recorded)
+    _, triggers = await tx.rules([arrived.topic])
+    mine = [rule.trigger for rule in triggers if rule.namespace == asked.namespace]
+    return arrived, explain(arrived.event, mine, recorded)
 
 
 def _arrivals(record: Record, sources: Sequence[tuple[str, Source]], tx: Store) -> list[Arrival]:
@@ -218,8 +227,7 @@ def _begin_runs(runs: Sequence[KeptRun], at_once: Sequence[KeptRun], tx: Store) 
     tx.save_decisions(decided, new=True)
 
 
-async def _start_by_triggers(fresh: Sequence[Arrival], topics: Sequence[str], tx: Store) -> None:
-    triggers = await tx.triggers(topics)
+async def _start_by_triggers(fresh: Sequence[Arrival], triggers: Sequence[InForce], tx: Store) -> None:
     wanted: dict[UUID, tuple[Arrival, InForce]] = {}
     starts: list[Start] = []
     for arrival in fresh:
@@ -235,6 +243,7 @@ async def _start_by_triggers(fresh: Sequence[Arrival], topics: Sequence[str], tx
                 )
     taken = await tx.add_starts(starts)
     if taken:
+        await failpoint("control.starts_kept")
         await _start_runs([(start.run_id, *wanted[start.run_id]) for start in taken], tx)
 
 
@@ -268,6 +277,7 @@ async def _start_runs(starting: Sequence[tuple[UUID, Arrival, InForce]], tx: Sto
     for (namespace, trigger), count in queues.items():
         tx.save_queued(namespace, trigger, count)
     _begin_runs(runs, at_once, tx)
+    await failpoint("control.runs_begun")
 
 
 def _pending(

@@ -1,5 +1,7 @@
 """What control is told when it starts."""
 
+from datetime import timedelta
+
 from millrace.runtime.settings import ServiceSettings
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
@@ -15,3 +17,9 @@ class Settings(ServiceSettings):
 
     sources_poll_s: float = Field(5.0, gt=0, le=600)
     """How often control looks for sources that another replica was given, seconds."""
+
+    run_retention: timedelta = Field(timedelta(days=90), gt=timedelta())
+    """How long a run that has ended is kept, with its tasks and attempts."""
+
+    event_retention: timedelta = Field(timedelta(days=90), gt=timedelta())
+    """How long an event from outside is known again: longer than any topic keeps its records."""

@@ -17,6 +17,7 @@ async def main(settings: Settings) -> None:
     bounds = Bounds(settings.scan_memory_bytes, settings.scan_timeout_s)
     async with service("data", settings) as data:
         begin = data.transactions(Store)
+        data.collect(begin, Store.referred)
         data.subscribe(SUBSCRIPTIONS, begin, tasks(limits, bounds))
         data.serve(pb.DESCRIPTOR.services_by_name["DataService"], DataApi(data.artifacts), begin)
         await data.run()

@@ -25,6 +25,10 @@ INSERT INTO version (namespace, version_id, dataset, partition, contract, contra
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 """
 ADD_CHECK = "INSERT INTO check_result VALUES ($1, $2, $3, $4, $5, $6)"
+REFERRED = """
+SELECT good_sha256 AS sha256 FROM version WHERE good_sha256 = ANY($1::text[])
+UNION SELECT quarantined_sha256 FROM version WHERE quarantined_sha256 = ANY($1::text[])
+"""
 VERSION = """
 SELECT v.*, (
     SELECT coalesce(jsonb_agg(jsonb_build_array(c.reason, c.failed_rows, c.description) ORDER BY c.place), '[]')
@@ -115,6 +119,10 @@ class Store(Transaction):
         if missing := sorted(set(version_ids) - {version.version_id for version in found}):
             raise NotFound(f"dataset {dataset} has no version {missing[0]}")
         return found
+
+    async def referred(self, digests: Sequence[str]) -> set[str]:
+        """Return those of some artifacts that versions refer to."""
+        return {row["sha256"] for row in await self.fetch(REFERRED, list(digests))}
 
     async def newest_of_partitions(self, namespace: str, dataset: str, up_to_partition: str | None) -> list[Version]:
         """Return the newest version of every partition up to one, or of all, in partition order."""

@@ -7,6 +7,7 @@ from millrace.feature.handlers import SUBSCRIPTIONS
 from millrace.feature.settings import Settings
 from millrace.feature.store import Store
 from millrace.feature.work import tasks
+from millrace.runtime.housekeeping import older_than
 from millrace.runtime.service import service
 
 
@@ -17,6 +18,8 @@ async def main(settings: Settings) -> None:
     async with service("feature", settings) as feature:
         begin = feature.transactions(Store)
         feature.subscribe(SUBSCRIPTIONS, begin, tasks(in_tasks))
+        feature.housekeep(older_than(settings.generation_grace, "generation", Store.forget_generations, begin))
+        feature.collect(begin, Store.referred)
         api = FeatureApi(in_calls, settings.concurrent_computes)
         feature.serve(pb.DESCRIPTOR.services_by_name["FeatureService"], api, begin)
         await feature.run()

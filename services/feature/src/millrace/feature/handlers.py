@@ -1,7 +1,6 @@
 """What feature does with what it is asked and told."""
 
 import math
-from datetime import timedelta
 
 from millrace.contracts.feature import TrainingSetBuilt, ViewApplied, ViewMaterialised
 from millrace.contracts.openlineage import ref
@@ -12,9 +11,6 @@ from millrace.feature.store import Store
 from millrace.runtime.errors import Conflict, InvalidInput, NotFound
 from millrace.runtime.subscriptions import Subscription
 from pydantic import BaseModel
-
-GRACE = timedelta(hours=1)
-"""How long a generation that is not online stays: readers of a moment ago, and work that has not ended, need it."""
 
 
 class Materialised(BaseModel):
@@ -66,11 +62,9 @@ async def read_online(command: ReadOnline, tx: Store) -> Online:
 
 
 async def put_online(result: Materialised, tx: Store) -> Output:
-    """Put generations online, announce those that are new there, and drop old ones."""
-    namespace = tx.task.namespace
+    """Put generations online and announce those that are new there."""
     for generation in result.generations:
         await _put_online(generation, tx)
-        await tx.prune_generations(namespace, generation.view, tx.now - GRACE)
         for version_id in generation.version_ids:
             tx.used(ref("data.version", version_id))
         tx.made(ref("feature.view", generation.generation), view=generation.view, entities=generation.entities)

@@ -1,5 +1,7 @@
 """What feature is told when it starts."""
 
+from datetime import timedelta
+
 from millrace.runtime.settings import ServiceSettings
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
@@ -24,3 +26,6 @@ class Settings(ServiceSettings):
 
     concurrent_computes: int = Field(2, ge=1, le=64)
     """Most calls that compute at once; others wait their turn."""
+
+    generation_grace: timedelta = Field(timedelta(hours=1), gt=timedelta())
+    """How long a generation that is not online is kept: longer than it takes to compute one."""

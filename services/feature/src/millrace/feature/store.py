@@ -53,13 +53,30 @@ POINT = """
 INSERT INTO online_pointer (namespace, view, generation) VALUES ($1, $2, $3)
 ON CONFLICT (namespace, view) DO UPDATE SET generation = excluded.generation
 """
-PRUNE_GENERATIONS = """
-DELETE FROM generation g
-WHERE g.namespace = $1 AND g.view = $2 AND g.started_at < $3
-    AND NOT EXISTS (SELECT FROM online_pointer p WHERE p.namespace = $1 AND p.view = $2 AND p.generation = g.generation)
-RETURNING generation
+_NOT_ONLINE = """
+NOT EXISTS (SELECT FROM online_pointer p
+    WHERE p.namespace = g.namespace AND p.view = g.view AND p.generation = g.generation)
 """
-PRUNE_ROWS = "DELETE FROM online_row WHERE namespace = $1 AND view = $2 AND generation = ANY($3::text[])"
+# Whoever puts a generation online holds its row, so that none is taken apart on its way there.
+HOLD_GENERATION = """
+SELECT entities FROM generation WHERE namespace = $1 AND view = $2 AND generation = $3 FOR KEY SHARE
+"""
+HOLD_OLD_GENERATION = f"""
+SELECT namespace, view, generation FROM generation g WHERE started_at < $1 AND {_NOT_ONLINE}
+ORDER BY started_at LIMIT 1 FOR UPDATE SKIP LOCKED
+"""
+# In statements of their own: only they see what was put online before its row was held.
+FORGET_ROWS = f"""
+DELETE FROM online_row WHERE (namespace, view, generation, key) IN (
+    SELECT o.namespace, o.view, o.generation, o.key
+    FROM online_row o JOIN generation g USING (namespace, view, generation)
+    WHERE g.namespace = $1 AND g.view = $2 AND g.generation = $3 AND {_NOT_ONLINE} LIMIT $4)
+RETURNING 1
+"""
+LEAVE_INCOMPLETE = f"""
+UPDATE generation g SET entities = NULL WHERE namespace = $1 AND view = $2 AND generation = $3 AND {_NOT_ONLINE}
+"""
+FORGET_GENERATION = f"DELETE FROM generation g WHERE namespace = $1 AND view = $2 AND generation = $3 AND {_NOT_ONLINE}"
 # One row per view and entity asked: the whole look-up is one statement.
 ONLINE = """
 SELECT v.view, g.generation, g.entity, g.features AS names, o.features
@@ -76,6 +93,10 @@ INSERT INTO part (namespace, part_id, sha256) VALUES ($1, $2, $3)
 ON CONFLICT (namespace, part_id) DO UPDATE SET sha256 = excluded.sha256
 """
 PARTS = "SELECT part_id, sha256 FROM part WHERE namespace = $1 AND part_id = ANY($2::text[])"
+REFERRED = """
+SELECT sha256 FROM part WHERE sha256 = ANY($1::text[])
+UNION SELECT sha256 FROM training_set WHERE sha256 = ANY($1::text[])
+"""
 ADD_TRAINING_SET = """
 INSERT INTO training_set (namespace, training_set_id, name, sha256, spine_rows, view_hashes, version_ids)
 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING RETURNING training_set_id
@@ -147,7 +168,8 @@ class Store(Transaction):
         self.write(COMPLETE_GENERATION, namespace, generation.view, generation.generation, entities)
 
     async def online_entities(self, namespace: str, generation: Generation) -> int:
-        """Return how many rows a generation has."""
+        """Return how many rows a generation has, and keep it as it is until the end."""
+        await self.fetch(HOLD_GENERATION, namespace, generation.view, generation.generation)
         rows = await self.fetch(COUNT_ONLINE, namespace, generation.view, generation.generation)
         return int(rows[0]["rows"])
 
@@ -160,11 +182,20 @@ class Store(Transaction):
         """Put a generation online."""
         self.write(POINT, namespace, generation.view, generation.generation)
 
-    async def prune_generations(self, namespace: str, view: str, before: datetime) -> None:
-        """Remove what is not online and was begun before a moment."""
-        gone = [row["generation"] for row in await self.fetch(PRUNE_GENERATIONS, namespace, view, before)]
-        if gone:
-            self.write(PRUNE_ROWS, namespace, view, gone)
+    async def forget_generations(self, before: datetime, limit: int) -> int:
+        """Delete up to `limit` rows of one generation that is not online and was begun before a moment, or itself.
+
+        What has lost rows is no longer complete, so that it is computed anew before it is put online again.
+
+        Returns:
+            How much was looked at: 0 when there is no such generation.
+        """
+        rows = await self.fetch(HOLD_OLD_GENERATION, before)
+        if not rows:
+            return 0
+        gone = len(await self.fetch(FORGET_ROWS, *rows[0], limit))
+        self.write(LEAVE_INCOMPLETE if gone == limit else FORGET_GENERATION, *rows[0])
+        return gone + 1
 
     async def online(self, namespace: str, views: Sequence[str], entities: Sequence[Mapping[str, Any]]) -> list[Found]:
         """Return what is known, per view and entity in order; nothing of a view that is not online.
@@ -206,6 +237,10 @@ class Store(Transaction):
                 list(made.version_ids),
             )
         )
+
+    async def referred(self, digests: Sequence[str]) -> set[str]:
+        """Return those of some artifacts that parts and training sets are."""
+        return {row["sha256"] for row in await self.fetch(REFERRED, list(digests))}
 
     async def training_set(self, namespace: str, training_set_id: str) -> TrainingSet:
         """Return a training set.

@@ -12,6 +12,7 @@ from millrace.inference.settings import Settings
 from millrace.inference.store import Store
 from millrace.inference.work import TASKS
 from millrace.runtime.access import caller
+from millrace.runtime.housekeeping import older_than
 from millrace.runtime.service import service
 
 
@@ -20,7 +21,7 @@ async def main(settings: Settings) -> None:
     async with service("inference", settings) as inference:
         begin = inference.transactions(Store)
         routes = Routes(begin, inference.artifacts)
-        teller = Teller(begin, routes, settings.log_entries, settings.judged_for)
+        teller = Teller(begin, routes, settings.log_entries)
         features = OnlineFeatures(
             lambda: inference.channels.to("feature", on_behalf_of=caller().principal),
             settings.feature_ttl_s,
@@ -31,6 +32,10 @@ async def main(settings: Settings) -> None:
         inference.listen(lambda: settings.labels_topics, keep_labels, begin)
         inference.serve(pb.DESCRIPTOR.services_by_name["InferenceService"], InferenceApi(), begin)
         inference.serve_foreign(oip.SERVICE.full_name, predictions.methods(), begin, oip.SERVICE)
+        inference.housekeep(
+            older_than(settings.judged_for, "canary_observation", Store.forget_observations, begin),
+            older_than(settings.judged_for, "label", Store.forget_labels, begin),
+        )
         inference.background(routes.follow)
         inference.background(teller.run)
         await routes.look()

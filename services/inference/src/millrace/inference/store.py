@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from asyncpg import Record
@@ -70,8 +70,18 @@ INSERT INTO arm_stats AS s (namespace, deployment_id, answers, bad) VALUES ($1, 
 ON CONFLICT (namespace, deployment_id) DO UPDATE SET answers = s.answers + excluded.answers, bad = s.bad + excluded.bad
 """
 STATS = "SELECT answers, bad FROM arm_stats WHERE namespace = $1 AND deployment_id = $2"
-FORGET_OBSERVATIONS = "DELETE FROM canary_observation WHERE observed_at < $1"
-FORGET_LABELS = "DELETE FROM label WHERE labelled_at < $1"
+FORGET_OBSERVATIONS = """
+DELETE FROM canary_observation WHERE (namespace, deployment_id, request_key) IN (
+    SELECT namespace, deployment_id, request_key FROM canary_observation
+    WHERE observed_at < $1 ORDER BY observed_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+RETURNING 1
+"""
+FORGET_LABELS = """
+DELETE FROM label WHERE (namespace, model, request_key) IN (
+    SELECT namespace, model, request_key FROM label
+    WHERE labelled_at < $1 ORDER BY labelled_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+RETURNING 1
+"""
 
 
 @dataclass(frozen=True)
@@ -223,10 +233,13 @@ class Store(Transaction):
         rows = await self.fetch(STATS, namespace, deployment_id)
         return (rows[0]["answers"], rows[0]["bad"]) if rows else (0, 0)
 
-    def forget(self, older_than: timedelta) -> None:
-        """Delete observations and labels that no judge waits for any more."""
-        for statement in (FORGET_OBSERVATIONS, FORGET_LABELS):
-            self.write(statement, self.now - older_than)
+    async def forget_observations(self, before: datetime, limit: int) -> int:
+        """Delete up to `limit` observations that no judge waits for any more; return how many."""
+        return len(await self.fetch(FORGET_OBSERVATIONS, before, limit))
+
+    async def forget_labels(self, before: datetime, limit: int) -> int:
+        """Delete up to `limit` labels that no judge waits for any more; return how many."""
+        return len(await self.fetch(FORGET_LABELS, before, limit))
 
 
 def _deployment(row: Record) -> Deployment:

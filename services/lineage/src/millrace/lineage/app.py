@@ -4,9 +4,10 @@ from datetime import timedelta
 
 from millrace.contracts.rpc.lineage.v1 import lineage_pb2 as pb
 from millrace.lineage.api import LineageApi
-from millrace.lineage.handlers import SUBSCRIPTIONS, OutsideLineage, forget_old_answers
+from millrace.lineage.handlers import SUBSCRIPTIONS, OutsideLineage
 from millrace.lineage.settings import Settings
 from millrace.lineage.store import Store
+from millrace.runtime.housekeeping import older_than
 from millrace.runtime.service import service
 
 
@@ -18,5 +19,5 @@ async def main(settings: Settings) -> None:
         lineage.listen(lambda: settings.openlineage_topics, OutsideLineage(settings.openlineage_namespace), begin)
         lineage.serve(pb.DESCRIPTOR.services_by_name["LineageService"], LineageApi(), begin)
         keep = timedelta(days=settings.keep_predictions_days)
-        lineage.background(lambda: forget_old_answers(begin, keep, settings.forget_every_s))
+        lineage.housekeep(older_than(keep, "prediction_lookup", Store.forget_answers, begin))
         await lineage.run()

@@ -1,10 +1,8 @@
 """What lineage does: assembles the graph, shows parts of it, explains predictions."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from millrace.contracts import SERVICES
@@ -22,12 +20,10 @@ from millrace.lineage.domain.openlineage import graph_of_openlineage
 from millrace.lineage.domain.walk import Explanation, Pair, Walk, explanation, kind_of, without_shortcuts
 from millrace.lineage.store import Store
 from millrace.runtime.envelope import loads
-from millrace.runtime.errors import InvalidInput, NotFound, Unavailable
+from millrace.runtime.errors import InvalidInput, NotFound
 from millrace.runtime.subscriptions import Record, on_batch
-from millrace.runtime.transaction import Transactions
 
 EDGES_PER_LEVEL = 20_000
-FORGOTTEN_AT_ONCE = 5_000
 
 LISTENED: tuple[type[Event], ...] = (
     VersionPublished,
@@ -164,16 +160,6 @@ async def explain(command: Explain, tx: Store) -> Explained:
     answer = await tx.answer(command.namespace, command.prediction_id)
     things = {node: said for node, said in facts.items() if kind_of(node) != "run"}
     return Explained(key.answered_at, answer, way, things)
-
-
-async def forget_old_answers(begin: Transactions[Store], keep: timedelta, every_s: float) -> None:
-    """Delete predictions older than `keep`, a few thousand at a time, for as long as the service runs."""
-    while True:
-        forgotten = 0
-        with suppress(Unavailable):
-            async with begin() as tx:
-                forgotten = await tx.forget_answers(tx.now - keep, FORGOTTEN_AT_ONCE)
-        await asyncio.sleep(0 if forgotten == FORGOTTEN_AT_ONCE else every_s)
 
 
 # One row for all topics: what one poll brings is joined first and written once, in order of the keys.

@@ -19,6 +19,3 @@ class Settings(ServiceSettings):
 
     keep_predictions_days: float = Field(90, gt=0)
     """How long single predictions can be looked up, days."""
-
-    forget_every_s: float = Field(600, gt=0)
-    """How often predictions past that age are deleted, seconds."""

@@ -8,6 +8,7 @@ from millrace.observability.handlers import SUBSCRIPTIONS
 from millrace.observability.settings import Settings
 from millrace.observability.store import Store
 from millrace.runtime.access import caller
+from millrace.runtime.housekeeping import older_than
 from millrace.runtime.service import service
 
 
@@ -20,6 +21,11 @@ async def main(settings: Settings) -> None:
         channels = observability.channels
         api = ObservabilityApi(
             lambda name: channels.to(name, on_behalf_of=caller().principal), SERVICES, settings.audit_timeout_s
+        )
+        observability.housekeep(
+            older_than(settings.series_retention, "attempt", Store.forget_attempts, begin),
+            older_than(settings.series_retention, "run", Store.forget_runs, begin),
+            older_than(settings.series_retention, "lag", Store.forget_lags, begin),
         )
         observability.subscribe(SUBSCRIPTIONS, begin)
         observability.serve(pb.DESCRIPTOR.services_by_name["ObservabilityService"], api, begin)

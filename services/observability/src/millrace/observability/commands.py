@@ -8,7 +8,7 @@ from millrace.contracts.event import Namespace
 from millrace.runtime.command import Command
 from pydantic import AwareDatetime, Field
 
-Metric = Literal["run_duration_s", "task_duration_s", "task_queue_s", "runs", "lag_s", "cost"]
+Metric = Literal["run_duration_s", "task_duration_s", "task_queue_s", "runs", "events", "lag_s", "cost"]
 USUAL_AUDIT_ROWS = 100
 
 

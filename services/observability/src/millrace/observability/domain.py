@@ -26,6 +26,7 @@ LABELS: Mapping[str, frozenset[str]] = {
     "cost": frozenset({"workflow", "currency"}),
     "task_duration_s": frozenset({"workflow", "task", "kind", "outcome"}),
     "task_queue_s": frozenset({"workflow", "task", "kind"}),
+    "events": frozenset({"topic"}),
     "lag_s": frozenset({"topic", "statistic"}),
 }
 """The labels of each metric's series."""

@@ -1,5 +1,6 @@
 """What observability is told when it starts."""
 
+from datetime import timedelta
 from decimal import Decimal
 
 from millrace.runtime.settings import ServiceSettings
@@ -20,3 +21,6 @@ class Settings(ServiceSettings):
 
     audit_timeout_s: float = Field(3.0, gt=0, le=30)
     """How long each service may take to list its mutating calls, seconds."""
+
+    series_retention: timedelta = Field(timedelta(days=400), gt=timedelta())
+    """How long runs, attempts and their cost, and the lag of events are kept."""

@@ -48,6 +48,21 @@ ON CONFLICT (namespace, topic, minute) DO UPDATE SET
     sum_s = kept.sum_s + excluded.sum_s,
     max_s = greatest(kept.max_s, excluded.max_s)
 """
+FORGET_ATTEMPTS = """
+DELETE FROM attempt WHERE (namespace, task_id, attempt) IN (
+    SELECT namespace, task_id, attempt FROM attempt WHERE ended_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)
+RETURNING 1
+"""
+FORGET_RUNS = """
+DELETE FROM run WHERE (namespace, run_id) IN (
+    SELECT namespace, run_id FROM run WHERE ended_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)
+RETURNING 1
+"""
+FORGET_LAGS = """
+DELETE FROM lag WHERE (namespace, topic, minute) IN (
+    SELECT namespace, topic, minute FROM lag WHERE minute < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)
+RETURNING 1
+"""
 SET_PRICE = """
 INSERT INTO price (since, per_cpu_hour, currency)
 SELECT CASE WHEN EXISTS (SELECT FROM price) THEN now() ELSE '-infinity' END, $1, $2
@@ -88,6 +103,9 @@ METRICS = {
             jsonb_build_object('workflow', workflow, 'task', task, 'kind', kind) AS labels
         FROM attempt
         WHERE namespace = $1 AND ended_at >= $2 AND ended_at < $3 AND dispatched_at IS NOT NULL AND duration_s > 0""",
+    "events": """
+        SELECT minute AS at, events::float8 AS value, NULL::uuid AS run_id, jsonb_build_object('topic', topic) AS labels
+        FROM lag WHERE namespace = $1 AND minute >= $2 AND minute < $3""",
     "lag_s": """
         SELECT minute AS at, value, NULL::uuid AS run_id,
             jsonb_build_object('topic', topic, 'statistic', statistic) AS labels
@@ -151,6 +169,18 @@ class Store(Transaction):
         sql = SERIES.format(metric=METRICS[metric])
         rows = await self.fetch(sql, namespace, start, end, dict(labels), limit)
         return [Series(row["labels"], list(zip(row["times"], row["values"], strict=True))) for row in rows]
+
+    async def forget_attempts(self, before: datetime, limit: int) -> int:
+        """Delete up to `limit` attempts that ended before a moment; return how many."""
+        return len(await self.fetch(FORGET_ATTEMPTS, before, limit))
+
+    async def forget_runs(self, before: datetime, limit: int) -> int:
+        """Delete up to `limit` runs that ended before a moment; return how many."""
+        return len(await self.fetch(FORGET_RUNS, before, limit))
+
+    async def forget_lags(self, before: datetime, limit: int) -> int:
+        """Delete up to `limit` minutes of lag from before a moment; return how many."""
+        return len(await self.fetch(FORGET_LAGS, before, limit))
 
     def _write_all(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
         if rows:

@@ -13,6 +13,7 @@ async def main(settings: Settings) -> None:
     """Run the training service until SIGTERM, then drain."""
     async with service("training", settings) as training:
         begin = training.transactions(Store)
+        training.collect(begin, Store.referred)
         training.subscribe(SUBSCRIPTIONS, begin, TASKS)
         training.serve(pb.DESCRIPTOR.services_by_name["TrainingService"], TrainingApi(), begin)
         await training.run()

@@ -35,6 +35,10 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 VERSION = "SELECT * FROM model_version WHERE namespace = $1 AND model = $2 AND version = $3"
 VERSION_BY_ID = "SELECT * FROM model_version WHERE namespace = $1 AND model = $2 AND version_id = $3"
 VERSIONS = "SELECT * FROM model_version WHERE namespace = $1 AND model = $2 ORDER BY version DESC LIMIT $3"
+REFERRED = """
+SELECT DISTINCT file.value AS sha256 FROM model_version, jsonb_each_text(files) AS file
+WHERE file.value = ANY($1::text[])
+"""
 ALIAS = "SELECT version FROM alias WHERE namespace = $1 AND model = $2 AND alias = $3"
 ALIASES = "SELECT alias, version FROM alias WHERE namespace = $1 AND model = $2 ORDER BY alias"
 SET_ALIAS = """
@@ -121,6 +125,10 @@ class Store(Transaction):
     async def versions(self, namespace: str, model: str, limit: int) -> list[Version]:
         """Return a model's newest versions, newest first."""
         return [_version(row) for row in await self.fetch(VERSIONS, namespace, model, limit)]
+
+    async def referred(self, digests: Sequence[str]) -> set[str]:
+        """Return those of some artifacts that versions are made of."""
+        return {row["sha256"] for row in await self.fetch(REFERRED, list(digests))}
 
     async def aliased(self, namespace: str, model: str, alias: str) -> int:
         """Return the number of the version that an alias points at, 0 for none."""

@@ -9,24 +9,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from millrace.runtime.assignors import assignors_of
 from millrace.runtime.consume.items import Item, Listener, Readers
+from millrace.runtime.consume.positions import Positions
+from millrace.runtime.consume.reader import BoundedConsumer
 from millrace.runtime.consume.replay import Replay
 from millrace.runtime.consume.settlement import Settlement
-from millrace.runtime.errors import Unavailable
-from millrace.runtime.inbox import prune
+from millrace.runtime.failpoints import failpoint
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Record, Subscription
-from millrace.runtime.telemetry import BATCH_DURATION, BATCH_EVENTS, CONSUMER_LAG
+from millrace.runtime.telemetry import BATCH_DURATION, BATCH_EVENTS
 from millrace.runtime.transaction import Transactions
 
 POLL_MS = 1000
 MAX_RECORDS = 1000
 ROUND_S = 0.01
+GROUP_RECORDS = 8
 COMMIT_EVERY_S = 1.0
-PRUNE_EVERY_S = 600.0
 OUTAGE_CAP_S = 30.0
 LOOK_EVERY_S = 1.0
 SILENCE_S = 10.0
@@ -68,19 +69,21 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         self.progress = Progress()
         self._service = service
         self._settings = settings
-        self._begin = begin
+        self.begin = begin
         self._retry_s = retry_s
-        self._readers = Readers()
+        self._readers = Readers(settings.inbox_horizon)
         self._settlement = Settlement(service, begin, one_by_one=one_by_one)
-        self.replay = Replay(service, settings, begin, self._readers)
+        self._positions = Positions(service, settings.kafka_servers, self._readers)
+        self.replay = Replay(service, settings, begin.database, self._readers)
         self._consumer: Any = None
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopping = asyncio.Event()
         self._uncommitted: dict[TopicPartition, int] = {}
         self._committed_at = 0.0
-        self._pruned_at = 0.0
         self._round_began = 0.0
+        self._answered: dict[TopicPartition, int | None] = {}
+        self._answered_at = 0.0
 
     def subscribe(self, subscriptions: Iterable[Subscription]) -> None:
         """Add rows to what the service reacts to; before `run`."""
@@ -114,9 +117,11 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
             return ""
         if not self.progress.assigned:
             return "no partitions assigned yet"
-        answered = [self._consumer.last_poll_timestamp(place) for place in self._consumer.assignment()]
-        latest = max((at for at in answered if at is not None), default=None)
-        if latest is not None and time.time() - latest / 1000 > SILENCE_S:
+        answered = {place: self._consumer.last_poll_timestamp(place) for place in self._consumer.assignment()}
+        # By the process's own clock, which may be set: only that they move says anything.
+        if answered != self._answered:
+            self._answered, self._answered_at = answered, time.monotonic()
+        if answered and time.monotonic() - self._answered_at > SILENCE_S:
             return f"the broker has not answered for {SILENCE_S:.0f} s"
         return ""
 
@@ -135,20 +140,18 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
 
     async def _session(self) -> None:
         topics = self._readers.topics()
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._settings.kafka_servers,
+        self._consumer = BoundedConsumer(
+            self._settings,
             client_id=f"{self._service}-{self._settings.instance}",
             group_id=self._service,
             # A killed member is back at once under the same name, with no rebalance.
             group_instance_id=f"{self._service}-{self._settings.instance}",
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
             partition_assignment_strategy=assignors_of(topics),
             session_timeout_ms=10_000,
             heartbeat_interval_ms=2_000,
             rebalance_timeout_ms=60_000,
+            max_poll_interval_ms=int(self._settings.max_poll_s * 1000),
             max_poll_records=MAX_RECORDS,
-            max_partition_fetch_bytes=8 * 1024 * 1024,
             metadata_max_age_ms=30_000,
             fetch_max_wait_ms=500,
         )
@@ -157,6 +160,9 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
             self._consumer.subscribe(sorted(topics), listener=self)
             while not self._stopping.is_set() and topics == self._readers.topics():
                 await self._round()
+                if back := await self._positions.returned(self._consumer, topics):
+                    # What was noted of the topic that is gone says nothing of the one that is there now.
+                    self._uncommitted = {p: at for p, at in self._uncommitted.items() if p.topic not in back}
         finally:
             self.progress.assigned = False
             with suppress(TimeoutError, KafkaError):
@@ -170,6 +176,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         began = loop.time()
         self._resume(began)
         if records:
+            await failpoint("consume.polled")
             self._idle.clear()
             self._round_began = began
             try:
@@ -182,17 +189,13 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         self.progress.rounds += 1
         if self._uncommitted and loop.time() - self._committed_at > COMMIT_EVERY_S:
             await self._commit()
-            await self._measure_lag()
-        if loop.time() - self._pruned_at > PRUNE_EVERY_S:
-            self._pruned_at = loop.time()
-            with suppress(Unavailable):
-                await prune(self._begin)
-        if records:
-            # Larger groups cost less; the first record after a pause has not waited.
+            await self._positions.measure_lag(self._consumer)
+        if len(records) >= GROUP_RECORDS:
+            # Under load larger groups cost less; a few records at a time do not wait for others.
             await self._pause(ROUND_S - (loop.time() - began))
 
     async def _poll(self) -> list[Record]:
-        polling = asyncio.ensure_future(self._consumer.getmany(timeout_ms=POLL_MS, max_records=MAX_RECORDS))
+        polling = asyncio.ensure_future(self._fetch())
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
             await asyncio.wait((polling, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -200,11 +203,24 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         finally:
             polling.cancel()
             stopping.cancel()
-        return [
-            Record(r.topic, r.partition, r.offset, r.key, r.value, tuple(r.headers), r.timestamp)
-            for records in found.values()
-            for r in records
-        ]
+        return [self._consumer.record(r) for records in found.values() for r in records]
+
+    async def _fetch(self) -> dict[TopicPartition, list[Any]]:
+        """Return what has come, up to a round; under a backlog the next round is fetched meanwhile, else not.
+
+        Fetched ahead, the first record to come would make up the next round by itself, and what comes after it would
+        wait at the broker for the round after that.
+        """
+        consumer = self._consumer
+        consumer.resume(*(consumer.paused() - self.progress.failing.keys()))
+        found: dict[TopicPartition, list[Any]] = {}
+        try:
+            found = await consumer.getmany(timeout_ms=POLL_MS, max_records=MAX_RECORDS)
+        except (NoOffsetForPartitionError, OffsetOutOfRangeError) as error:
+            self._uncommitted |= await self._positions.mend(consumer, error)
+        if 0 < sum(map(len, found.values())) < MAX_RECORDS:
+            consumer.pause(*consumer.assignment())
+        return found
 
     async def _settle(self, items: Sequence[Item]) -> None:
         self._advance(items, await self._settlement.settle(items))
@@ -216,7 +232,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         while seconds > 0 and not self._stopping.is_set():
             await self._pause(min(LOOK_EVERY_S, seconds))
             seconds -= LOOK_EVERY_S
-            if await self._begin.database.healthy():
+            if await self.begin.database.healthy():
                 return
 
     def _advance(self, items: Sequence[Item], unsettled: dict[TopicPartition, int]) -> None:
@@ -248,21 +264,13 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         mine = self._consumer.assignment()
         offsets = {place: offset for place, offset in offsets.items() if place in mine}
         if offsets:
+            await failpoint("consume.before_offsets")
             try:
                 await self._consumer.commit(offsets)
+                await failpoint("consume.after_offsets")
             except KafkaError as error:
                 # Whoever reads on from the older offset finds the events in the inbox.
                 log.info("offsets_not_committed", error=type(error).__name__)
-
-    async def _measure_lag(self) -> None:
-        behind: dict[str, int] = {}
-        for place in self._consumer.assignment():
-            end = self._consumer.highwater(place)
-            if end is not None:
-                read = await self._consumer.position(place)
-                behind[place.topic] = behind.get(place.topic, 0) + max(0, end - read)
-        for topic, events in behind.items():
-            CONSUMER_LAG.labels(self._service, topic).set(events)
 
     async def _pause(self, seconds: float) -> None:
         if seconds > 0:
@@ -273,6 +281,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         """Let the round at hand end, then commit what it settled."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), REVOKE_WAIT_S)
+        await failpoint("consume.revoked")
         if revoked:
             await self._commit()
         self.progress.assigned = False
@@ -280,12 +289,6 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
 
     async def on_partitions_assigned(self, assigned: list[TopicPartition]) -> None:
         """Begin where the group stopped; a new listener begins where its row says."""
-        late = self._readers.start_now()
-        new = [p for p in assigned if p.topic in late and await self._consumer.committed(p) is None]
-        if new:
-            ends = await self._consumer.end_offsets(new)
-            for place, end in ends.items():
-                self._consumer.seek(place, end)
-            # Noted at once, so that a crash before the first event does not skip what comes meanwhile.
-            await self._consumer.commit(ends)
+        await failpoint("consume.assigned")
+        await self._positions.begin(self._consumer, assigned)
         self.progress.assigned = True

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from millrace.contracts.event import Event
@@ -34,6 +35,12 @@ class Item:
     rows: tuple[Subscription, ...] = ()
     listener: Listener | None = None
     unreadable: str = ""
+    horizon: timedelta = HORIZON
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody here takes it."""
+        return bool(self.listener or self.rows)
 
     @property
     def key(self) -> tuple[str, bytes | None]:
@@ -47,13 +54,14 @@ class Item:
 
     def too_old(self, tx: Transaction) -> bool:
         """Return whether the inbox no longer remembers events of its age."""
-        return self.envelope is not None and too_old(self.envelope, tx.now, HORIZON)
+        return self.envelope is not None and too_old(self.envelope, tx.now, self.horizon)
 
 
 class Readers:
     """Who in a service takes what: rows of events by topic, and listeners to foreign topics."""
 
-    def __init__(self) -> None:
+    def __init__(self, horizon: timedelta = HORIZON) -> None:
+        self._horizon = horizon
         self._rows: dict[str, list[Subscription]] = {}
         self._listeners: list[Listener] = []
         self._foreign: dict[str, Listener] = {}
@@ -82,6 +90,8 @@ class Readers:
 
     def read(self, record: Record) -> Item:
         """Return a record as what it is to this service."""
+        if record.unread:
+            return Item(record, unreadable=record.unread.reason)
         if listener := self._foreign.get(record.topic):
             return Item(record, listener=listener)
         try:
@@ -93,4 +103,4 @@ class Readers:
             EVENTS_SKIPPED.labels(record.topic).inc()
             return Item(record)
         rows = tuple(row for row in self._rows.get(record.topic, ()) if isinstance(event, row.event))
-        return Item(record, envelope, event, rows)
+        return Item(record, envelope, event, rows, horizon=self._horizon)

@@ -6,17 +6,18 @@ from typing import Any
 
 import structlog
 from aiokafka import TopicPartition
-from millrace.runtime import held
+from millrace.runtime import held, held_keys
 from millrace.runtime.batches import OutageError, settle
 from millrace.runtime.consume.items import Item, Listener
 from millrace.runtime.errors import InvalidInput, MillraceError
 from millrace.runtime.failpoints import failpoint
-from millrace.runtime.inbox import claim
+from millrace.runtime.inbox import claim, claim_and_look
 from millrace.runtime.subscriptions import Record, Subscription
 from millrace.runtime.telemetry import EVENTS_FAILED, EVENTS_HANDLED, EVENTS_HELD, event_span
 from millrace.runtime.transaction import Transaction, Transactions
 
 ATTEMPTS = 5
+WAITS = "waits behind an earlier event of its key"
 
 log = structlog.get_logger()
 
@@ -68,27 +69,38 @@ class Settlement:
 
     async def _handle(self, items: Sequence[Item]) -> None:
         async with self._begin() as tx:
-            fresh = await claim(
-                tx, [item.envelope.event_id for item in items if item.envelope and item.rows and not item.too_old(tx)]
-            )
-            todo: list[Item] = []
-            for item in items:
-                if item.unreadable:
-                    self._hold(tx, item, item.unreadable, 1)
-                elif item.listener:
-                    todo.append(item)
-                elif item.envelope and item.rows and item.too_old(tx):
-                    emitted = f"{item.envelope.emitted_at:%Y-%m-%d %H:%M}"
-                    self._hold(tx, item, f"too old to deduplicate: emitted {emitted}", 1)
-                elif item.envelope and item.envelope.event_id in fresh:
-                    fresh.discard(item.envelope.event_id)
-                    todo.append(item)
+            todo = await self._sort(tx, items)
             await apply(self._service, todo, tx)
-        failpoint("consume.after_commit")
+            await failpoint("consume.handled")
+        await failpoint("consume.after_commit")
         for item in items:
             self.attempts.pop(item.place, None)
         self.handled += len(items)
         _report(self._service, items, todo)
+
+    async def _sort(self, tx: Transaction, items: Sequence[Item]) -> list[Item]:
+        """Return what is to be handled, in order; hold what cannot be, and what waits behind an event of its key."""
+        wanted = [item for item in items if item.wanted and not item.too_old(tx)]
+        fresh, may_be_parked = await claim_and_look(tx, [i.envelope.event_id for i in wanted if i.envelope])
+        parked = await held_keys.among(tx, self._service, (item.key for item in wanted)) if may_be_parked else set()
+        await failpoint("consume.claimed")
+        todo: list[Item] = []
+        for item in items:
+            if item.unreadable:
+                self._hold(tx, item, item.unreadable, 1)
+            elif not item.wanted:
+                continue
+            elif item.envelope and item.too_old(tx):
+                emitted = f"{item.envelope.emitted_at:%Y-%m-%d %H:%M}"
+                self._hold(tx, item, f"too old to deduplicate: emitted {emitted}", 1)
+            elif item.listener or (item.envelope and item.envelope.event_id in fresh):
+                if item.envelope:
+                    fresh.discard(item.envelope.event_id)
+                if item.key in parked:
+                    self._hold(tx, item, WAITS, 0, state="parked")
+                else:
+                    todo.append(item)
+        return todo
 
     async def _bury(self, item: Item, error: Exception) -> bool:
         """Hold what can never be handled, or has failed too often; return whether it was held."""
@@ -110,15 +122,21 @@ class Settlement:
         if not isinstance(error, InvalidInput) and attempts < ATTEMPTS:
             return False
         async with self._begin() as tx:
-            if item.envelope:
-                await claim(tx, [item.envelope.event_id])
-            self._hold(tx, item, f"{type(error).__name__}: {reason}", attempts)
+            # Who is not the first to claim it leaves it to who was: a former owner of the partition may be at it yet.
+            if item.envelope is None or item.too_old(tx) or await claim(tx, [item.envelope.event_id]):
+                reason = f"{type(error).__name__}: {reason}"
+                if isinstance(error, InvalidInput):
+                    self._hold(tx, item, reason, attempts)
+                else:
+                    await held_keys.park(tx, self._service, item.record, reason, attempts)
+                    tx.on_commit(EVENTS_HELD.labels(item.record.topic).inc)
+            await failpoint("consume.held")
         self.attempts.pop(item.place, None)
         return True
 
-    def _hold(self, tx: Transaction, item: Item, reason: str, attempts: int) -> None:
-        held.hold(tx, self._service, item.record, reason, attempts)
-        EVENTS_HELD.labels(item.record.topic).inc()
+    def _hold(self, tx: Transaction, item: Item, reason: str, attempts: int, *, state: held.State = "dead") -> None:
+        held.hold(tx, self._service, item.record, reason, attempts, state=state)
+        tx.on_commit(EVENTS_HELD.labels(item.record.topic).inc)
 
 
 async def apply(service: str, items: Sequence[Item], tx: Transaction) -> None:
@@ -126,6 +144,7 @@ async def apply(service: str, items: Sequence[Item], tx: Transaction) -> None:
     batches: dict[Subscription, list[Item]] = {}
     foreign: dict[Listener, list[Record]] = {}
     for item in items:
+        await failpoint("consume.handling", (item.record.key or b"").decode(errors="replace"))
         if item.listener:
             foreign.setdefault(item.listener, []).append(item.record)
         for row in item.rows:

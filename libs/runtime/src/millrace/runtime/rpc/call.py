@@ -5,29 +5,21 @@ import re
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 from weakref import WeakValueDictionary
 
 import grpc
-import structlog
 from google.protobuf.message import DecodeError
 from millrace.runtime.access import CALLER, Access, Caller
 from millrace.runtime.errors import InvalidInput, Overloaded, Unavailable
+from millrace.runtime.failpoints import failpoint
 from millrace.runtime.rpc import answers
+from millrace.runtime.rpc.admission import Admission, Buckets
 from millrace.runtime.rpc.methods import Rpc
-from millrace.runtime.status import DeadlineExceeded, Status, status_of
-from millrace.runtime.telemetry import (
-    NAMESPACE,
-    RPC_CODE,
-    RPC_DURATION,
-    RPC_IN_FLIGHT,
-    RPC_METHOD,
-    RPC_SERVICE,
-    RPC_SYSTEM,
-    span,
-)
-from opentelemetry.trace import SpanKind
+from millrace.runtime.rpc.told import Told, reported
+from millrace.runtime.status import DeadlineExceeded
+from millrace.runtime.telemetry import RPC_IN_FLIGHT
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 RETRY_AFTER_S = 1.0
@@ -36,20 +28,6 @@ _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-log = structlog.get_logger()
-
-
-@dataclass
-class Told:
-    """What the log line of one call says."""
-
-    begun: float = field(default_factory=time.perf_counter)
-    who: Caller = field(default_factory=lambda: Caller(""))
-    request_id: str = ""
-    repeated: bool = False
-    status: Status | None = None
-    failure: BaseException | None = None
-
 
 class Calls:
     """Serves every call of one service.
@@ -57,15 +35,18 @@ class Calls:
     Args:
         service: Its name.
         access: Who may do what.
-        most_calls: How many are served at once; more are told to come back.
+        most_calls: How many are served at once; more stand in line, and are told to come back when it is long.
         most_streams: How many streams are open at once.
+        calls_per_s: How many calls each principal may make in each namespace.
     """
 
-    def __init__(self, service: str, access: Access, *, most_calls: int = 100, most_streams: int = 100) -> None:
+    def __init__(self, service: str, access: Access, *, most_calls: int, most_streams: int, calls_per_s: float) -> None:
         self.stopping = False
         self._service = service
         self._access = access
-        self._free = {False: most_calls, True: most_streams}
+        self._admission = Admission(service, most_calls)
+        self._buckets = Buckets(service, calls_per_s)
+        self._free_streams = most_streams
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -75,7 +56,7 @@ class Calls:
     async def answer(self, rpc: Rpc, body: bytes, context: Context) -> bytes:
         """Serve a call with one answer."""
         told, metadata, response = Told(), _metadata(context), b""
-        with self._reported(rpc, metadata, told):
+        with reported(self._service, rpc, metadata, told):
             async with self._admitted(rpc, body, metadata, context, told) as request:
                 response = await self._once(rpc, request, told)
         if told.status:
@@ -85,7 +66,7 @@ class Calls:
     async def stream(self, rpc: Rpc, body: bytes, context: Context) -> None:
         """Serve a call with a stream of answers."""
         told, metadata = Told(), _metadata(context)
-        with self._reported(rpc, metadata, told):
+        with reported(self._service, rpc, metadata, told):
             async with (
                 self._admitted(rpc, body, metadata, context, told) as request,
                 self._endable(),
@@ -116,14 +97,20 @@ class Calls:
         who = Caller("") if rpc.action is None else self._access.identify(metadata)
         told.who = who
         request = _parse(rpc, body)
-        told.who = who = replace(who, namespace=self._namespace(rpc, request, metadata, who))
+        told.who = who = replace(
+            who,
+            namespace=self._namespace(rpc, request, metadata, who),
+            priority="control" if rpc.operates else who.priority,
+        )
+        self._buckets.take(who)
         left_s = context.time_remaining()
         timeout_s = min(rpc.deadline_s if left_s is None else left_s, rpc.longest_s)
-        with self._slot(streams=rpc.streams):
+        with self._counted():
             token = CALLER.set(replace(who, deadline=time.monotonic() + timeout_s))
             timer = asyncio.timeout(timeout_s)
+            place = self._stream_place() if rpc.streams else self._admission.place(who.priority)
             try:
-                async with timer:
+                async with timer, place:
                     yield request
             except TimeoutError:
                 if timer.expired():
@@ -145,12 +132,9 @@ class Calls:
         return namespace
 
     @contextmanager
-    def _slot(self, *, streams: bool) -> Iterator[None]:
+    def _counted(self) -> Iterator[None]:
         if self.stopping:
             raise Unavailable(f"{self._service} is stopping: try again")
-        if not self._free[streams]:
-            raise Overloaded(f"{self._service} has too many calls at once: try again", retry_after_s=RETRY_AFTER_S)
-        self._free[streams] -= 1
         self._in_flight += 1
         self._idle.clear()
         RPC_IN_FLIGHT.labels(self._service).inc()
@@ -158,10 +142,19 @@ class Calls:
             yield
         finally:
             RPC_IN_FLIGHT.labels(self._service).dec()
-            self._free[streams] += 1
             self._in_flight -= 1
             if not self._in_flight:
                 self._idle.set()
+
+    @asynccontextmanager
+    async def _stream_place(self) -> AsyncIterator[None]:
+        if not self._free_streams:
+            raise Overloaded(f"{self._service} has too many streams open: try again", retry_after_s=RETRY_AFTER_S)
+        self._free_streams -= 1
+        try:
+            yield
+        finally:
+            self._free_streams += 1
 
     @asynccontextmanager
     async def _endable(self) -> AsyncIterator[None]:
@@ -201,8 +194,11 @@ class Calls:
             if stored is not None:
                 told.repeated = True
                 return stored
+            await failpoint("rpc.claimed")
             response = _bytes(rpc, await rpc.function(request, tx))
             answers.keep(tx, key, response)
+            await failpoint("rpc.kept")
+        await failpoint("rpc.committed")
         return response
 
     async def _in_several(self, rpc: Rpc, request: Any, key: answers.Key, body_sha256: str, told: Told) -> bytes:  # noqa: ANN401
@@ -217,53 +213,13 @@ class Calls:
                 stored = await answers.find(tx, key, body_sha256)
             if stored is None:
                 response = _bytes(rpc, await rpc.function(request, rpc.begin))
+                await failpoint("rpc.done")
                 async with rpc.begin() as tx:
                     stored = await answers.claim(tx, key, body_sha256, response)
                 if stored is None:
                     return response
         told.repeated = True
         return stored
-
-    @contextmanager
-    def _reported(self, rpc: Rpc, metadata: Mapping[str, str], told: Told) -> Iterator[None]:
-        """Measure, trace and log a call; what it raised becomes its status."""
-        service, _, method = rpc.name.rpartition("/")
-        attributes = {RPC_SYSTEM: "grpc", RPC_SERVICE: service, RPC_METHOD: method}
-        parent = metadata.get("traceparent", "")
-        with span(self._service, rpc.name, parent=parent, kind=SpanKind.SERVER, attributes=attributes) as opened:
-            try:
-                yield
-            except asyncio.CancelledError:
-                told.status = Status(grpc.StatusCode.CANCELLED, "the caller went away")
-                raise
-            except Exception as error:  # noqa: BLE001 - whatever an RPC raises becomes a status
-                told.status, told.failure = status_of(error), error
-            finally:
-                code = told.status.code if told.status else grpc.StatusCode.OK
-                duration_s = time.perf_counter() - told.begun
-                RPC_DURATION.labels(rpc.name, code.name).observe(duration_s)
-                opened.set_attributes({RPC_CODE: code.value[0], NAMESPACE: told.who.namespace})
-                self._log(rpc, told, code, duration_s)
-
-    def _log(self, rpc: Rpc, told: Told, code: grpc.StatusCode, duration_s: float) -> None:
-        line: dict[str, Any] = {
-            "service": self._service,
-            "method": rpc.name,
-            "principal": told.who.principal,
-            "namespace": told.who.namespace,
-            "code": code.name,
-            "duration_s": round(duration_s, 6),
-        }
-        if told.who.service:
-            line["via"] = told.who.service
-        if told.request_id:
-            line |= {"request_id": told.request_id, "repeated": told.repeated}
-        if told.status is None:
-            log.info("rpc_handled", **line)
-        elif told.status.ours:
-            log.info("rpc_handled", **line, reason=told.status.message)
-        else:
-            log.error("rpc_handled", **line, exc_info=told.failure)
 
 
 def _metadata(context: Context) -> dict[str, str]:

@@ -1,33 +1,61 @@
 """What operators ask of the events that a service could not handle."""
 
-from typing import Protocol
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import asyncpg
 from millrace.contracts.rpc.runtime.v1 import runtime_pb2 as pb
-from millrace.runtime.errors import InvalidInput, NotFound
-from millrace.runtime.held import Coordinates, headers_text
-from millrace.runtime.rpc.methods import Begin
+from millrace.runtime import held, held_keys
+from millrace.runtime.command import instant
+from millrace.runtime.consume.replay import Replay, Replayed
+from millrace.runtime.errors import Conflict, InvalidInput, NotFound, Overloaded
+from millrace.runtime.held_pages import Held
 from millrace.runtime.transaction import Transaction
 
 SHOWN = 100
 MOST_SHOWN = 1000
+PAGE = 100
+MOST_PAGE = 500
 
-COLUMNS = 'namespace, topic, partition, "offset", key, event_id, type, reason, attempts, state, sha256, held_at'
-# An empty namespace stands for all of them, and for what could not be read.
-LIST = f"SELECT {COLUMNS} FROM held WHERE consumer = $1 AND ($2 = '' OR namespace = $2) ORDER BY held_at DESC LIMIT $3"
-PLACE = "consumer = $1 AND ($2 = '' OR namespace = $2) AND topic = $3 AND partition = $4 AND \"offset\" = $5"
-SHOW = f"SELECT {COLUMNS}, value, headers FROM held WHERE {PLACE}"
-EXISTS = f"SELECT true FROM held WHERE {PLACE}"
-DROP = f"DELETE FROM held WHERE {PLACE} RETURNING true"
+SHOW = """
+SELECT * FROM held
+WHERE consumer = $1 AND ($2 = '' OR namespace = $2) AND topic = $3 AND partition = $4 AND "offset" = $5
+"""
+KEYS = """
+SELECT topic, key, namespace, reason, parked_at, (
+    SELECT count(*) FROM held h
+    WHERE h.consumer = k.consumer AND h.topic = k.topic AND h.key = k.key AND h.state = 'parked') AS events
+FROM parked_key k
+WHERE consumer = $1 AND ($2 = '' OR namespace = $2) AND ($3 = '' OR topic = $3) AND ($4 = ''::bytea OR key = $4)
+    AND (topic, key) > ($5, $6) ORDER BY topic, key LIMIT $7
+"""
 
-Place = pb.HeldServiceShowRequest | pb.HeldServiceReplayRequest | pb.HeldServiceDropRequest
 
+class Pace:
+    """Keeps the handling of held events below a rate, whoever asks for it."""
 
-class Replay(Protocol):
-    """Handles a held event again; returns why it is held still, or nothing when it was handled."""
+    def __init__(self, per_s: float) -> None:
+        self._per_s = per_s
+        self._free_at = 0.0
 
-    async def __call__(self, at: Coordinates, *, accept_duplicate: bool) -> str:
-        """Handle it."""
+    @contextmanager
+    def page(self, most: int) -> Iterator[Replayed]:
+        """Reserve so many events; what is not used of it, as told, is given back.
+
+        Raises:
+            Overloaded: What went before has used up the rate.
+        """
+        now = asyncio.get_running_loop().time()
+        if now < self._free_at:
+            raise Overloaded(f"{self._per_s:g} held events a second are handled", retry_after_s=self._free_at - now)
+        self._free_at = now + most / self._per_s
+        told = Replayed()
+        try:
+            yield told
+        finally:
+            self._free_at -= (most - told.handled - told.failed) / self._per_s
 
 
 class HeldApi:
@@ -35,40 +63,102 @@ class HeldApi:
 
     Args:
         consumer: The service.
-        replay: Handles a held event again.
+        replay: Handles held events again.
+        per_s: Most events of these a second.
     """
 
-    def __init__(self, consumer: str, replay: Replay) -> None:
+    def __init__(self, consumer: str, replay: Replay, per_s: float) -> None:
         self._consumer = consumer
         self._replay = replay
+        self._pace = Pace(per_s)
 
     async def List(self, request: pb.HeldServiceListRequest, tx: Transaction) -> pb.HeldServiceListResponse:
-        rows = await tx.fetch(LIST, self._consumer, request.namespace, limit(request.limit))
-        return pb.HeldServiceListResponse(held=[_held(row) for row in rows])
+        rows, token = await self._held(request).newest(tx, limit(request.limit), request.page_token)
+        return pb.HeldServiceListResponse(held=[_event(row) for row in rows], next_page_token=token)
 
     async def Show(self, request: pb.HeldServiceShowRequest, tx: Transaction) -> pb.HeldServiceShowResponse:
-        rows = await tx.fetch(SHOW, *self._place(request))
+        place = (request.topic, request.partition, request.offset)
+        rows = await tx.fetch(SHOW, self._consumer, request.namespace, *place)
         if not rows:
-            raise _missing(request)
-        row = rows[0]
-        headers = headers_text(row["headers"])
-        return pb.HeldServiceShowResponse(held=_held(row), value=row["value"] or b"", headers=headers)
+            raise NotFound(f"no event of {place[0]} partition {place[1]} offset {place[2]} is held here")
+        value, headers = rows[0]["value"] or b"", held.headers_text(rows[0]["headers"])
+        return pb.HeldServiceShowResponse(held=_event(rows[0]), value=value, headers=headers)
 
-    async def Replay(self, request: pb.HeldServiceReplayRequest, begin: Begin) -> pb.HeldServiceReplayResponse:
-        async with begin() as tx:
-            if not await tx.fetch(EXISTS, *self._place(request)):
-                raise _missing(request)
-        at = Coordinates(request.topic, request.partition, request.offset)
-        reason = await self._replay(at, accept_duplicate=request.accept_duplicate)
-        return pb.HeldServiceReplayResponse(handled=not reason, reason=reason)
+    async def Replay(self, request: pb.HeldServiceReplayRequest, tx: Transaction) -> pb.HeldServiceReplayResponse:
+        if request.filter.state not in ("", "dead"):
+            raise InvalidInput("filter.state: only dead events are replayed; a parked one goes on with its key")
+        wanted = self._held(request, state="dead")
+        if request.dry_run:
+            return pb.HeldServiceReplayResponse(matched=await wanted.count(tx))
+        most = page_size(request.limit)
+        with self._pace.page(most) as told:
+            rows, token = await wanted.in_order(tx, most, request.page_token)
+            if not rows and wanted.is_one and not request.page_token:
+                raise await self._not_dead(request, tx)
+            done = await self._replay.page(tx, rows, accept_duplicate=request.accept_duplicate)
+            told.handled, told.failed = done.handled, done.failed
+        return pb.HeldServiceReplayResponse(
+            handled=done.handled, failed=done.failed, reason=done.reason, next_page_token=token
+        )
 
     async def Drop(self, request: pb.HeldServiceDropRequest, tx: Transaction) -> pb.HeldServiceDropResponse:
-        if not await tx.fetch(DROP, *self._place(request)):
-            raise _missing(request)
-        return pb.HeldServiceDropResponse()
+        wanted = self._held(request)
+        if request.dry_run:
+            return pb.HeldServiceDropResponse(matched=await wanted.count(tx))
+        most = page_size(request.limit)
+        # Keys before events, as whoever drains a key takes them.
+        keys = await wanted.parked_keys(tx, most)
+        await held_keys.lock(tx, self._consumer, keys)
+        rows, more = await wanted.in_order(tx, most)
+        if not rows and wanted.is_one:
+            raise _missing(request.filter)
+        held.forget(tx, self._consumer, [held.record_of(row) for row in rows])
+        for topic, key in keys:
+            await held_keys.release(tx, self._consumer, topic, key)
+        return pb.HeldServiceDropResponse(dropped=len(rows), more=bool(more))
 
-    def _place(self, request: Place) -> tuple[str, str, str, int, int]:
-        return self._consumer, request.namespace, request.topic, request.partition, request.offset
+    async def ListKeys(self, request: pb.HeldServiceListKeysRequest, tx: Transaction) -> pb.HeldServiceListKeysResponse:
+        most = limit(request.limit)
+        topic, _, key = request.page_token.partition("|")
+        after = (topic, _bytes(key))
+        asked = (self._consumer, request.namespace, request.topic, request.key.encode())
+        rows = await tx.fetch(KEYS, *asked, *after, most)
+        last = rows[-1] if len(rows) == most else None
+        return pb.HeldServiceListKeysResponse(
+            keys=[pb.ParkedKey(**dict(row)) for row in rows],
+            next_page_token=f"{last['topic']}|{last['key'].hex()}" if last else "",
+        )
+
+    async def Unpark(self, request: pb.HeldServiceUnparkRequest, tx: Transaction) -> pb.HeldServiceUnparkResponse:
+        namespace = {"namespace": request.namespace} if request.namespace else {}
+        of_key = {"topic": request.topic, "key": request.key, "state": "parked"}
+        waiting = Held(self._consumer, namespace | of_key)
+        if not await held_keys.is_parked(tx, self._consumer, request.namespace, request.topic, request.key):
+            raise NotFound(f"no key {request.key.decode(errors='replace')[:100]} of {request.topic} is parked here")
+        if request.dry_run:
+            return pb.HeldServiceUnparkResponse(matched=await waiting.count(tx))
+        most = page_size(request.limit)
+        with self._pace.page(most) as told:
+            done, flows = await self._replay.drain(tx, request.topic, request.key, most)
+            told.handled, told.failed = done.handled, done.failed
+        return pb.HeldServiceUnparkResponse(handled=done.handled, reason=done.reason, flows=flows)
+
+    def _held(self, request: Any, **more: Any) -> Held:  # noqa: ANN401 - any request with a filter
+        asked: pb.HeldFilter = request.filter
+        wanted: dict[str, Any] = {"namespace": request.namespace} if request.namespace else {}
+        wanted |= {
+            name: found for name in ("topic", "event_id", "type", "reason", "state") if (found := _text(asked, name))
+        }
+        wanted |= {name: getattr(asked, name) for name in ("partition", "offset") if asked.HasField(name)}
+        if asked.key:
+            wanted["key"] = asked.key.encode()
+        wanted |= {name: instant(getattr(asked, name), name) for name in ("since", "until") if asked.HasField(name)}
+        return Held(self._consumer, wanted | more)
+
+    async def _not_dead(self, request: pb.HeldServiceReplayRequest, tx: Transaction) -> Conflict | NotFound:
+        if await self._held(request).count(tx):
+            return Conflict("the event is parked: it goes on, in order, when its key is unparked")
+        return _missing(request.filter)
 
 
 def limit(asked: int) -> int:
@@ -77,16 +167,41 @@ def limit(asked: int) -> int:
     Raises:
         InvalidInput: Fewer than none were asked for, or too many.
     """
-    if not 0 <= asked <= MOST_SHOWN:
-        raise InvalidInput(f"limit: 0 (which stands for {SHOWN}) to {MOST_SHOWN}")
-    return asked or SHOWN
+    return _within(asked, SHOWN, MOST_SHOWN)
 
 
-def _missing(at: Place) -> NotFound:
-    return NotFound(f"no event of {at.topic} partition {at.partition} offset {at.offset} is held here")
+def page_size(asked: int) -> int:
+    """Return how many events to handle in one transaction.
+
+    Raises:
+        InvalidInput: Fewer than none were asked for, or too many.
+    """
+    return _within(asked, PAGE, MOST_PAGE)
 
 
-def _held(row: asyncpg.Record) -> pb.HeldEvent:
+def _within(asked: int, usual: int, most: int) -> int:
+    if not 0 <= asked <= most:
+        raise InvalidInput(f"limit: 0 (which stands for {usual}) to {most}")
+    return asked or usual
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise InvalidInput("page_token: take the one that the page before told") from None
+
+
+def _text(asked: pb.HeldFilter, name: str) -> str:
+    return held.storable(getattr(asked, name))
+
+
+def _missing(asked: pb.HeldFilter) -> NotFound:
+    place = f"of {asked.topic} partition {asked.partition} offset {asked.offset}"
+    return NotFound(f"no event {asked.event_id or place} is held here")
+
+
+def _event(row: asyncpg.Record) -> pb.HeldEvent:
     return pb.HeldEvent(
         topic=row["topic"],
         partition=row["partition"],
@@ -100,4 +215,5 @@ def _held(row: asyncpg.Record) -> pb.HeldEvent:
         sha256=row["sha256"],
         held_at=row["held_at"],
         namespace=row["namespace"],
+        size_bytes=row["size_bytes"],
     )

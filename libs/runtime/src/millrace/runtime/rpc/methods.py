@@ -43,6 +43,7 @@ class Rpc:
         transactional: Whether it runs in one transaction; otherwise it gets `begin`.
         streams: Whether it answers with a stream.
         any_namespace: Whether it may be asked of all namespaces at once.
+        operates: Whether it is what an operator mends things with, and so comes first under load.
         deadline_s: How long it may take when its caller does not say.
         longest_s: How long it may take whatever its caller says.
     """
@@ -59,6 +60,7 @@ class Rpc:
     streams: bool = False
     foreign: bool = False
     any_namespace: bool = False
+    operates: bool = False
     deadline_s: float = DEFAULT_DEADLINE_S
     longest_s: float = LONGEST_CALL_S
 
@@ -136,6 +138,7 @@ def _rpc(method: MethodDescriptor, servicer: object, begin: Begin) -> Rpc:
         raise TypeError(f"{name} may change something and has no field {REQUEST_ID} in its request")
     if method.client_streaming or (method.server_streaming and (transactional or mutates)):
         raise TypeError(f"{name}: only reading RPCs with transaction NONE may stream, and only answers")
+    of_runtime = method.containing_service.file.package == _RUNTIME_PACKAGE
     longest_s = LONGEST_STREAM_S if method.server_streaming else LONGEST_CALL_S
     return Rpc(
         name=name,
@@ -148,7 +151,8 @@ def _rpc(method: MethodDescriptor, servicer: object, begin: Begin) -> Rpc:
         mutates=mutates,
         transactional=transactional,
         streams=method.server_streaming,
-        any_namespace=method.containing_service.file.package == _RUNTIME_PACKAGE,
+        any_namespace=of_runtime,
+        operates=of_runtime or access.action == access_pb2.ACTION_MANAGE,
         deadline_s=access.default_deadline_s or DEFAULT_DEADLINE_S,
         longest_s=max(longest_s, access.default_deadline_s),
     )

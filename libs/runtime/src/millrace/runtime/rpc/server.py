@@ -1,5 +1,6 @@
 """The gRPC server of one service."""
 
+import asyncio
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -16,14 +17,38 @@ from millrace.runtime.rpc.call import MAX_MESSAGE_BYTES, Calls
 from millrace.runtime.rpc.methods import Begin, ForeignMethod, Rpc, foreign_rpcs, rpcs_of
 
 MAX_METADATA_BYTES = 16 * 1024
-MOST_CALLS = 100
+MOST_CALLS = 32
 MOST_STREAMS = 100
+CALLS_PER_S = 2000.0
+#: Where gRPC itself refuses, without a word on when to come back: above all that may stand in line here.
+MOST_RPCS = 4000
 #: A connection lives this long, so that replicas added later get their share.
 CONNECTION_AGE_S = 1800
 CONNECTION_GRACE_S = 3600
 #: Clients may ping every 30 s (client.py); one that pings much faster is sent away.
 PING_S = 20
 CLOSE_S = 1.0
+#: How long clients that watch the health of several replicas are served yet, while they turn to the others.
+LINGER_S = 1.0
+
+
+class _Health(health.aio.HealthServicer):  # type: ignore[name-defined,misc] # its stubs lack the asyncio half
+    """Knows how many clients follow what it says.
+
+    Attributes:
+        watchers: How many do now.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.watchers = 0
+
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:  # noqa: ANN401, N802 - gRPC's
+        self.watchers += 1
+        try:
+            await super().Watch(request, context)
+        finally:
+            self.watchers -= 1
 
 
 class RpcServer:
@@ -34,7 +59,8 @@ class RpcServer:
         access: Who may do what.
         host: Address to listen on.
         port: Port to listen on; 0 picks a free one.
-        most_calls: How many calls are served at once; more are told to come back.
+        most_calls: How many calls are served at once; more stand in line by their priority.
+        calls_per_s: How many calls each principal may make in each namespace.
         reuse_port: Whether several processes may share the port.
     """
 
@@ -46,17 +72,17 @@ class RpcServer:
         host: str = "127.0.0.1",
         port: int = 0,
         most_calls: int = MOST_CALLS,
+        calls_per_s: float = CALLS_PER_S,
         reuse_port: bool = False,
     ) -> None:
         self.port = port
         self._service = service
         self._host = host
-        self._calls = Calls(service, access, most_calls=most_calls, most_streams=MOST_STREAMS)
-        self._most = 2 * (most_calls + MOST_STREAMS)
+        self._calls = Calls(service, access, most_calls=most_calls, most_streams=MOST_STREAMS, calls_per_s=calls_per_s)
         self._reuse_port = reuse_port
         self._rpcs: dict[str, list[Rpc]] = {}
         self._files: list[FileDescriptor] = []
-        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined] # its stubs lack the asyncio half
+        self._health = _Health()
         self._server: grpc.aio.Server | None = None
 
     def serve(self, service: ServiceDescriptor, servicer: object, begin: Begin) -> None:
@@ -94,7 +120,7 @@ class RpcServer:
             Conflict: The port is taken.
         """
         server = grpc.aio.server(
-            maximum_concurrent_rpcs=self._most,
+            maximum_concurrent_rpcs=MOST_RPCS,
             options=[
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.max_metadata_size", MAX_METADATA_BYTES),
@@ -132,6 +158,8 @@ class RpcServer:
     async def drain(self, grace_s: float) -> None:
         """Say NOT_SERVING, let the calls in flight end, for at most so long, and close."""
         await self._health.enter_graceful_shutdown()
+        if self._health.watchers:
+            await asyncio.sleep(LINGER_S)
         await self._calls.drain(grace_s)
         server, self._server = self._server, None
         if server:

@@ -19,6 +19,7 @@ from millrace.contracts.tasks import TaskDispatched
 from millrace.runtime import errors
 from millrace.runtime.artifacts import Artifacts
 from millrace.runtime.client import Channels, Token
+from millrace.runtime.failpoints import blocking_failpoint
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.telemetry import span
 from millrace.runtime.transaction import Database, Transaction, Transactions
@@ -110,7 +111,7 @@ class ComputeJob:
         self, pipe: Connection, service: str, settings: ServiceSettings, store: type[Transaction], task: TaskDispatched
     ) -> None:
         self.task = task
-        self.artifacts = Artifacts(settings.artifacts_url)
+        self.artifacts = Artifacts(settings.artifacts_url, owner=service)
         self._pipe = pipe
         self._settings = settings
         self._store = store
@@ -177,7 +178,9 @@ def _main(pipe: Connection, spec: tuple[Any, ...], traceparent: str) -> None:
     said: dict[str, Any]
     try:
         with span(service, task.kind, parent=traceparent):
+            blocking_failpoint("tasks.child_began", str(task.task_id))
             result = work(step, ComputeJob(pipe, service, settings, store, task))
+            blocking_failpoint("tasks.child_worked", str(task.task_id))
         said = {"says": "result", "result": _to_json(result)}
     except errors.MillraceError as error:
         said = {"says": "error", "error": type(error).__name__, "message": str(error)}

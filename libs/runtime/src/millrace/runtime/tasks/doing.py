@@ -1,6 +1,5 @@
 """How work is done: a coroutine on the service's loop, a plain function in a child process."""
 
-import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Coroutine
@@ -14,6 +13,7 @@ from millrace.runtime.errors import InvalidInput, MillraceError
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.tasks.attempts import Attempt, Ended
 from millrace.runtime.tasks.child import Child, Lost
+from millrace.runtime.tasks.slots import Slots
 from millrace.runtime.transaction import Transactions
 from pydantic import TypeAdapter
 
@@ -36,7 +36,7 @@ class Doing:
         self._begin = begin
         self._artifacts = artifacts
         self._channels = channels
-        self._slots = asyncio.Semaphore(settings.concurrent_tasks)
+        self._slots = Slots(settings.concurrent_tasks)
 
     async def do(self, attempt: Attempt) -> Ended:
         """Do the work of an attempt and return how it ended."""
@@ -48,7 +48,7 @@ class Doing:
                 job = LoopJob(attempt, self._artifacts, self._channels, self._begin)
                 result = await _Measured(attempt.kind.work(step, job), seconds)
             else:
-                async with self._slots:
+                async with self._slots.place(attempt.task.namespace):
                     attempt.begun = time.monotonic()
                     result = await self._compute(attempt, step, seconds)
         except Lost:

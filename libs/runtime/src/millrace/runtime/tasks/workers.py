@@ -24,6 +24,7 @@ from millrace.runtime.batches import OutageError, settle
 from millrace.runtime.client import Channels
 from millrace.runtime.command import faults
 from millrace.runtime.errors import InvalidInput, MillraceError
+from millrace.runtime.failpoints import failpoint
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Subscription, TaskKind, on_batch
 from millrace.runtime.tasks.attempts import Attempt, Ended, about, check_size, failed
@@ -81,6 +82,7 @@ class Workers:
                 [getattr(t, name) for t in tasks] for name in ("task_id", "attempt", "token", "namespace", "kind")
             ]
             rows = await tx.fetch(ACCEPT, *columns, [t.model_dump_json() for t in tasks], self._owner)
+            await failpoint("tasks.accepted")
             leased = {(row["task_id"], row["attempt"]) for row in rows}
             fresh = [attempt for attempt in accepted if attempt.place in leased]
             tx.on_commit(lambda: self._start(fresh))
@@ -99,6 +101,7 @@ class Workers:
 
     async def _cancel(self, order: TaskCancelled, tx: Transaction) -> None:
         rows = await tx.fetch(CANCEL, order.task_id, order.attempt, order.token, order.namespace)
+        await failpoint("tasks.cancelled", str(order.task_id))
         if rows and rows[0]["kind"]:
             task = TaskDispatched.model_validate(rows[0]["dispatched"])
             tx.emit(failed(self._service, task, "cancelled", order.reason or "cancelled", retryable=False), cause=order)
@@ -140,7 +143,9 @@ class Workers:
         with span(self._service, task.kind, parent=envelope.traceparent if envelope else "", attributes=about) as made:
             if envelope:
                 attempt.envelope = replace(envelope, traceparent=traceparent_of(made.get_span_context()))
+            await failpoint("tasks.started", str(task.task_id))
             ended = await self._doing.do(attempt)
+            await failpoint("tasks.worked", str(task.task_id))
         outcome = ended.error or "succeeded"
         TASK_DURATION.labels(task.kind, outcome).observe(time.monotonic() - attempt.accepted)
         self._ended.put_nowait(ended)
@@ -156,6 +161,7 @@ class Workers:
         """Report the leases of this process's former life as lost; before anything is accepted."""
         async with self._begin() as tx:
             self._report_lost(await tx.fetch(END_FORMER_LIFE, self._owner), tx)
+            await failpoint("tasks.recovered")
 
     async def drain(self, seconds: float) -> None:
         """Let work in flight end, as far as it does in time; the rest is reported as lost."""
@@ -191,11 +197,14 @@ class Workers:
             tasks = [ended.attempt.task for ended in some]
             columns = [[getattr(task, name) for task in tasks] for name in ("task_id", "attempt", "token")]
             rows = await tx.fetch(END, *columns, [not ended.error for ended in some])
+            await failpoint("tasks.ended")
             mine = {(row["task_id"], row["attempt"]) for row in rows}
             for ended in some:
                 # Not mine: cancelled, lapsed, or finished before an outage hid it.
                 if ended.attempt.place in mine:
                     await self._say(ended, tx)
+            await failpoint("tasks.finishing")
+        await failpoint("tasks.finished")
         for ended in some:
             self._forget(ended.attempt.place)
 
@@ -260,7 +269,10 @@ class Workers:
                         if places
                         else []
                     )
-                    self._report_lost(await tx.fetch(END_LAPSED), tx)
+                    await failpoint("tasks.beat")
+                    if lapsed := await tx.fetch(END_LAPSED):
+                        self._report_lost(lapsed, tx)
+                        await failpoint("tasks.lapsed")
                 # A lease that is no longer ours ends its work: somebody else may be at it.
                 for place in set(places) - {(row["task_id"], row["attempt"]) for row in kept}:
                     self._drop(place)
@@ -288,6 +300,7 @@ class Workers:
                         for attempt, event in events:
                             tx.handling(None, attempt.envelope)
                             tx.emit(event)
+                        await failpoint("tasks.told")
 
     def _report_lost(self, rows: Sequence[Any], tx: Transaction) -> None:
         for row in rows:

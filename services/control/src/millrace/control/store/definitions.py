@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 from millrace.control.store.signals import Signals
@@ -30,7 +31,6 @@ PUT_SOURCE = """
 INSERT INTO source (namespace, topic, document) VALUES ($1, $2, $3)
 ON CONFLICT (namespace, topic) DO UPDATE SET document = excluded.document
 """
-SOURCES = "SELECT namespace, topic, document FROM source WHERE topic = ANY($1) ORDER BY namespace, topic"
 TOPICS = "SELECT topic, bool_or(document->>'start' IS DISTINCT FROM 'now') AS from_start FROM source GROUP BY topic"
 USED_BY = "SELECT name FROM trigger WHERE namespace = $1 AND topic = $2 AND name <> $3 ORDER BY name"
 HOLD_TRIGGER = "SELECT document FROM trigger WHERE namespace = $1 AND name = $2 FOR UPDATE"
@@ -39,10 +39,12 @@ INSERT INTO trigger (namespace, name, topic, workflow, document, principal) VALU
 ON CONFLICT (namespace, name) DO UPDATE SET topic = excluded.topic, workflow = excluded.workflow,
     document = excluded.document, principal = excluded.principal, applied_at = now()
 """
-TRIGGERS = """
-SELECT t.namespace, t.document, t.principal, w.sha256 FROM trigger t
-JOIN workflow w ON w.namespace = t.namespace AND w.name = t.workflow
-WHERE t.topic = ANY($1) ORDER BY t.namespace, t.name
+# As text: what is read for every round of records is parsed once per process.
+RULES = """
+SELECT s.namespace, s.topic, s.document::text AS source, t.document::text AS trigger, t.principal, w.sha256
+FROM source s LEFT JOIN trigger t ON t.namespace = s.namespace AND t.topic = s.topic
+LEFT JOIN workflow w ON w.namespace = t.namespace AND w.name = t.workflow
+WHERE s.topic = ANY($1) ORDER BY s.namespace, s.topic, t.name
 """
 
 # Versions never change, so that a plan is worked out once per process.
@@ -112,22 +114,24 @@ class Definitions(Transaction):
         document = trigger.model_dump(mode="json", exclude_none=True)
         self.write(PUT_TRIGGER, namespace, trigger.name, trigger.source.topic, trigger.workflow, document, principal)
 
-    async def sources(self, topics: Sequence[str]) -> list[tuple[str, Source]]:
-        """Return the namespaces that read some topics, and how."""
-        rows = await self.fetch(SOURCES, list(topics))
-        return [(row["namespace"], Source.model_validate(row["document"])) for row in rows]
+    async def rules(self, topics: Sequence[str]) -> tuple[list[tuple[str, Source]], list[InForce]]:
+        """Return the namespaces that read some topics, and how, and the triggers that listen to them."""
+        rows = await self.fetch(RULES, list(topics))
+        sources = {(row["namespace"], row["topic"]): _source(row["source"]) for row in rows}
+        triggers = [
+            InForce(row["namespace"], _trigger(row["trigger"]), row["principal"], row["sha256"])
+            for row in rows
+            if row["trigger"] is not None
+        ]
+        return [(namespace, source) for (namespace, _), source in sources.items()], triggers
 
     async def topics(self) -> dict[str, bool]:
         """Return every source's topic, and whether it is read from its start."""
         return {row["topic"]: row["from_start"] for row in await self.fetch(TOPICS)}
 
-    async def triggers(self, topics: Sequence[str]) -> list[InForce]:
-        """Return the triggers that listen to some topics."""
-        rows = await self.fetch(TRIGGERS, list(topics))
-        return [
-            InForce(row["namespace"], Trigger.model_validate(row["document"]), row["principal"], row["sha256"])
-            for row in rows
-        ]
+
+_source = lru_cache(maxsize=1_000)(Source.model_validate_json)
+_trigger = lru_cache(maxsize=1_000)(Trigger.model_validate_json)
 
 
 def _plan(sha256: str, document: str) -> Plan:

@@ -46,6 +46,14 @@ WHERE (namespace, name) IN (SELECT * FROM unnest($1::text[], $2::text[])) ORDER 
 """
 SAVE_QUEUED = "UPDATE trigger SET queued = $3 WHERE namespace = $1 AND name = $2"
 EVENT = "SELECT * FROM event WHERE namespace = $1 AND source = $2 AND id = $3"
+FORGET_EVENTS = """
+WITH old AS MATERIALIZED (
+    SELECT namespace, source, id FROM event WHERE received_at < $1 ORDER BY received_at LIMIT $2 FOR UPDATE SKIP LOCKED
+), matches AS (
+    DELETE FROM trigger_match WHERE (namespace, source, event_id) IN (SELECT namespace, source, id FROM old)
+)
+DELETE FROM event WHERE (namespace, source, id) IN (SELECT namespace, source, id FROM old) RETURNING 1
+"""
 MATCHES = """
 SELECT trigger, disposition, dedupe_key, run_id FROM trigger_match
 WHERE namespace = $1 AND source = $2 AND event_id = $3 ORDER BY trigger
@@ -144,6 +152,10 @@ class Events(Transaction):
         row = rows[0]
         event = Event(row["id"], row["source"], row["type"], row["subject"], row["time"], row["data"])
         return Kept(event, row["topic"], row["deliveries"], row["received_at"])
+
+    async def forget_events(self, before: datetime, limit: int) -> int:
+        """Delete up to `limit` events that came before a moment, with what was made of them; return how many."""
+        return len(await self.fetch(FORGET_EVENTS, before, limit))
 
     async def matches(self, namespace: str, source: str, event_id: str) -> list[Match]:
         """Return what triggers made of an event."""

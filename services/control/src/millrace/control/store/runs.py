@@ -11,6 +11,7 @@ import asyncpg
 from millrace.control.domain.runs import KeptRun
 from millrace.control.store.definitions import Definitions
 from millrace.core.state import AttemptEnded, Decision, Failure, Run, RunState, TaskRun, TaskState
+from millrace.runtime.inbox import first_id
 from millrace.runtime.transaction import one
 
 RUN = "SELECT * FROM run WHERE namespace = $1 AND run_id = $2"
@@ -59,6 +60,15 @@ ON CONFLICT (run_id, name) DO UPDATE SET state = excluded.state, attempt = exclu
 ADD_ATTEMPT = """
 INSERT INTO attempt (task_id, attempt, run_id, name, error, message, lost, dispatched_at, started_at, ended_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING
+"""
+# A run's id is a UUIDv7 and begins with its time: the primary key finds the old ones.
+FORGET_RUNS = """
+WITH old AS MATERIALIZED (
+    SELECT run_id FROM run WHERE run_id < $1 AND ended_at < $2 ORDER BY run_id LIMIT $3 FOR UPDATE SKIP LOCKED
+), tasks AS (DELETE FROM task WHERE run_id IN (SELECT run_id FROM old)
+), attempts AS (DELETE FROM attempt WHERE run_id IN (SELECT run_id FROM old)
+)
+DELETE FROM run WHERE run_id IN (SELECT run_id FROM old) RETURNING 1
 """
 ATTEMPTS = "SELECT * FROM attempt WHERE run_id = $1 ORDER BY task_id, attempt"
 # What is due, and the first run of each queue when it has not started: its turn has come.
@@ -114,6 +124,10 @@ class Runs(Definitions):
     async def attempts(self, run_id: UUID) -> list[asyncpg.Record]:
         """Return a run's attempts that ended without a result."""
         return await self.fetch(ATTEMPTS, run_id)
+
+    async def forget_runs(self, before: datetime, limit: int) -> int:
+        """Delete up to `limit` runs that ended before a moment, with their tasks and attempts; return how many."""
+        return len(await self.fetch(FORGET_RUNS, first_id(before), before, limit))
 
     async def due(self) -> tuple[list[UUID], list[Turn]]:
         """Return the runs of which something is due, and those whose turn has come."""

@@ -1,9 +1,7 @@
 """What was answered and what was tripped, told once a second in one transaction."""
 
 import asyncio
-import time
 from collections import Counter
-from datetime import timedelta
 from uuid import UUID
 
 import structlog
@@ -17,7 +15,6 @@ from millrace.runtime.transaction import Transactions
 
 TELL_S = 1.0
 MOST_AT_ONCE = 2000
-FORGET_S = 3600.0
 
 log = structlog.get_logger()
 
@@ -29,16 +26,13 @@ class Teller:
         begin: Opens transactions.
         routes: Where counts and trips are.
         most: Most answers, and most observations, that wait.
-        judged_for: How long observations and labels are kept.
     """
 
-    def __init__(self, begin: Transactions[Store], routes: Routes, most: int, judged_for: timedelta) -> None:
+    def __init__(self, begin: Transactions[Store], routes: Routes, most: int) -> None:
         self.answers: Buffer[Answer] = Buffer(most)
         self.observations: Buffer[Observation] = Buffer(most)
         self._begin = begin
         self._routes = routes
-        self._judged_for = judged_for
-        self._forget_at = time.monotonic()
 
     async def run(self) -> None:
         """Tell now and then, until cancelled."""
@@ -52,7 +46,6 @@ class Teller:
             await self._tell_trips()
             while await self._tell_some():
                 pass
-            await self._forget()
         except (Unavailable, TimeoutError) as error:
             log.warning("answers_kept_back", answers=len(self.answers), reason=str(error))
         dropped = self.answers.dropped + self.observations.dropped
@@ -89,13 +82,6 @@ class Teller:
             async with self._begin() as tx:
                 await trip_canary(deployment, reason, tx)
             self._routes.trip_told(deployment.deployment_id)
-
-    async def _forget(self) -> None:
-        if time.monotonic() < self._forget_at:
-            return
-        self._forget_at = time.monotonic() + FORGET_S
-        async with self._begin() as tx:
-            tx.forget(self._judged_for)
 
 
 def _place(arm: LoadedArm) -> tuple[str, UUID]:

@@ -27,6 +27,9 @@ if _version_not_supported:
 
 class HeldServiceStub(object):
     """Events that this service could not handle: rows, not a topic.
+
+    A dead event is waited for by nobody; it can be replayed or dropped. A parked one waits in order behind an event of
+    its key that failed too often, or is that event; its key is to be unparked.
     """
 
     def __init__(self, channel):
@@ -55,14 +58,28 @@ class HeldServiceStub(object):
                 request_serializer=millrace_dot_runtime_dot_v1_dot_runtime__pb2.HeldServiceDropRequest.SerializeToString,
                 response_deserializer=millrace_dot_runtime_dot_v1_dot_runtime__pb2.HeldServiceDropResponse.FromString,
                 _registered_method=True)
+        self.ListKeys = channel.unary_unary(
+                '/millrace.runtime.v1.HeldService/ListKeys',
+                request_serializer=millrace_dot_runtime_dot_v1_dot_runtime__pb2.HeldServiceListKeysRequest.SerializeToString,
+                response_deserializer=millrace_dot_runtime_dot_v1_dot_runtime__pb2.HeldServiceListKeysResponse.FromString,
+                _registered_method=True)
+        self.Unpark = channel.unary_unary(
+                '/millrace.runtime.v1.HeldService/Unpark',
+                request_serializer=millrace_dot_runtime_dot_v1_dot_runtime__pb2.HeldServiceUnparkRequest.SerializeToString,
+                response_deserializer=millrace_dot_runtime_dot_v1_dot_runtime__pb2.HeldServiceUnparkResponse.FromString,
+                _registered_method=True)
 
 
 class HeldServiceServicer(object):
     """Events that this service could not handle: rows, not a topic.
+
+    A dead event is waited for by nobody; it can be replayed or dropped. A parked one waits in order behind an event of
+    its key that failed too often, or is that event; its key is to be unparked.
     """
 
     def List(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Newest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -74,14 +91,28 @@ class HeldServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Replay(self, request, context):
-        """Handles the event again, now; it leaves the table when that succeeds.
+        """Handles dead events again, now, under their own ids; those that succeed leave the table. One page, one transaction.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Drop(self, request, context):
-        """Forgets the event for good.
+        """Forgets events for good, dead or parked; a key that nothing waits behind any more flows again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListKeys(self, request, context):
+        """The keys that are parked, by topic and key.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Unpark(self, request, context):
+        """Handles the first events of a parked key, in order, up to one that fails; to be called until the key flows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -110,6 +141,16 @@ def add_HeldServiceServicer_to_server(servicer, server):
                     request_deserializer=millrace_dot_runtime_dot_v1_dot_runtime__pb2.HeldServiceDropRequest.FromString,
                     response_serializer=millrace_dot_runtime_dot_v1_dot_runtime__pb2.HeldServiceDropResponse.SerializeToString,
             ),
+            'ListKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListKeys,
+                    request_deserializer=millrace_dot_runtime_dot_v1_dot_runtime__pb2.HeldServiceListKeysRequest.FromString,
+                    response_serializer=millrace_dot_runtime_dot_v1_dot_runtime__pb2.HeldServiceListKeysResponse.SerializeToString,
+            ),
+            'Unpark': grpc.unary_unary_rpc_method_handler(
+                    servicer.Unpark,
+                    request_deserializer=millrace_dot_runtime_dot_v1_dot_runtime__pb2.HeldServiceUnparkRequest.FromString,
+                    response_serializer=millrace_dot_runtime_dot_v1_dot_runtime__pb2.HeldServiceUnparkResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'millrace.runtime.v1.HeldService', rpc_method_handlers)
@@ -120,6 +161,9 @@ def add_HeldServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class HeldService(object):
     """Events that this service could not handle: rows, not a topic.
+
+    A dead event is waited for by nobody; it can be replayed or dropped. A parked one waits in order behind an event of
+    its key that failed too often, or is that event; its key is to be unparked.
     """
 
     @staticmethod
@@ -220,6 +264,60 @@ class HeldService(object):
             '/millrace.runtime.v1.HeldService/Drop',
             millrace_dot_runtime_dot_v1_dot_runtime__pb2.HeldServiceDropRequest.SerializeToString,
             millrace_dot_runtime_dot_v1_dot_runtime__pb2.HeldServiceDropResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.runtime.v1.HeldService/ListKeys',
+            millrace_dot_runtime_dot_v1_dot_runtime__pb2.HeldServiceListKeysRequest.SerializeToString,
+            millrace_dot_runtime_dot_v1_dot_runtime__pb2.HeldServiceListKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Unpark(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.runtime.v1.HeldService/Unpark',
+            millrace_dot_runtime_dot_v1_dot_runtime__pb2.HeldServiceUnparkRequest.SerializeToString,
+            millrace_dot_runtime_dot_v1_dot_runtime__pb2.HeldServiceUnparkResponse.FromString,
             options,
             channel_credentials,
             insecure,

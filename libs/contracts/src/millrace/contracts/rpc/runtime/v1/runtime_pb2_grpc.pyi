@@ -27,40 +27,63 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class HeldServiceStub:
-    """Events that this service could not handle: rows, not a topic."""
+    """Events that this service could not handle: rows, not a topic.
+
+    A dead event is waited for by nobody; it can be replayed or dropped. A parked one waits in order behind an event of
+    its key that failed too often, or is that event; its key is to be unparked.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> HeldServiceAsyncStub: ...
     List: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.HeldServiceListRequest, _runtime_pb2.HeldServiceListResponse]
+    """Newest first."""
     Show: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.HeldServiceShowRequest, _runtime_pb2.HeldServiceShowResponse]
     Replay: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.HeldServiceReplayRequest, _runtime_pb2.HeldServiceReplayResponse]
-    """Handles the event again, now; it leaves the table when that succeeds."""
+    """Handles dead events again, now, under their own ids; those that succeed leave the table. One page, one transaction."""
     Drop: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.HeldServiceDropRequest, _runtime_pb2.HeldServiceDropResponse]
-    """Forgets the event for good."""
+    """Forgets events for good, dead or parked; a key that nothing waits behind any more flows again."""
+    ListKeys: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.HeldServiceListKeysRequest, _runtime_pb2.HeldServiceListKeysResponse]
+    """The keys that are parked, by topic and key."""
+    Unpark: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.HeldServiceUnparkRequest, _runtime_pb2.HeldServiceUnparkResponse]
+    """Handles the first events of a parked key, in order, up to one that fails; to be called until the key flows."""
 
 @_typing.type_check_only
 class HeldServiceAsyncStub(HeldServiceStub):
-    """Events that this service could not handle: rows, not a topic."""
+    """Events that this service could not handle: rows, not a topic.
+
+    A dead event is waited for by nobody; it can be replayed or dropped. A parked one waits in order behind an event of
+    its key that failed too often, or is that event; its key is to be unparked.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     List: _aio.UnaryUnaryMultiCallable[_runtime_pb2.HeldServiceListRequest, _runtime_pb2.HeldServiceListResponse]  # type: ignore[assignment]
+    """Newest first."""
     Show: _aio.UnaryUnaryMultiCallable[_runtime_pb2.HeldServiceShowRequest, _runtime_pb2.HeldServiceShowResponse]  # type: ignore[assignment]
     Replay: _aio.UnaryUnaryMultiCallable[_runtime_pb2.HeldServiceReplayRequest, _runtime_pb2.HeldServiceReplayResponse]  # type: ignore[assignment]
-    """Handles the event again, now; it leaves the table when that succeeds."""
+    """Handles dead events again, now, under their own ids; those that succeed leave the table. One page, one transaction."""
     Drop: _aio.UnaryUnaryMultiCallable[_runtime_pb2.HeldServiceDropRequest, _runtime_pb2.HeldServiceDropResponse]  # type: ignore[assignment]
-    """Forgets the event for good."""
+    """Forgets events for good, dead or parked; a key that nothing waits behind any more flows again."""
+    ListKeys: _aio.UnaryUnaryMultiCallable[_runtime_pb2.HeldServiceListKeysRequest, _runtime_pb2.HeldServiceListKeysResponse]  # type: ignore[assignment]
+    """The keys that are parked, by topic and key."""
+    Unpark: _aio.UnaryUnaryMultiCallable[_runtime_pb2.HeldServiceUnparkRequest, _runtime_pb2.HeldServiceUnparkResponse]  # type: ignore[assignment]
+    """Handles the first events of a parked key, in order, up to one that fails; to be called until the key flows."""
 
 class HeldServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Events that this service could not handle: rows, not a topic."""
+    """Events that this service could not handle: rows, not a topic.
+
+    A dead event is waited for by nobody; it can be replayed or dropped. A parked one waits in order behind an event of
+    its key that failed too often, or is that event; its key is to be unparked.
+    """
 
     @_abc_1.abstractmethod
     def List(
         self,
         request: _runtime_pb2.HeldServiceListRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_runtime_pb2.HeldServiceListResponse, _abc.Awaitable[_runtime_pb2.HeldServiceListResponse]]: ...
+    ) -> _typing.Union[_runtime_pb2.HeldServiceListResponse, _abc.Awaitable[_runtime_pb2.HeldServiceListResponse]]:
+        """Newest first."""
 
     @_abc_1.abstractmethod
     def Show(
@@ -75,7 +98,7 @@ class HeldServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runtime_pb2.HeldServiceReplayRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_runtime_pb2.HeldServiceReplayResponse, _abc.Awaitable[_runtime_pb2.HeldServiceReplayResponse]]:
-        """Handles the event again, now; it leaves the table when that succeeds."""
+        """Handles dead events again, now, under their own ids; those that succeed leave the table. One page, one transaction."""
 
     @_abc_1.abstractmethod
     def Drop(
@@ -83,7 +106,23 @@ class HeldServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runtime_pb2.HeldServiceDropRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_runtime_pb2.HeldServiceDropResponse, _abc.Awaitable[_runtime_pb2.HeldServiceDropResponse]]:
-        """Forgets the event for good."""
+        """Forgets events for good, dead or parked; a key that nothing waits behind any more flows again."""
+
+    @_abc_1.abstractmethod
+    def ListKeys(
+        self,
+        request: _runtime_pb2.HeldServiceListKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_runtime_pb2.HeldServiceListKeysResponse, _abc.Awaitable[_runtime_pb2.HeldServiceListKeysResponse]]:
+        """The keys that are parked, by topic and key."""
+
+    @_abc_1.abstractmethod
+    def Unpark(
+        self,
+        request: _runtime_pb2.HeldServiceUnparkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_runtime_pb2.HeldServiceUnparkResponse, _abc.Awaitable[_runtime_pb2.HeldServiceUnparkResponse]]:
+        """Handles the first events of a parked key, in order, up to one that fails; to be called until the key flows."""
 
 def add_HeldServiceServicer_to_server(servicer: HeldServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

@@ -1,0 +1,19 @@
+"""What time it is: the database's word, carried on by a clock that nobody sets."""
+
+import time
+from datetime import datetime
+
+
+class DatabaseClock:
+    """PostgreSQL's time, in a process whose own clock may be wrong or be set while it runs."""
+
+    def __init__(self) -> None:
+        self._ahead_s: float | None = None
+
+    def saw(self, now: datetime) -> None:
+        """Take over what the database has just said."""
+        self._ahead_s = now.timestamp() - time.monotonic()
+
+    def time(self) -> float:
+        """Return the Unix time, seconds; until the database has said anything, by the process's own clock."""
+        return time.time() if self._ahead_s is None else time.monotonic() + self._ahead_s

@@ -1,0 +1,107 @@
+"""What reads from Kafka: aiokafka's consumer, within a bound of memory."""
+
+import asyncio
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.protocol.fetch import FetchRequest
+from millrace.runtime.consume.fetched import Fetched, Place, batches
+from millrace.runtime.settings import ServiceSettings
+from millrace.runtime.subscriptions import Record, Unread
+
+
+class BoundedConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka publishes no types
+    """Reads records whose batches may hold far more than their size says.
+
+    aiokafka decompresses a batch whole, and stands still at one that it cannot read. So each answer to a fetch is made
+    safe before aiokafka sees it; it has no other place for that than the client that sends the request.
+    """
+
+    def __init__(self, settings: ServiceSettings, **options: Any) -> None:  # noqa: ANN401 - aiokafka's own
+        self._fetch_bytes = settings.fetch_bytes
+        self._unread: dict[Place, Unread] = {}
+        super().__init__(
+            bootstrap_servers=settings.kafka_servers,
+            enable_auto_commit=False,
+            # Never a reset in silence: `Positions` says where a new reader begins and what is lost.
+            auto_offset_reset="none",
+            fetch_max_bytes=settings.fetch_bytes,
+            max_partition_fetch_bytes=settings.fetch_bytes // 4,
+            **options,
+        )
+        self._send = self._client.send
+        self._client.send = self._sent
+
+    def record(self, found: Any) -> Record:  # noqa: ANN401 - aiokafka has no types
+        """Return what was read as a record."""
+        unread = self._unread.pop((found.topic, found.partition, found.offset), None)
+        return Record(
+            found.topic,
+            found.partition,
+            found.offset,
+            found.key,
+            found.value,
+            tuple(found.headers),
+            found.timestamp,
+            unread,
+        )
+
+    async def refresh(self) -> None:
+        """Learn at once which partitions there are, rather than when what is known is too old."""
+        await self._client.force_metadata_update()
+
+    async def _sent(self, node_id: int, request: Any, **options: Any) -> Any:  # noqa: ANN401 - likewise
+        answer = await self._send(node_id, request, **options)
+        if isinstance(request, FetchRequest):
+            asked = {(topic, place[0]): place[1] for topic, places in request.topics for place in places}
+            fetched = Fetched(self._fetch_bytes, self._fetch_bytes // 4)
+            if any(batch.codec for _, parts in answer.topics for part in parts for batch in batches(part[-1] or b"")):
+                answer.topics = await asyncio.to_thread(_safe, answer.topics, asked, fetched)
+            else:
+                answer.topics = _safe(answer.topics, asked, fetched)
+            self._unread |= fetched.unread
+        return answer
+
+
+class Reader:
+    """Reads single records again, by their place."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self._consumer = BoundedConsumer(settings)
+
+    async def start(self) -> None:
+        """Connect.
+
+        Raises:
+            KafkaError: The broker does not answer.
+        """
+        await self._consumer.start()
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        await self._consumer.stop()
+
+    async def record_at(self, topic: str, partition: int, offset: int) -> Record | None:
+        """Return the record at a place; nothing where it is no longer there."""
+        place = TopicPartition(topic, partition)
+        self._consumer.assign([place])
+        self._consumer.seek(place, offset)
+        try:
+            found = await self._consumer.getone(place)
+        except OffsetOutOfRangeError:
+            return None
+        return self._consumer.record(found) if found.offset == offset else None
+
+
+def _safe(topics: Any, asked: dict[tuple[str, int], int], fetched: Fetched) -> list[Any]:  # noqa: ANN401 - likewise
+    return [
+        (
+            topic,
+            [
+                (*part[:-1], fetched.safe(topic, part[0], asked[topic, part[0]], part[-1]) if part[-1] else part[-1])
+                for part in parts
+            ],
+        )
+        for topic, parts in topics
+    ]

@@ -1,0 +1,138 @@
+"""Parked keys: the events of one key wait in order behind one that keeps failing, while other keys flow."""
+
+import asyncio
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from millrace.contracts import SERVICES
+from millrace.contracts.held import NO_NAMESPACE, KeyParked, KeyUnparked
+from millrace.runtime import held
+from millrace.runtime.errors import Unavailable
+from millrace.runtime.subscriptions import Record
+from millrace.runtime.telemetry import PARKED_KEYS
+from millrace.runtime.transaction import Transaction, Transactions
+
+MEASURE_EVERY_S = 5.0
+
+Key = tuple[str, bytes | None]
+"""What order is kept by: a topic and a record's key."""
+
+# A reader of a key holds it as it is; whoever drains it is alone at that, and does not hold up readers; only who lets
+# it go waits for the readers at work.
+AMONG = """
+SELECT topic, key FROM parked_key
+WHERE consumer = $1 AND (topic, key) IN (SELECT * FROM unnest($2::text[], $3::bytea[])) ORDER BY topic, key
+FOR KEY SHARE
+"""
+PARK = """
+INSERT INTO parked_key (consumer, topic, key, namespace, reason) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT DO NOTHING RETURNING true
+"""
+DRAIN = "SELECT namespace FROM parked_key WHERE consumer = $1 AND topic = $2 AND key = $3 FOR NO KEY UPDATE"
+IS_PARKED = """
+SELECT true FROM parked_key WHERE consumer = $1 AND topic = $2 AND key = $3 AND ($4 = '' OR namespace = $4)
+"""
+LOCK = "SELECT namespace FROM parked_key WHERE consumer = $1 AND topic = $2 AND key = $3 FOR UPDATE"
+RELEASE = """
+DELETE FROM parked_key k WHERE consumer = $1 AND topic = $2 AND key = $3 AND NOT EXISTS (
+    SELECT FROM held h WHERE h.consumer = k.consumer AND h.topic = k.topic AND h.key = k.key AND h.state = 'parked')
+RETURNING true
+"""
+COUNT = "SELECT topic, count(*) AS keys FROM parked_key WHERE consumer = $1 GROUP BY topic"
+_NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+
+
+async def among(tx: Transaction, consumer: str, keys: Iterable[Key]) -> set[Key]:
+    """Return those of the keys that are parked; they stay so until this transaction ends."""
+    asked = sorted({(topic, key) for topic, key in keys if key is not None})
+    if not asked:
+        return set()
+    rows = await tx.fetch(AMONG, consumer, [topic for topic, _ in asked], [key for _, key in asked])
+    return {(row["topic"], row["key"]) for row in rows}
+
+
+async def park(tx: Transaction, consumer: str, record: Record, reason: str, attempts: int) -> None:
+    """Park a record's key behind it, and say so; a record without a key holds up nobody and is dead."""
+    if record.key is None:
+        held.hold(tx, consumer, record, reason, attempts)
+        return
+    held.hold(tx, consumer, record, reason, attempts, state="parked")
+    headers = dict(record.headers)
+    namespace = (headers.get("ce_namespace") or b"").decode(errors="replace")
+    reason = held.storable(reason)[: held.MAX_REASON]
+    if await tx.fetch(PARK, consumer, record.topic, record.key, held.storable(namespace), reason):
+        _say(tx, KeyParked, consumer, record.topic, record.key, namespace, reason=reason)
+
+
+async def drain(tx: Transaction, consumer: str, topic: str, key: bytes) -> bool:
+    """Be the only one that drains a key until this transaction ends; return whether it is parked."""
+    return bool(await tx.fetch(DRAIN, consumer, topic, key))
+
+
+async def is_parked(tx: Transaction, consumer: str, namespace: str, topic: str, key: bytes) -> bool:
+    """Return whether a key of a namespace is parked; of any where that is empty."""
+    return bool(await tx.fetch(IS_PARKED, consumer, topic, key, namespace))
+
+
+async def lock(tx: Transaction, consumer: str, keys: Iterable[tuple[str, bytes]]) -> None:
+    """Hold keys against their readers and whoever drains them until this transaction ends; they are to be sorted."""
+    for topic, key in keys:
+        await tx.fetch(LOCK, consumer, topic, key)
+
+
+async def release(tx: Transaction, consumer: str, topic: str, key: bytes) -> bool:
+    """Let a key flow again when none of its events waits any more; return whether it flows.
+
+    To be called where this transaction holds no other locks: it waits for the readers at work.
+    """
+    rows = await tx.fetch(LOCK, consumer, topic, key)
+    if not rows:
+        return True
+    # A statement of its own: it must see what those have written for whom the lock was waited.
+    if not await tx.fetch(RELEASE, consumer, topic, key):
+        return False
+    _say(tx, KeyUnparked, consumer, topic, key, rows[0]["namespace"])
+    return True
+
+
+async def measure(tx: Transaction, consumer: str, known: set[str]) -> None:
+    """Set the gauge of parked keys, by topic; `known` are the topics that it was set for."""
+    found = {row["topic"]: row["keys"] for row in await tx.fetch(COUNT, consumer)}
+    known.update(found)
+    for topic in known:
+        PARKED_KEYS.labels(consumer, topic).set(found.get(topic, 0))
+
+
+async def watch(begin: Transactions[Any], consumer: str) -> None:
+    """Keep the gauge of parked keys, whoever parks them or lets them go."""
+    known: set[str] = set()
+    while True:
+        with suppress(Unavailable):
+            async with begin() as tx:
+                await measure(tx, consumer, known)
+        await asyncio.sleep(MEASURE_EVERY_S)
+
+
+def _say(
+    tx: Transaction,
+    event: type[KeyParked | KeyUnparked],
+    consumer: str,
+    topic: str,
+    key: bytes,
+    namespace: str,
+    **more: str,
+) -> None:
+    if consumer not in SERVICES:
+        return  # its topic is in no catalogue
+    told = namespace if _NAMESPACE.fullmatch(namespace) else NO_NAMESPACE
+    tx.emit(
+        event(
+            namespace=told,
+            service=consumer,
+            held_topic=topic,
+            held_key=key.decode(errors="backslashreplace"),
+            **more,
+        )
+    )

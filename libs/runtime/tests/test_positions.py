@@ -1,0 +1,85 @@
+"""What is said and done when what was to be read is gone."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from millrace.contracts.data import VersionPublished
+from millrace.runtime.subscriptions import on
+from millrace.runtime.telemetry import EVENTS_EXPIRED, OFFSETS_OUT_OF_RANGE, TOPIC_MISSING
+from millrace.runtime.testing import publish, until
+from millrace.runtime.transaction import Transactions
+from runtime_effects import Effects, consuming, count_is, effects, version
+
+pytestmark = pytest.mark.usefixtures("versions_topic")
+
+
+async def note(event: VersionPublished, tx: Effects) -> None:
+    tx.add(f"{event.dataset}/{event.partition}")
+
+
+@asynccontextmanager
+async def administration(servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+    await admin.start()
+    try:
+        yield admin
+    finally:
+        await admin.close()
+
+
+async def exists(admin: AIOKafkaAdminClient) -> bool:
+    return "data.versions" in await admin.list_topics()
+
+
+async def test_events_that_expired_before_they_were_read_are_counted_and_the_rest_is_read(
+    service_name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    row = on(VersionPublished, note, start="now")
+    async with consuming(service_name, broker, begin, tmp_path, row) as consumer:
+
+        async def assigned() -> bool:
+            return consumer.progress.assigned
+
+        await until(assigned)
+        await publish(broker.servers, [version(service_name, "read")])
+        await until(count_is(begin, service_name, 1))
+    await publish(broker.servers, [version(service_name, f"{n}") for n in range(10)])
+    async with administration(broker.servers) as admin:
+        everything = {TopicPartition("data.versions", n): RecordsToDelete(-1) for n in range(2)}
+        await admin.delete_records(everything)
+    await publish(broker.servers, [version(service_name, "left")])
+
+    async with consuming(service_name, broker, begin, tmp_path, row):
+        await until(count_is(begin, service_name, 2))
+
+    assert await effects(begin, service_name) == [f"{service_name}/read", f"{service_name}/left"]
+    assert OFFSETS_OUT_OF_RANGE.labels(service_name, "data.versions")._value.get() >= 1
+    assert EVENTS_EXPIRED.labels(service_name, "data.versions")._value.get() >= 10
+
+
+async def test_a_topic_that_was_deleted_is_reported_made_again_and_read_from_its_beginning(
+    service_name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    row = on(VersionPublished, note, start="now")
+    async with consuming(service_name, broker, begin, tmp_path, row) as consumer:
+
+        async def assigned() -> bool:
+            return consumer.progress.assigned
+
+        async def missing() -> bool:
+            return bool(TOPIC_MISSING.labels(service_name, "data.versions")._value.get())
+
+        await until(assigned)
+        async with administration(broker.servers) as admin:
+            await admin.delete_topics(["data.versions"])
+            await until(missing, seconds=60)
+            await until(lambda: exists(admin))
+        await publish(broker.servers, [version(service_name, f"{n}") for n in range(3)])
+        await until(count_is(begin, service_name, 3))
+
+    assert await effects(begin, service_name) == [f"{service_name}/{n}" for n in range(3)]

@@ -1,0 +1,141 @@
+"""Which held events a command is about: options that several commands share."""
+
+import functools
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+from millrace.contracts import SERVICES
+from millrace.runtime.errors import InvalidInput, NotFound
+from millrace.sdk.client import Client
+from millrace.sdk.held import Place, Which
+
+UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_AGO = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
+_RATE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(?:/s)?", re.ASCII)
+
+FILTERS: dict[str, Any] = {
+    "service": Annotated[str, typer.Option("--service", help=f"Who holds them: {', '.join(SERVICES)}; else all.")],
+    "topic": Annotated[str, typer.Option("--topic", help="Of this topic.")],
+    "key": Annotated[str, typer.Option("--key", help="Of this key.")],
+    "type_": Annotated[str, typer.Option("--type", help="Of this type, such as millrace.data.VersionPublished.")],
+    "reason": Annotated[str, typer.Option("--reason", help="With this in the reason.")],
+    "in_state": Annotated[str, typer.Option("--in", metavar="STATE", help="In this state: dead or parked.")],
+    "since": Annotated[str, typer.Option("--since", help="Held since: ISO 8601, or how long ago, such as 2h.")],
+    "until": Annotated[str, typer.Option("--until", help="Held before: likewise.")],
+}
+
+
+def filtered(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a filter; what they say comes as its first argument."""
+
+    @functools.wraps(command)
+    def told(**options: Any) -> None:  # noqa: ANN401 - whatever the command takes
+        asked = {name: options.pop(name) for name in FILTERS}
+        command(which(**asked), **options)
+
+    own = list(inspect.signature(command).parameters.values())[1:]
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default="", annotation=kind)
+        for name, kind in FILTERS.items()
+    ]
+    first = [one for one in own if one.default is inspect.Parameter.empty]
+    rest = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own if one not in first]
+    told.__signature__ = inspect.Signature([*first, *added, *rest])  # type: ignore[attr-defined] # what typer reads
+    told.__annotations__ = {}
+    return told
+
+
+def which(
+    *, service: str, topic: str, key: str, type_: str, reason: str, in_state: str, since: str, until: str
+) -> Which:
+    """Return what the options of a filter say.
+
+    Raises:
+        InvalidInput: There is no such service or state, or a time is none.
+    """
+    if service and service not in SERVICES:
+        raise InvalidInput(f"--service: one of {', '.join(SERVICES)}")
+    if in_state not in ("", "dead", "parked"):
+        raise InvalidInput("--in: dead or parked")
+    return Which(
+        service=service,
+        topic=topic,
+        key=key,
+        type=type_,
+        reason=reason,
+        state=in_state,
+        since=_moment(since, "since"),
+        until=_moment(until, "until"),
+    )
+
+
+async def one_or_many(client: Client, asked: Which, what: str, *, every: bool = False) -> list[Which]:
+    """Return what is meant by a place, an event's id, or else a filter.
+
+    Raises:
+        InvalidInput: Nothing is said, and not that all are meant.
+        NotFound: No such event is held.
+    """
+    if what:
+        return [Which(place=place) for place in await _places(client, asked, what)]
+    if asked == Which() and not every:
+        raise InvalidInput("say which: a place, an event's id, options such as --topic, or --all")
+    return [asked]
+
+
+async def place_of(client: Client, what: str) -> Place:
+    """Return where the event is held that a place or an event's id names.
+
+    Raises:
+        NotFound: No such event is held.
+    """
+    return (await _places(client, Which(), what))[0]
+
+
+async def _places(client: Client, asked: Which, what: str) -> list[Place]:
+    if ":" in what:
+        return [Place.read(what)]
+    found = [one.place for one in (await client.held.list(100, replace(asked, event_id=what))).events]
+    if not found:
+        raise NotFound(f"no event {what} is held")
+    return found
+
+
+def place_or_id(text: str) -> str:
+    """Return what names an event, once it is known that it can.
+
+    Raises:
+        InvalidInput: It looks like a place and is none.
+    """
+    if ":" in text:
+        Place.read(text)
+    return text
+
+
+def rate(text: str) -> float:
+    """Return how many a second a text such as `500/s` means.
+
+    Raises:
+        InvalidInput: It means none.
+    """
+    found = _RATE.fullmatch(text)
+    if not found or not float(found[1]):
+        raise InvalidInput("--rate: events a second, such as 500/s")
+    return float(found[1])
+
+
+def _moment(text: str, name: str) -> datetime | None:
+    if not text:
+        return None
+    if ago := _AGO.fullmatch(text):
+        return datetime.now(UTC) - timedelta(seconds=int(ago[1]) * UNITS_S[ago[2]])
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidInput(f"--{name}: {text[:80]!r} is no ISO 8601 time, and no time ago such as 2h") from None
+    return found if found.tzinfo else found.astimezone()

@@ -1,0 +1,142 @@
+"""How soon the stack is ready, and what it costs while nothing happens.
+
+`millrace up` on a folder that has run before; each service alone, beside its database and its broker; and the processor
+time of all processes together, supervisor, broker and PostgreSQL included, while nobody asks anything.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import psutil
+from millrace.contracts import SERVICES
+from millrace.sdk.stack.embedded import Embedded
+from millrace.sdk.stack.ports import free_ports
+from millrace.sdk.stack.state import Ports
+from millrace.sdk.stack.supervise import Supervisor
+from rich.console import Console
+from rich.table import Table
+
+UP_S, ALONE_S, IDLE_SHARE = 15.0, 3.0, 0.15
+CALM_S, MEASURED_S = 15.0, 30.0
+WAIT_S = 60.0
+BLOCK = 40
+"""How many ports one stack takes."""
+
+
+def main() -> int:
+    """Measure, print a table, and at last the numbers on a line; return 1 when a bound is missed."""
+    console = Console(stderr=True)
+    with tempfile.TemporaryDirectory(prefix="millrace-startup-") as folder, _stack(Path(folder)) as stack:
+        up_s = _up_again(Path(folder))
+        console.print(f"`millrace up` on an existing folder: {up_s:.1f} s")
+        idle = _idle(stack)
+        alone = _alone(stack)
+    _print(console, alone, idle)
+    idle_share = sum(idle.values())
+    told = {
+        "up_s": round(up_s, 2),
+        "slowest_service_s": round(max(alone.values()), 2),
+        "idle_cpu_share": round(idle_share, 4),
+        "held": up_s < UP_S and max(alone.values()) < ALONE_S and idle_share < IDLE_SHARE,
+    }
+    print(json.dumps(told))
+    return 0 if told["held"] else 1
+
+
+@contextmanager
+def _stack(folder: Path) -> Iterator[Embedded]:
+    """Yield a stack that has run and was stopped; whatever runs at the end is stopped."""
+    stack = Embedded(folder)
+    first = next(port for port in free_ports(200) if port % BLOCK == 0)
+    stack.up(ports=Ports(first))
+    stack.down()
+    try:
+        yield stack
+    finally:
+        stack.down()
+
+
+def _up_again(folder: Path) -> float:
+    command = [str(Path(sys.executable).with_name("millrace")), "up", "--state", str(folder), "--json"]
+    began = time.monotonic()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.monotonic() - began
+
+
+def _idle(stack: Embedded) -> dict[str, float]:
+    """Return the share of one core that each part takes while nothing happens; its children are its own."""
+    time.sleep(CALM_S)
+    before, began = _cpu_s(stack), time.monotonic()
+    time.sleep(MEASURED_S)
+    after, seconds = _cpu_s(stack), time.monotonic() - began
+    return {name: (after[name] - before.get(name, 0.0)) / seconds for name in after}
+
+
+def _cpu_s(stack: Embedded) -> dict[str, float]:
+    supervisor = psutil.Process(Supervisor(stack.state).pid())
+    found = {"supervisor": _own_s(supervisor)}
+    for part in stack.status():
+        process = psutil.Process(part.pid)
+        found[part.name] = sum(_own_s(each) for each in (process, *process.children(recursive=True)))
+    return found
+
+
+def _own_s(process: psutil.Process) -> float:
+    used = process.cpu_times()
+    # What children took that have ended since: PostgreSQL's helpers come and go.
+    return float(used.user + used.system + used.children_user + used.children_system)
+
+
+def _alone(stack: Embedded) -> dict[str, float]:
+    """Return how long each service takes from the start of its process until it says that it is ready."""
+    supervisor = Supervisor(stack.state)
+    for name in SERVICES:
+        supervisor.begin_stop(name)
+    _until(lambda: not any(supervisor.status()[name].pid for name in SERVICES))
+    found = {}
+    for name in SERVICES:
+        began = time.monotonic()
+        supervisor.start(name)
+        address = f"http://127.0.0.1:{stack.state.ports().http(name)}/readyz"
+        _until(partial(_answers, address))
+        found[name] = time.monotonic() - began
+        supervisor.begin_stop(name)
+        _until(lambda name=name: not supervisor.status()[name].pid)
+    return found
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urlopen(address, timeout=1):
+            return True
+    except (URLError, OSError):
+        return False
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {WAIT_S} s")
+        time.sleep(0.02)
+
+
+def _print(console: Console, alone: dict[str, float], idle: dict[str, float]) -> None:
+    table = Table("part", "ready after, s", "idle, % of a core")
+    for name, share in idle.items():
+        table.add_row(name, f"{alone[name]:.2f}" if name in alone else "", f"{share * 100:.2f}")
+    table.add_row("all", "", f"{sum(idle.values()) * 100:.2f}")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

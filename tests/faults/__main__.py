@@ -1,0 +1,69 @@
+"""The fault matrix: `python -m tests.faults`, or `ROWS=1,6,11 python -m tests.faults` for some of its rows.
+
+It prints a table and last `N passed, N failed`, and exits with 0 only when nothing failed.
+"""
+
+import os
+import sys
+import time
+
+os.environ["MILLRACE_FAULTS_FULL"] = "1"  # read when the rows are
+
+import pytest
+
+from tests.faults.judge import Result
+from tests.faults.rows import RESULT, ROWS
+from tests.faults.table import Line, show
+
+
+class Matrix:
+    """Chooses the tests of some rows and takes down what they come to."""
+
+    def __init__(self, chosen: list[int]) -> None:
+        self.lines: list[Line] = []
+        self._chosen = chosen
+        self._row: dict[str, int] = {}
+
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Leave out what is no row, or none of those chosen; take the rest by number."""
+        for item in items:
+            if mark := item.get_closest_marker("row"):
+                self._row[item.nodeid] = mark.args[0]
+        left = [item for item in items if self._row.get(item.nodeid) not in self._chosen]
+        config.hook.pytest_deselected(items=left)
+        items[:] = sorted((item for item in items if item not in left), key=lambda item: self._row[item.nodeid])
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take down a test's outcome: that of its call, or of what went wrong around it."""
+        if report.when != "call" and report.passed:
+            return
+        why = report.longrepr[2].removeprefix("Skipped: ") if report.skipped else report.outcome
+        results = [Result(**value) for name, value in report.user_properties if name == RESULT]
+        test = report.nodeid.rpartition("::")[2]
+        self.lines.append(Line(self._row[report.nodeid], test, why, results))
+        took = f"{report.duration:.0f} s"
+        print(f"\nrow {self._row[report.nodeid]}: {test}: {why} ({took})", flush=True)
+
+
+def main() -> int:
+    """Run the rows asked for, show the table, and return the exit code."""
+    asked = os.environ.get("ROWS", "")
+    try:
+        chosen = [int(number) for number in asked.split(",")] if asked else [number for number in ROWS if number]
+        unknown = [number for number in chosen if number not in ROWS]
+    except ValueError:
+        unknown = [asked]
+    if unknown:
+        sys.stderr.write(f"ROWS names what is no row: {unknown}; rows are numbers such as 1,6,11\n")
+        return 2
+    began = time.monotonic()
+    matrix = Matrix(chosen)
+    code = pytest.main(["-q", "tests/faults", *sys.argv[1:]], plugins=[matrix])
+    print(f"{time.monotonic() - began:.0f} s")
+    show(matrix.lines, chosen)
+    done = {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}
+    return 0 if code in done and not any(line.outcome == "failed" for line in matrix.lines) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""The judge: from what clients saw and what anybody may read, what was lost, doubled, or out of order.
+
+It knows nothing of the inside and does no I/O. That it finds nothing is the proof that everything held.
+"""
+
+from collections.abc import Callable, Iterator
+
+from tests.faults.claims import lineage, registries, runs
+from tests.faults.facts import Facts
+from tests.faults.finding import Finding
+
+CLAIMS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
+    runs.one_run,
+    runs.every_run_ends,
+    runs.tasks_once,
+    runs.in_order,
+    runs.same_answer,
+    runs.stays_ended,
+    runs.predictions_apart,
+    registries.effects_once,
+    registries.registered_once,
+    registries.costs_once,
+    lineage.runs_known,
+    lineage.ways_whole,
+    lineage.no_cycle,
+    lineage.answers_explained,
+)
+
+
+def check(facts: Facts) -> list[Finding]:
+    """Return what is not as promised."""
+    return [finding for claim in CLAIMS for finding in claim(facts)]
+
+
+__all__ = ["CLAIMS", "Finding", "check"]

@@ -1,0 +1,82 @@
+"""Claims about effects: outside, and in the services' own registries."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+
+from millrace.contracts.rpc.control.v1 import control_pb2
+
+from tests.faults.facts import Facts, event_of, once
+from tests.faults.finding import Finding
+from tests.journeys.shop import ENDED
+
+EFFECTS = "what a run does outside happens once"
+REGISTRIES = "what a run puts into a registry is there once"
+COSTS = "what a run took is counted once"
+#: A sum of durations, told and kept as they are.
+TOLERANCE_S = 1e-6
+
+
+def effects_once(facts: Facts) -> Iterator[Finding]:
+    """Each step of what a run was started for was done outside once, and the run has the outside's receipt."""
+    done = Counter((effect.event, effect.step) for effect in facts.effects)
+    for (event, step), count in done.items():
+        if count > 1:
+            yield Finding(EFFECTS, "doubled", f"{step} of {event} was done {count} times")
+    receipts = {effect.task_id: effect.receipt for effect in facts.effects}
+    for run in facts.runs.values():
+        for task in _succeeded(run, "data.effect"):
+            told = json.loads(task.output_json or "{}").get("receipt")
+            if receipts.get(task.task_id) != told or told is None:
+                found = receipts.get(task.task_id)
+                yield Finding(EFFECTS, "lost", f"{task.name} of {event_of(run)} has receipt {told}, outside {found}")
+
+
+def registered_once(facts: Facts) -> Iterator[Finding]:
+    """A file has one version, its features one generation, a change of the route one place in its history."""
+    told = once(facts.told)
+    published = {str(one.value["partition"]): one.value for one in told if one.type == "VersionPublished"}
+    made_of = Counter(id_ for one in told if one.type == "ViewMaterialised" for id_ in one.value["version_ids"])
+    counts = {
+        "data.ingest": [
+            Counter(version.partition for version in facts.versions),
+            Counter(str(one.value["partition"]) for one in told if one.type == "VersionPublished"),
+        ],
+        "feature.materialise": [
+            Counter({event: made_of[str(value["version_id"])] for event, value in published.items()})
+        ],
+        "inference.shift": [
+            Counter(facts.shifts),
+            Counter(str(one.value["reason"]) for one in told if one.type == "TrafficShifted"),
+        ],
+    }
+    for run in facts.runs.values():
+        for kind, found in counts.items():
+            for task in _succeeded(run, kind):
+                yield from _counted_once(f"{task.name} of {event_of(run)}", event_of(run), found)
+
+
+def _counted_once(what: str, event: str, found: list[Counter[str]]) -> Iterator[Finding]:
+    for count in found:
+        if count[event] != 1:
+            yield Finding(REGISTRIES, "doubled" if count[event] else "lost", f"{what} is there {count[event]} times")
+
+
+def costs_once(facts: Facts) -> Iterator[Finding]:
+    """What a run took is what its tasks told, each attempt once."""
+    took: Counter[str] = Counter()
+    for one in once(facts.told):
+        if one.type in {"TaskSucceeded", "TaskFailed"}:
+            took[str(one.value["run_id"])] += one.value["duration_s"]
+    for run_id, cost in facts.costs.items():
+        run = facts.runs.get(run_id)
+        if run is not None and run.state in ENDED and cost.state != run.state:
+            yield Finding(COSTS, "lost", f"run {run_id} is {run.state}, its cost says {cost.state}")
+        counted = sum(step.duration_s for step in cost.steps)
+        if abs(counted - took[run_id]) > TOLERANCE_S:
+            kind = "doubled" if counted > took[run_id] else "lost"
+            yield Finding(COSTS, kind, f"run {run_id} took {took[run_id]} s as told, {counted} s as counted")
+
+
+def _succeeded(run: control_pb2.Run, kind: str) -> list[control_pb2.Task]:
+    return [task for task in run.tasks if task.kind == kind and task.state == "succeeded"]

@@ -1,0 +1,157 @@
+"""What anybody may read afterwards: gRPC reads, Kafka's topics, and the rows of the outside service."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from millrace.contracts import SERVICES
+from millrace.contracts.catalogue import FOREIGN, catalogue
+from millrace.contracts.rpc.control.v1 import control_pb2
+from millrace.contracts.rpc.control.v1.control_pb2_grpc import ControlServiceStub
+from millrace.contracts.rpc.observability.v1 import observability_pb2
+from millrace.contracts.rpc.observability.v1.observability_pb2_grpc import ObservabilityServiceStub
+from millrace.runtime.errors import MillraceError
+
+from tests.faults.declared import NAMESPACE
+from tests.faults.facts import Facts
+from tests.faults.load import Load
+from tests.faults.stack import Stack
+from tests.journeys.shop import ENDED, Told, _read, _whose
+
+AT_ONCE = 16
+LOOK_S = 0.2
+OPEN_STATES = ("pending", "running")
+
+
+async def ends(servers: str) -> dict[TopicPartition, int]:
+    """Return where the services' topics end now."""
+    topics = [topic for topic in catalogue() if topic not in FOREIGN]
+    places = [TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions)]
+    async with AIOKafkaConsumer(bootstrap_servers=servers) as consumer:
+        found: dict[TopicPartition, int] = await consumer.end_offsets(places)
+        return found
+
+
+async def told_since(servers: str, begins: Mapping[TopicPartition, int]) -> list[Told]:
+    """Return what the services have told since."""
+    found: list[Told] = []
+    async with AIOKafkaConsumer(bootstrap_servers=servers, auto_offset_reset="earliest") as consumer:
+        places = list(begins)
+        consumer.assign(places)
+        for place, offset in begins.items():
+            consumer.seek(place, offset)
+        last = await consumer.end_offsets(places)
+        while any([await consumer.position(place) < last[place] for place in places]):
+            for records in (await consumer.getmany(timeout_ms=500)).values():
+                found += [_read(record) for record in records if _whose(record) == NAMESPACE]
+    return found
+
+
+async def counted(stack: Stack) -> Counter[str]:
+    """Return how many events of each topic observability says it has handled."""
+    observability: Any = ObservabilityServiceStub(stack.channel("observability"))
+    asked = observability_pb2.GetSeriesRequest(namespace=NAMESPACE, metric="events")
+    found: Counter[str] = Counter()
+    for series in (await observability.GetSeries(asked)).series:
+        found[series.labels["topic"]] += int(sum(point.value for point in series.points))
+    return found
+
+
+async def facts(
+    stack: Stack, load: Load, begins: Mapping[TopicPartition, int], first_effect: int, before: Counter[str]
+) -> Facts:
+    """Read all that the checker is told."""
+    told, effects = await asyncio.gather(
+        told_since(stack.servers, begins), asyncio.to_thread(stack.effects.rows, first_effect)
+    )
+    events = sorted({entry.key for entry in load.history.entries if entry.op == "trigger"})
+    explained = dict(zip(events, await at_once(load.explained, events), strict=True))
+    started = {match.run_id for one in explained.values() for match in one.matches if match.run_id}
+    started |= {str(entry.value) for entry in load.history.of("start")}
+    started |= {str(one.value["run_id"]) for one in told if one.type == "RunStarted"}
+    runs = await at_once(lambda run_id: _run(stack, run_id), sorted(started))
+    handled = await counted(stack) - before
+    return Facts(load.history.entries, told, explained, {run.run_id: run for run in runs}, effects, handled)
+
+
+async def settled(stack: Stack, load: Load, seconds: float) -> None:
+    """Return when each acknowledged event's run has ended and nothing is on its way any more.
+
+    Raises:
+        AssertionError: Not in time; it says what is still open.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    waiting = [entry.key for entry in load.history.of("trigger")]
+    while True:
+        try:
+            waiting = [event for event in waiting if not await _over(load, event)]
+            why = f"{len(waiting)} events without an ended run: {waiting[:5]}" if waiting else await _under_way(stack)
+        except (MillraceError, KafkaError, OSError) as error:
+            why = repr(error)
+        if not why:
+            return
+        if loop.time() > deadline:
+            raise AssertionError(f"not settled within {seconds:g} s: {why}")
+        await asyncio.sleep(LOOK_S)
+
+
+async def at_once(ask: Any, keys: Sequence[str]) -> list[Any]:
+    """Ask about many, a few at a time."""
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def one(key: str) -> Any:
+        async with slots:
+            return await ask(key)
+
+    return list(await asyncio.gather(*(one(key) for key in keys)))
+
+
+async def _over(load: Load, event: str) -> bool:
+    explained = await load.explained(event)
+    if explained.matches and not any(match.run_id for match in explained.matches):
+        return True  # it was refused, and says so
+    run = await load.run_of(event)
+    return run is not None and run.state in ENDED
+
+
+async def _under_way(stack: Stack) -> str:
+    """Return what is still on its way; nothing when all is quiet."""
+    control: Any = ControlServiceStub(stack.channel("control"))
+    for state in OPEN_STATES:
+        asked = control_pb2.ListRunsRequest(namespace=NAMESPACE, state=state, limit=1)
+        if (await control.ListRuns(asked)).runs:
+            return f"a run is {state}"
+    for name in stack.deployment.services:
+        waiting = {key: n for key, n in (await stack.metrics(name)).items() if key.startswith("millrace_outbox_events")}
+        if any(waiting.values()):
+            return f"{name} has not sent {waiting}"
+    behind = await lag(stack.servers)
+    return f"not read yet: {behind}" if behind else ""
+
+
+async def lag(servers: str) -> dict[str, int]:
+    """Return how many records each service has not read yet, by its committed offsets; those with none left out."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+    await admin.start()
+    try:
+        groups = [await admin.list_consumer_group_offsets(service) for service in SERVICES]
+    finally:
+        await admin.close()
+    places = sorted({place for group in groups for place in group})
+    async with AIOKafkaConsumer(bootstrap_servers=servers) as consumer:
+        last = await consumer.end_offsets(places) if places else {}
+    behind = {
+        service: sum(max(0, last[place] - at.offset) for place, at in group.items() if at.offset >= 0)
+        for service, group in zip(SERVICES, groups, strict=True)
+    }
+    return {service: count for service, count in behind.items() if count}
+
+
+async def _run(stack: Stack, run_id: str) -> control_pb2.Run:
+    control: Any = ControlServiceStub(stack.channel("control"))
+    return (await control.GetRun(control_pb2.GetRunRequest(namespace=NAMESPACE, run_id=run_id))).run

@@ -1,0 +1,62 @@
+"""The table of the fault matrix: what was injected, whether it held, and how long the recovery took."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.faults.judge import Result
+from tests.faults.rows import ROWS
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one test of a row came to.
+
+    Attributes:
+        outcome: `passed`, `failed` or why it was not run.
+        results: What was judged in it.
+    """
+
+    number: int
+    test: str
+    outcome: str
+    results: Sequence[Result] = ()
+
+
+def show(lines: Sequence[Line], chosen: Sequence[int]) -> None:
+    """Print the table of the rows chosen, and last how many passed and failed."""
+    table = Table(title="The fault matrix")
+    for name in ("row", "fault", "injected", "held", "recovered / bound", "lost", "doubled"):
+        table.add_column(name, overflow="fold")
+    for number in chosen:
+        row = ROWS[number]
+        own = [line for line in lines if line.number == number]
+        if not own:
+            table.add_row(str(number), row.name, "", f"later: {row.later}" if row.later else "not built", "", "", "")
+        for line in own:
+            for cells in _cells(line):
+                table.add_row(str(number), row.name, *cells)
+    Console(file=sys.stdout, width=160).print(table)
+    passed, failed = (sum(line.outcome == outcome for line in lines) for outcome in ("passed", "failed"))
+    print(f"{passed} passed, {failed} failed")
+
+
+def _cells(line: Line) -> list[tuple[str, str, str, str, str]]:
+    """Return a line's cells: one row for each fault that was judged in it, at least one."""
+    if line.outcome not in {"passed", "failed"}:
+        return [(line.test, f"not run: {line.outcome}", "", "", "")]
+    found = [_cells_of(result) for result in line.results]
+    held = all(result.held for result in line.results)
+    if not found or (held and line.outcome == "failed"):
+        found.append((line.test, "held" if line.outcome == "passed" else "NOT HELD", "", "", ""))
+    return found
+
+
+def _cells_of(result: Result) -> tuple[str, str, str, str, str]:
+    bound = "" if result.bound_s is None else f"{result.bound_s:g} s"
+    took = "" if result.recovered_s is None else f"{result.recovered_s:.1f} s"
+    judged = (str(result.lost), str(result.doubled)) if result.judge_s else ("?", "?")
+    return result.injected, "held" if result.held else "NOT HELD", f"{took} / {bound}", *judged

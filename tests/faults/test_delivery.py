@@ -1,0 +1,139 @@
+"""What Kafka may do to what is on its way: deliver it again, in another order, late, or not at all."""
+
+import asyncio
+import json
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+from uuid import uuid4
+
+from millrace.contracts import SERVICES
+from millrace.contracts.rpc.control.v1 import control_pb2
+from millrace.contracts.rpc.control.v1.control_pb2_grpc import ControlServiceStub
+from millrace.runtime.testing import until
+
+from tests.faults.backlog import drained, flood
+from tests.faults.declared import NAMESPACE, full, light, prepared
+from tests.faults.judge import Judged
+from tests.faults.records import Repeater, delete, expire, rewind, shuffle
+from tests.faults.rows import FULL, row
+from tests.faults.stack import Stack
+
+REPEATED_S = 20.0 if FULL else 3.0
+WAITING_S = 6.0
+BACKLOG, SPARE = 100_000, 15_000
+SLOW = "consume.polled=sleep:2"
+DRAIN_S = 240.0
+#: Memory may go up and down by this; 100,000 events that are kept take more.
+FLAT_MIB = 32
+ALERT_S = 60.0
+EXPIRING = ("data.lineage", "control.lineage")
+QUEUE = "control.tasks.data"
+#: After this, control takes a task for lost that nobody has begun.
+QUEUE_S = 20.0
+REWOUND = SERVICES if FULL else ("control", "data")
+
+
+@row(16, short=True)
+async def test_row_16_what_is_delivered_again_has_its_effect_once(stack: Stack, judged: Judged) -> None:
+    async with judged(16, stack, "each event 1-3 times; offsets rewound to 0") as fault:
+        async with Repeater(stack.servers) as repeater:
+            await asyncio.sleep(REPEATED_S)
+        read_again = await down_while(stack, REWOUND, rewind)
+        fault.over()
+
+    assert repeater.repeated
+    assert all(read_again.values())
+
+
+@row(17)
+async def test_row_17_what_comes_in_another_order_leads_to_the_same(stack: Stack, judged: Judged) -> None:
+    async with judged(17, stack, "what waits for control, data, feature and lineage is shuffled") as fault:
+        shuffled = {}
+        for service in ("control", "data", "feature", "lineage"):
+            stack.hold_down(service)
+            stack.signal(service, signal.SIGKILL)
+            await asyncio.sleep(WAITING_S)
+            shuffled |= await down_while(stack, (service,), shuffle)
+        fault.over()
+
+    assert all(shuffled.values()), shuffled
+
+
+@row(18)
+async def test_row_18_a_backlog_of_100_000_events_drains_in_flat_memory(stack: Stack, judged: Judged) -> None:
+    async with judged(18, stack, f"control slow, then {BACKLOG:,} events wait for it", settle_s=120) as fault:
+        await stack.restart("control", MILLRACE_FAILPOINTS=SLOW)
+        del stack.parts["control"].environment["MILLRACE_FAILPOINTS"]
+        await flood(stack.servers, BACKLOG + SPARE, "faults.flood", fault.load.source)
+        stack.signal("control", signal.SIGKILL)
+        drain = await drained(stack, "control", DRAIN_S)
+        fault.over()
+    print(f"\n{drain}")
+
+    assert drain.waiting >= BACKLOG
+    assert abs(drain.growth_mib) < FLAT_MIB, drain
+
+
+@row(36)
+async def test_row_36_events_that_expired_unread_are_an_alert_and_what_is_left_is_read(
+    stack: Stack, judged: Judged
+) -> None:
+    async with judged(36, stack, "retention passed under lineage") as fault:
+        stack.hold_down("lineage")
+        stack.signal("lineage", signal.SIGKILL)
+        await asyncio.sleep(WAITING_S)
+        await expire(stack.servers, EXPIRING)
+        stack.let_up("lineage")
+        await until(lambda: alerts(stack, "lineage", "offsets_out_of_range"), seconds=ALERT_S)
+        fault.over()
+
+    assert "offset_out_of_range" in stack.parts["lineage"].log.read_text()
+
+
+@row(36)
+async def test_row_36_a_topic_that_is_deleted_is_an_alert_and_made_again_and_what_it_held_is_sent_again(
+    stack: Stack, judged: Judged
+) -> None:
+    await apply_workflows(stack, queue_timeout_s=QUEUE_S)
+    try:
+        async with judged(36, stack, f"{QUEUE} deleted", settle_s=120) as fault:
+            stack.hold_down("data")
+            stack.signal("data", signal.SIGKILL)
+            await asyncio.sleep(WAITING_S)
+            await delete(stack.servers, QUEUE)
+            stack.let_up("data")
+            await until(lambda: alerts(stack, "data", "topic_missing"), seconds=ALERT_S)
+            fault.over()
+    finally:
+        await apply_workflows(stack)
+
+
+async def apply_workflows(stack: Stack, **limits: float) -> None:
+    """Declare the load's workflows anew, with other limits of their tasks."""
+    control: Any = ControlServiceStub(stack.channel("control"))
+    for workflow in (light(), full((await prepared(stack)).deployment_id)):
+        tasks = {name: task | limits for name, task in workflow["tasks"].items()}
+        text = json.dumps(workflow | {"tasks": tasks})
+        own = {"namespace": NAMESPACE, "request_id": str(uuid4())}
+        await control.ApplyWorkflow(control_pb2.ApplyWorkflowRequest(**own, workflow=text))
+
+
+async def alerts(stack: Stack, service: str, metric: str) -> float:
+    """Return what a service's counter says, of all topics."""
+    found = await stack.metrics(service)
+    return sum(value for name, value in found.items() if name.startswith(f"millrace_{metric}_total"))
+
+
+async def down_while(stack: Stack, services: Sequence[str], do: Callable[[str, str], Awaitable[int]]) -> dict[str, int]:
+    """Do something to the groups of some services while those are down; return what it returned of each."""
+    for service in services:
+        stack.hold_down(service)
+        stack.signal(service, signal.SIGKILL)
+    try:
+        done = await asyncio.gather(*(do(stack.servers, service) for service in services))
+    finally:
+        for service in services:
+            stack.let_up(service)
+    await stack.ready(*services)
+    return dict(zip(services, done, strict=True))
