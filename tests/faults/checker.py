@@ -6,6 +6,8 @@ It knows nothing of the inside and does no I/O. That it finds nothing is the pro
 from collections.abc import Callable, Iterator
 
 from tests.faults.claims import lineage, registries, runs
+from tests.faults.claims.registries import COSTS, COUNTED, EFFECTS, REGISTRIES
+from tests.faults.claims.runs import ANSWERS, ENDS, ONE_RUN, ORDER, TASKS, TOLD, told_once
 from tests.faults.facts import Facts
 from tests.faults.finding import Finding
 
@@ -20,6 +22,7 @@ CLAIMS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     registries.effects_once,
     registries.registered_once,
     registries.costs_once,
+    registries.counted_once,
     lineage.runs_known,
     lineage.ways_whole,
     lineage.no_cycle,
@@ -32,4 +35,19 @@ def check(facts: Facts) -> list[Finding]:
     return [finding for claim in CLAIMS for finding in claim(facts)]
 
 
-__all__ = ["CLAIMS", "Finding", "check"]
+__all__ = [
+    "ANSWERS",
+    "CLAIMS",
+    "COSTS",
+    "COUNTED",
+    "EFFECTS",
+    "ENDS",
+    "ONE_RUN",
+    "ORDER",
+    "REGISTRIES",
+    "TASKS",
+    "TOLD",
+    "Finding",
+    "check",
+    "told_once",
+]

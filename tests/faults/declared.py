@@ -69,11 +69,11 @@ class Prepared:
     """What is there for every load of a stack.
 
     Attributes:
-        deployment_id: Of the model in use.
+        version: Of the model in use.
         customers: Whom predictions are asked about.
     """
 
-    deployment_id: str
+    version: int
     customers: tuple[str, ...]
 
 
@@ -95,13 +95,13 @@ async def _prepare(stack: Stack) -> Prepared:
     await feature.ApplyViews(feature_pb2.ApplyViewsRequest(**_own(), views_yaml=views))
     run = await _boot(stack, control)
     output = {task.name: json.loads(task.output_json or "{}") for task in run.tasks}
-    deployment_id = output["deploy"]["deployment_id"]
-    for workflow in (light(), full(deployment_id)):
+    version = int(output["tune"]["version"])
+    for workflow in (light(), full(version)):
         await control.ApplyWorkflow(control_pb2.ApplyWorkflowRequest(**_own(), workflow=json.dumps(workflow)))
         name = workflow["name"]
         trigger = {"name": name, "workflow": name, "source": {"topic": "triggers"}, "filter": {"type": name}}
         await control.ApplyTrigger(control_pb2.ApplyTriggerRequest(**_own(), trigger=json.dumps(trigger)))
-    return Prepared(deployment_id, tuple(sorted({order.customer for order in orders(MONTH)})))
+    return Prepared(version, tuple(sorted({order.customer for order in orders(MONTH)})))
 
 
 async def _boot(stack: Stack, control: Any) -> control_pb2.Run:
@@ -144,18 +144,18 @@ def light() -> dict[str, Any]:
     return {"name": LIGHT, "timeout_s": 300, "tasks": tasks}
 
 
-def full(deployment_id: str) -> dict[str, Any]:
-    """Return the workflow over four services: a file, its features, something outside, and the route of a model."""
+def full(version: int) -> dict[str, Any]:
+    """Return the workflow over three services: a file, its features, something outside, and an alias of a model."""
     event = _EVENT["event"]
     place = {"dataset": DATASET, "partition": event, "landed_at": {"$from": "/trigger/time"}}
     place |= {name: {"$from": f"/trigger/data/{name}"} for name in ("uri", "sha256")}
     features = {"views": [VIEW], "up_to_partition": event}
-    route = {"deployment_id": deployment_id, "weight": 100, "reason": event}
+    alias = {"model": MODEL, "version": version, "alias": event}
     steps = {
         "ingest": ("data.ingest", place),
         "materialise": ("feature.materialise", features),
         "outside": ("data.effect", _EVENT),
-        "route": ("inference.shift", route),
+        "promote": ("training.promote", alias),
     }
     names = list(steps)
     tasks = {

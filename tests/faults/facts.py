@@ -25,10 +25,11 @@ class Facts:
         runs: The runs that began meanwhile, by id.
         effects: What was done outside.
         versions: Of the dataset that the load's files go to.
-        shifts: Reasons of the changes of the model's route.
+        aliases: Of the model in use.
         graphs: node -> what lineage says of it and around it.
         explanations: prediction -> the way back from it.
         costs: run -> what it took.
+        handled: topic -> how many of its events observability has counted meanwhile.
     """
 
     history: Sequence[Entry] = ()
@@ -37,10 +38,11 @@ class Facts:
     runs: Mapping[str, control_pb2.Run] = field(default_factory=dict)
     effects: Sequence[Effect] = ()
     versions: Sequence[data_pb2.Version] = ()
-    shifts: Sequence[str] = ()
+    aliases: Sequence[str] = ()
     graphs: Mapping[str, lineage_pb2.GetGraphResponse] = field(default_factory=dict)
     explanations: Mapping[str, lineage_pb2.ExplainResponse] = field(default_factory=dict)
     costs: Mapping[str, observability_pb2.GetRunCostResponse] = field(default_factory=dict)
+    handled: Mapping[str, int] = field(default_factory=dict)
 
 
 def once(told: Sequence[Told]) -> list[Told]:

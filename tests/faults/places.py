@@ -167,6 +167,7 @@ async def killed_at_lapse(stack: Stack) -> float:
     start_armed(stack, "data", "tasks.started=sleep:20; tasks.beat=kill@2")
     stack.hold_down("data")
     await acted(stack, "data", "tasks.beat", since)
+    await end(stack, "data")
     start_armed(stack, "data", "tasks.lapsed=kill", DATA_INSTANCE="1")
     starts = stack.parts["data"].starts
     await acted(stack, "data", "tasks.lapsed", since)
@@ -184,7 +185,7 @@ class Seldom:
 
     async def declare(self) -> None:
         """Put its workflows and its queue in force."""
-        act = {"kind": "data.effect", "input": {"event": "seldom"}, "heartbeat_timeout_s": 15}
+        act = {"kind": "data.effect", "input": {"event": {"$from": "/run/id"}}, "heartbeat_timeout_s": 15}
         patient = {"retries": {"max_attempts": 50, "backoff_s": 0.2, "max_backoff_s": 1, "lost": 100}}
         tasks = {
             "calm": act | patient,

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -12,11 +13,18 @@ from millrace.contracts import SERVICES
 from millrace.contracts.catalogue import FOREIGN, catalogue
 from millrace.contracts.rpc.control.v1 import control_pb2
 from millrace.contracts.rpc.control.v1.control_pb2_grpc import ControlServiceStub
+from millrace.contracts.rpc.data.v1 import data_pb2
+from millrace.contracts.rpc.data.v1.data_pb2_grpc import DataServiceStub
+from millrace.contracts.rpc.lineage.v1 import lineage_pb2
+from millrace.contracts.rpc.lineage.v1.lineage_pb2_grpc import LineageServiceStub
 from millrace.contracts.rpc.observability.v1 import observability_pb2
 from millrace.contracts.rpc.observability.v1.observability_pb2_grpc import ObservabilityServiceStub
-from millrace.runtime.errors import MillraceError
+from millrace.contracts.rpc.training.v1 import training_pb2
+from millrace.contracts.rpc.training.v1.training_pb2_grpc import TrainingServiceStub
+from millrace.runtime.errors import MillraceError, NotFound
 
-from tests.faults.declared import NAMESPACE
+from tests.faults.claims.lineage import run_node, version_node
+from tests.faults.declared import DATASET, MODEL, NAMESPACE
 from tests.faults.facts import Facts
 from tests.faults.load import Load
 from tests.faults.stack import Stack
@@ -24,6 +32,10 @@ from tests.journeys.shop import ENDED, Told, _read, _whose
 
 AT_ONCE = 16
 LOOK_S = 0.2
+#: How many predictions are explained, of all that were answered.
+EXPLAINED = 10
+#: How far lineage is read around a node: from a version to its file and to what is made of it.
+AROUND = 3
 OPEN_STATES = ("pending", "running")
 
 
@@ -70,12 +82,32 @@ async def facts(
     )
     events = sorted({entry.key for entry in load.history.entries if entry.op == "trigger"})
     explained = dict(zip(events, await at_once(load.explained, events), strict=True))
+    runs = {run.run_id: run for run in await at_once(partial(_run, stack), _started(load, told, explained))}
+    asked = [str(entry.value) for entry in load.history.of("predict")]
+    versions = [str(one.value["version_id"]) for one in told if one.type == "VersionPublished"]
+    nodes = [*map(run_node, runs), *map(version_node, set(versions))]
+    return Facts(
+        history=load.history.entries,
+        told=told,
+        explained=explained,
+        runs=runs,
+        effects=effects,
+        versions=await _versions(stack),
+        aliases=await _aliases(stack),
+        graphs=await by_key(partial(_graph, stack), nodes),
+        explanations=await by_key(partial(_way_back, stack), asked[:: max(1, len(asked) // EXPLAINED)]),
+        costs=await by_key(partial(_cost, stack), list(runs)),
+        handled=await counted(stack) - before,
+    )
+
+
+def _started(
+    load: Load, told: Sequence[Told], explained: Mapping[str, control_pb2.ExplainEventResponse]
+) -> Sequence[str]:
+    """Return every run that anybody knows of."""
     started = {match.run_id for one in explained.values() for match in one.matches if match.run_id}
     started |= {str(entry.value) for entry in load.history.of("start")}
-    started |= {str(one.value["run_id"]) for one in told if one.type == "RunStarted"}
-    runs = await at_once(lambda run_id: _run(stack, run_id), sorted(started))
-    handled = await counted(stack) - before
-    return Facts(load.history.entries, told, explained, {run.run_id: run for run in runs}, effects, handled)
+    return sorted(started | {str(one.value["run_id"]) for one in told if one.type == "RunStarted"})
 
 
 async def settled(stack: Stack, load: Load, seconds: float) -> None:
@@ -89,7 +121,8 @@ async def settled(stack: Stack, load: Load, seconds: float) -> None:
     waiting = [entry.key for entry in load.history.of("trigger")]
     while True:
         try:
-            waiting = [event for event in waiting if not await _over(load, event)]
+            over = await at_once(partial(_over, load), waiting)
+            waiting = [event for event, ended in zip(waiting, over, strict=True) if not ended]
             why = f"{len(waiting)} events without an ended run: {waiting[:5]}" if waiting else await _under_way(stack)
         except (MillraceError, KafkaError, OSError) as error:
             why = repr(error)
@@ -98,6 +131,19 @@ async def settled(stack: Stack, load: Load, seconds: float) -> None:
         if loop.time() > deadline:
             raise AssertionError(f"not settled within {seconds:g} s: {why}")
         await asyncio.sleep(LOOK_S)
+
+
+async def by_key(ask: Any, keys: Sequence[str]) -> dict[str, Any]:
+    """Ask about many, and return the answers by what was asked about; what is not found is left out."""
+
+    async def found(key: str) -> Any:
+        try:
+            return await ask(key)
+        except NotFound:
+            return None
+
+    answers = zip(keys, await at_once(found, keys), strict=True)
+    return {key: answer for key, answer in answers if answer is not None}
 
 
 async def at_once(ask: Any, keys: Sequence[str]) -> list[Any]:
@@ -139,7 +185,7 @@ async def lag(servers: str) -> dict[str, int]:
     admin = AIOKafkaAdminClient(bootstrap_servers=servers)
     await admin.start()
     try:
-        groups = [await admin.list_consumer_group_offsets(service) for service in SERVICES]
+        groups = await asyncio.gather(*(admin.list_consumer_group_offsets(service) for service in SERVICES))
     finally:
         await admin.close()
     places = sorted({place for group in groups for place in group})
@@ -155,3 +201,32 @@ async def lag(servers: str) -> dict[str, int]:
 async def _run(stack: Stack, run_id: str) -> control_pb2.Run:
     control: Any = ControlServiceStub(stack.channel("control"))
     return (await control.GetRun(control_pb2.GetRunRequest(namespace=NAMESPACE, run_id=run_id))).run
+
+
+async def _versions(stack: Stack) -> list[data_pb2.Version]:
+    asked = data_pb2.ListVersionsRequest(namespace=NAMESPACE, dataset=DATASET, limit=1000)
+    return list((await DataServiceStub(stack.channel("data")).ListVersions(asked)).versions)
+
+
+async def _aliases(stack: Stack) -> list[str]:
+    asked = training_pb2.ListModelVersionsRequest(namespace=NAMESPACE, model=MODEL)
+    found = await TrainingServiceStub(stack.channel("training")).ListModelVersions(asked)
+    return [alias for version in found.versions for alias in version.aliases]
+
+
+async def _graph(stack: Stack, node: str) -> lineage_pb2.GetGraphResponse:
+    asked = lineage_pb2.GetGraphRequest(namespace=NAMESPACE, node=node, depth=AROUND)
+    found: lineage_pb2.GetGraphResponse = await LineageServiceStub(stack.channel("lineage")).GetGraph(asked)
+    return found
+
+
+async def _way_back(stack: Stack, prediction_id: str) -> lineage_pb2.ExplainResponse:
+    asked = lineage_pb2.ExplainRequest(namespace=NAMESPACE, prediction_id=prediction_id)
+    found: lineage_pb2.ExplainResponse = await LineageServiceStub(stack.channel("lineage")).Explain(asked)
+    return found
+
+
+async def _cost(stack: Stack, run_id: str) -> observability_pb2.GetRunCostResponse:
+    asked = observability_pb2.GetRunCostRequest(namespace=NAMESPACE, run_id=run_id)
+    stub: Any = ObservabilityServiceStub(stack.channel("observability"))
+    return await stub.GetRunCost(asked)

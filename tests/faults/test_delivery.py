@@ -13,17 +13,20 @@ from millrace.contracts.rpc.control.v1.control_pb2_grpc import ControlServiceStu
 from millrace.runtime.testing import until
 
 from tests.faults.backlog import drained, flood
+from tests.faults.crowd import Crowd
 from tests.faults.declared import NAMESPACE, full, light, prepared
 from tests.faults.judge import Judged
 from tests.faults.records import Repeater, delete, expire, rewind, shuffle
 from tests.faults.rows import FULL, row
 from tests.faults.stack import Stack
+from tests.journeys.shop import ENDED
 
 REPEATED_S = 20.0 if FULL else 3.0
 WAITING_S = 6.0
 BACKLOG, SPARE = 100_000, 15_000
 SLOW = "consume.polled=sleep:2"
 DRAIN_S = 240.0
+CROWD = 80
 #: Memory may go up and down by this; 100,000 events that are kept take more.
 FLAT_MIB = 32
 ALERT_S = 60.0
@@ -75,6 +78,30 @@ async def test_row_18_a_backlog_of_100_000_events_drains_in_flat_memory(stack: S
     assert abs(drain.growth_mib) < FLAT_MIB, drain
 
 
+@row(18)
+async def test_row_18_a_tenant_with_much_to_compute_does_not_hold_up_another(stack: Stack, judged: Judged) -> None:
+    crowd = Crowd(stack, CROWD)
+
+    async def gone() -> bool:
+        return not await crowd.left()
+
+    async with judged(18, stack, f"one tenant has {CROWD} files to ingest", settle_s=120) as fault:
+        await crowd.come()
+        event = await fault.load.full()
+
+        async def ended() -> bool:
+            run = await fault.load.run_of(event)
+            return run is not None and run.state in ENDED
+
+        await until(ended, seconds=60)
+        left = await crowd.left()
+        fault.over()
+        await until(gone, seconds=120)
+    print(f"\nanother tenant's run over four services ended while {left} of {CROWD} were waiting")
+
+    assert left > CROWD / 2
+
+
 @row(36)
 async def test_row_36_events_that_expired_unread_are_an_alert_and_what_is_left_is_read(
     stack: Stack, judged: Judged
@@ -112,7 +139,7 @@ async def test_row_36_a_topic_that_is_deleted_is_an_alert_and_made_again_and_wha
 async def apply_workflows(stack: Stack, **limits: float) -> None:
     """Declare the load's workflows anew, with other limits of their tasks."""
     control: Any = ControlServiceStub(stack.channel("control"))
-    for workflow in (light(), full((await prepared(stack)).deployment_id)):
+    for workflow in (light(), full((await prepared(stack)).version)):
         tasks = {name: task | limits for name, task in workflow["tasks"].items()}
         text = json.dumps(workflow | {"tasks": tasks})
         own = {"namespace": NAMESPACE, "request_id": str(uuid4())}

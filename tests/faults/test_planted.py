@@ -116,7 +116,7 @@ async def test_a_stored_answer_that_is_not_stored_is_found_where_a_call_is_made_
     async with planted(damaged, "control", "answer_not_stored"):
         findings = await found(damaged)
 
-    assert findings == {(ANSWERS, "doubled")}
+    assert (ANSWERS, "doubled") in findings
 
 
 @row(5)
@@ -132,7 +132,7 @@ async def test_a_relay_without_its_lock_is_found_where_a_service_has_two_process
 async def test_a_finish_without_its_token_is_found_where_a_worker_wakes_too_late(damaged: Stack) -> None:
     async def freeze(_: Load) -> None:
         control = ControlServiceStub(damaged.channel("control"))
-        task = {"kind": "data.effect", "input": {"event": "brief"}, "heartbeat_timeout_s": 15}
+        task = {"kind": "data.effect", "input": {"event": {"$from": "/run/id"}}, "heartbeat_timeout_s": 15}
         workflow = json.dumps({"name": BRIEF, "tasks": {"act": task}})
         await control.ApplyWorkflow(control_pb2.ApplyWorkflowRequest(**_own(), workflow=workflow))
         asked = control_pb2.StartRunRequest(**_own(), workflow=BRIEF, data_json="{}")

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from millrace.contracts.rpc.control.v1 import control_pb2
 
 from tests.faults.facts import Facts, event_of, once
-from tests.faults.finding import Finding
+from tests.faults.finding import Finding, Kind
 from tests.journeys.shop import ENDED
 
 EFFECTS = "what a run does outside happens once"
 REGISTRIES = "what a run puts into a registry is there once"
+COUNTED = "each event is counted once by who counts them"
 COSTS = "what a run took is counted once"
 #: A sum of durations, told and kept as they are.
 TOLERANCE_S = 1e-6
@@ -33,7 +34,7 @@ def effects_once(facts: Facts) -> Iterator[Finding]:
 
 
 def registered_once(facts: Facts) -> Iterator[Finding]:
-    """A file has one version, its features one generation, a change of the route one place in its history."""
+    """A file has one version, its features one generation, an alias one version."""
     told = once(facts.told)
     published = {str(one.value["partition"]): one.value for one in told if one.type == "VersionPublished"}
     made_of = Counter(id_ for one in told if one.type == "ViewMaterialised" for id_ in one.value["version_ids"])
@@ -45,9 +46,9 @@ def registered_once(facts: Facts) -> Iterator[Finding]:
         "feature.materialise": [
             Counter({event: made_of[str(value["version_id"])] for event, value in published.items()})
         ],
-        "inference.shift": [
-            Counter(facts.shifts),
-            Counter(str(one.value["reason"]) for one in told if one.type == "TrafficShifted"),
+        "training.promote": [
+            Counter(facts.aliases),
+            Counter(str(one.value["alias"]) for one in told if one.type == "AliasMoved"),
         ],
     }
     for run in facts.runs.values():
@@ -74,8 +75,17 @@ def costs_once(facts: Facts) -> Iterator[Finding]:
             yield Finding(COSTS, "lost", f"run {run_id} is {run.state}, its cost says {cost.state}")
         counted = sum(step.duration_s for step in cost.steps)
         if abs(counted - took[run_id]) > TOLERANCE_S:
-            kind = "doubled" if counted > took[run_id] else "lost"
+            kind: Kind = "doubled" if counted > took[run_id] else "lost"
             yield Finding(COSTS, kind, f"run {run_id} took {took[run_id]} s as told, {counted} s as counted")
+
+
+def counted_once(facts: Facts) -> Iterator[Finding]:
+    """Observability has counted each event that was told, repeated ones once."""
+    told = Counter(one.topic for one in once(facts.told))
+    for topic, count in facts.handled.items():
+        if count != told[topic]:
+            kind: Kind = "doubled" if count > told[topic] else "lost"
+            yield Finding(COUNTED, kind, f"{topic}: {told[topic]} events told, {count} counted")
 
 
 def _succeeded(run: control_pb2.Run, kind: str) -> list[control_pb2.Task]:

@@ -14,6 +14,7 @@ ORDER = "facts of a key are told in order, without a gap"
 ANSWERS = "a request that is asked twice gets the same answer"
 READS = "what has ended stays as it ended"
 PREDICTIONS = "each answer of a model has an id of its own"
+TOLD = "an event is told once while nobody dies"
 END_TOLD = {
     "RunSucceeded": "succeeded",
     "RunRefused": "refused",
@@ -124,3 +125,10 @@ def predictions_apart(facts: Facts) -> Iterator[Finding]:
     for prediction_id, count in ids.items():
         if count > 1:
             yield Finding(PREDICTIONS, "doubled", f"prediction {prediction_id} was given {count} times")
+
+
+def told_once(facts: Facts) -> Iterator[Finding]:
+    """No event was sent again; holds only where no relay died, which then cannot know what had arrived."""
+    for event_id, count in Counter(one.event_id for one in facts.told).items():
+        if count > 1:
+            yield Finding(TOLD, "doubled", f"event {event_id} was told {count} times")

@@ -85,7 +85,7 @@ class _Deciding:
     """The working copy of one decision."""
 
     def __init__(self, run: Run, plan: Plan, now: datetime, new_id: Callable[[], UUID]) -> None:
-        self.run = replace(run, tasks=dict(run.tasks))
+        self.run = run.copy()
         self.plan = plan
         self.now = now
         self.new_id = new_id
@@ -181,7 +181,7 @@ class _Deciding:
     def _change(self, name: str) -> TaskRun:
         task = self.changed.get(name)
         if task is None:
-            task = self.changed[name] = self.run.tasks[name] = replace(self.run.tasks[name])
+            task = self.changed[name] = self.run.tasks[name] = self.run.tasks[name].copy()
         return task
 
     def _go_on(self, candidates: Sequence[str]) -> None:

@@ -1,8 +1,9 @@
 """A run as it stands: the snapshot that decisions read, the facts that change it and what follows from them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -98,6 +99,13 @@ class TaskRun:
     fraction: float = 0.0
     message: str = ""
 
+    def copy(self) -> "TaskRun":
+        """Return another one like it; `dataclasses.replace` takes ten times as long."""
+        return TaskRun(*_task_values(self))
+
+
+_task_values = attrgetter(*(field.name for field in fields(TaskRun)))
+
 
 @dataclass(slots=True)
 class Run:
@@ -118,6 +126,15 @@ class Run:
     outcome: RunState | None = None
     cause: str = ""
     tasks: dict[str, TaskRun] = field(default_factory=dict)
+
+    def copy(self) -> "Run":
+        """Return another one like it, whose tasks are the same records."""
+        made = Run(*_run_values(self))
+        made.tasks = dict(self.tasks)
+        return made
+
+
+_run_values = attrgetter(*(field.name for field in fields(Run)))
 
 
 @dataclass(slots=True, frozen=True)

@@ -23,6 +23,7 @@ POLL_S = 1.0
 LINGER_S = 0.02
 SEND_TIMEOUT_S = 30.0
 RETRY_S = 0.5
+END_S = 5.0
 LOCK = 7_316_241_150  # any number, the same for every relay
 CHANNEL = "outbox"
 
@@ -49,6 +50,7 @@ class Relay:
         self._settings = settings
         self._name = name
         self._stopping = False
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Relay until stopped; a lost connection or broker is waited for."""
@@ -88,8 +90,7 @@ class Relay:
                 # Whoever has the lock next measures it.
                 OUTBOX_EVENTS.labels(self._name).set(0)
                 OUTBOX_AGE.labels(self._name).set(0)
-                with suppress(TimeoutError, KafkaError):
-                    await asyncio.wait_for(producer.stop(), 5)
+                await self._end(producer)
         finally:
             with suppress(TimeoutError, asyncpg.PostgresError, *LOST):
                 await asyncio.wait_for(connection.close(), 2)
@@ -122,6 +123,21 @@ class Relay:
                 return
             else:
                 await self._wait(POLL_S)
+
+    async def _end(self, producer: AIOKafkaProducer) -> None:
+        """End a producer, for a moment at most: one whose broker is away ends when that is back.
+
+        Cancelled while it waits for the broker, it would keep its connections and its task for ever.
+        """
+
+        async def end() -> None:
+            with suppress(KafkaError):
+                await producer.stop()
+
+        ending = asyncio.create_task(end())
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+        await asyncio.wait([ending], timeout=END_S)
 
     async def _wait(self, seconds: float) -> bool:
         """Return whether something was committed, after so long at most."""

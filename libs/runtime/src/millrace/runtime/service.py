@@ -90,6 +90,7 @@ class Service:
         self._keeper.add(*runtime_rules(settings, self._begin))
         self._loops: list[Callable[[], Awaitable[None]]] = []
         self._stopping = asyncio.Event()
+        self._migrated = False
 
     def transactions(self, store: type[S]) -> Transactions[S]:
         """Return what opens transactions of a Store: `async with begin() as tx`."""
@@ -248,10 +249,15 @@ class Service:
 
     async def _check_database(self) -> str:
         if not await self.database.healthy():
+            self._migrated = False
             return "the database does not answer"
-        async with self.database.connection() as connection:
-            behind = await missing(connection, self.name)
-        return f"migrations missing: {', '.join(behind)}" if behind else ""
+        if not self._migrated:
+            async with self.database.connection() as connection:
+                behind = await missing(connection, self.name)
+            if behind:
+                return f"migrations missing: {', '.join(behind)}"
+            self._migrated = True  # what stands there is not looked up again until the database was away
+        return ""
 
     async def _check_broker(self) -> str:
         return self._consumer.out_of_touch() if self._consumer else ""

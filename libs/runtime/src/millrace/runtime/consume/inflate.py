@@ -4,7 +4,7 @@ import hashlib
 import zlib
 
 CHUNK_BYTES = 256 * 1024
-MOST_INFLATED_BYTES = 1024 * 1024 * 1024
+MOST_INFLATED_BYTES = 512 * 1024 * 1024
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 GZIP = 1
 MAX_VARINT_BYTES = 10

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from millrace.contracts.openlineage import LineageReported, run_event
 from millrace.contracts.tasks import Output, TaskDispatched, TaskFailed
 from millrace.runtime.envelope import Envelope
 from millrace.runtime.errors import InvalidInput
 from millrace.runtime.subscriptions import TaskKind
+from millrace.runtime.transaction import Transaction
 from pydantic import TypeAdapter
 
 MAX_OUTPUT_BYTES = 64 * 1024
@@ -77,3 +79,21 @@ def check_size(task: TaskDispatched, output: Output) -> None:
         )
     if b"\\u0000" in dumped:
         raise InvalidInput(f"{task.kind} hands on a NUL character, which cannot be stored")
+
+
+def report_lineage(service: str, attempt: Attempt, tx: Transaction) -> None:
+    """Emit what a task said that it used and made; nothing when it said nothing."""
+    if not (tx.used_refs or tx.made_refs):
+        return
+    task = attempt.task
+    event = run_event(
+        namespace=task.namespace,
+        service=service,
+        task=task,
+        time=tx.now,
+        state="COMPLETE",
+        used=tx.used_refs,
+        made=tx.made_refs,
+        traceparent=attempt.envelope.traceparent if attempt.envelope else "",
+    )
+    tx.emit(LineageReported(namespace=task.namespace, service=service, run_id=task.task_id, event=event))

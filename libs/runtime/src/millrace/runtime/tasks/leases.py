@@ -17,10 +17,12 @@ ON CONFLICT (task_id, attempt) DO UPDATE SET state = 'cancelled'
 RETURNING kind, dispatched
 """
 WAS_CANCELLED = "SELECT 1 FROM job WHERE task_id = $1 AND attempt = $2 AND state = 'cancelled' AND kind = ''"
+# A lease that has lapsed ends nothing: control may have given the task to somebody else.
 END = """
 UPDATE job SET state = CASE WHEN t.ok THEN 'done' ELSE 'failed' END
 FROM unnest($1::uuid[], $2::int[], $3::uuid[], $4::bool[]) AS t(task_id, attempt, token, ok)
 WHERE job.task_id = t.task_id AND job.attempt = t.attempt AND job.token = t.token AND job.state = 'leased'
+    AND job.heartbeat_at >= now() - make_interval(secs => (job.dispatched->>'heartbeat_timeout_s')::float)
 RETURNING job.task_id, job.attempt
 """
 BEAT = """

@@ -10,7 +10,6 @@ from uuid import UUID
 
 import structlog
 from millrace.contracts.event import Event
-from millrace.contracts.openlineage import LineageReported, run_event
 from millrace.contracts.tasks import (
     TaskCancelled,
     TaskDispatched,
@@ -27,7 +26,7 @@ from millrace.runtime.errors import InvalidInput, MillraceError
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Subscription, TaskKind, on_batch
-from millrace.runtime.tasks.attempts import Attempt, Ended, about, check_size, failed
+from millrace.runtime.tasks.attempts import Attempt, Ended, about, check_size, failed, report_lineage
 from millrace.runtime.tasks.doing import Doing
 from millrace.runtime.tasks.leases import ACCEPT, BEAT, CANCEL, END, END_FORMER_LIFE, END_LAPSED, WAS_CANCELLED
 from millrace.runtime.telemetry import NAMESPACE, RUN_ID, TASK_DURATION, TASK_ID, TASKS_RUNNING, span, traceparent_of
@@ -226,24 +225,8 @@ class Workers:
             tx.emit(
                 TaskSucceeded(**about(self._service, task), output=output, duration_s=duration_s, cpu_s=ended.cpu_s)
             )
-            self._report_lineage(attempt, tx)
+            report_lineage(self._service, attempt, tx)
         tx.handling(None, None)
-
-    def _report_lineage(self, attempt: Attempt, tx: Transaction) -> None:
-        if not (tx.used_refs or tx.made_refs):
-            return
-        task = attempt.task
-        event = run_event(
-            namespace=task.namespace,
-            service=self._service,
-            task=task,
-            time=tx.now,
-            state="COMPLETE",
-            used=tx.used_refs,
-            made=tx.made_refs,
-            traceparent=attempt.envelope.traceparent if attempt.envelope else "",
-        )
-        tx.emit(LineageReported(namespace=task.namespace, service=self._service, run_id=task.task_id, event=event))
 
     async def _fail_finish(self, ended: Ended, error: Exception) -> None:
         known = isinstance(error, MillraceError)

@@ -1,0 +1,210 @@
+"""What a broker's answer holds is made safe to read: bombs, odd names, damage, and bounds."""
+
+import gzip
+import hashlib
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
+from aiokafka.record.util import calc_crc32c
+from hypothesis import given
+from hypothesis import strategies as st
+from millrace.runtime.consume.fetched import HEADER, Batch, Fetched
+
+MIB = 1024 * 1024
+GZIP, ZSTD = 1, 4
+
+
+def batch(records: list[tuple[bytes | None, bytes | None, list[Any]]], *, base: int = 0, codec: int = 0) -> bytes:
+    """Return a batch as a broker gives it."""
+    builder = DefaultRecordBatchBuilder(
+        magic=2,
+        compression_type=codec,
+        is_transactional=0,
+        producer_id=-1,
+        producer_epoch=-1,
+        base_sequence=-1,
+        batch_size=64 * MIB,
+    )
+    for delta, (key, value, headers) in enumerate(records):
+        builder.append(delta, timestamp=1000 + delta, key=key, value=value, headers=headers)
+    return rebased(bytes(builder.build()), base)
+
+
+def rebased(raw: bytes, base: int) -> bytes:
+    return struct.pack(">q", base) + raw[8:]
+
+
+def with_codec(raw: bytes, codec: int, payload: bytes) -> bytes:
+    """Return a batch that says it is compressed, with a payload of one's own."""
+    head = list(HEADER.unpack_from(raw))
+    head[1], head[5] = HEADER.size - 12 + len(payload), codec
+    made = Batch.of(memoryview(HEADER.pack(*head) + payload)).holding(payload, head[12], head[6])
+    again = bytearray(made)
+    struct.pack_into(">h", again, 21, codec)
+    struct.pack_into(">I", again, 17, calc_crc32c(again[21:]))
+    return bytes(again)
+
+
+def odd_name(raw: bytes) -> bytes:
+    """Return a batch whose headers named `odd` have a name that is not UTF-8."""
+    return with_codec(raw, 0, raw[HEADER.size :].replace(b"odd", b"\xff\xfed"))
+
+
+def bomb(size: int, *, after: int = 0) -> bytes:
+    """Return a gzip batch of some small records and one large one, made without having it in memory."""
+    small = batch([(b"k", b"small", [])] * after)[HEADER.size :] if after else b""
+    body = b"\x00" + b"\x00" + zigzag(after) + zigzag(4) + b"bomb" + zigzag(size)
+    tail = zigzag(1) + zigzag(4) + b"name" + zigzag(5) + b"value"
+    packer = zlib.compressobj(9, wbits=31)
+    packed = packer.compress(small + zigzag(len(body) + size + len(tail)) + body)
+    for _ in range(size // MIB):
+        packed += packer.compress(bytes(MIB))
+    packed += packer.compress(tail) + packer.flush()
+    return with_codec(batch([(b"k", b"small", [])] * (after + 1)), GZIP, packed)
+
+
+def zigzag(number: int) -> bytes:
+    number, made = number << 1, bytearray()
+    while number > 0x7F:
+        made.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*made, number])
+
+
+def read(data: bytes) -> Iterator[tuple[int, bytes | None, bytes | None, list[Any]]]:
+    """Read an answer as aiokafka does."""
+    at = 0
+    while at < len(data):
+        end = at + 12 + struct.unpack_from(">i", data, at + 8)[0]
+        one = DefaultRecordBatch(data[at:end])
+        assert one.validate_crc()
+        for record in one:
+            yield record.offset, record.key, record.value, list(record.headers)
+        at = end
+
+
+def safe(data: bytes, *, offset: int = 0, most: int = 32 * MIB) -> tuple[list[Any], Fetched]:
+    fetched = Fetched(most, most // 4)
+    return list(read(fetched.safe("t", 0, offset, data))), fetched
+
+
+RECORDS = st.lists(
+    st.tuples(
+        st.none() | st.binary(max_size=9),
+        st.none() | st.binary(max_size=300),
+        st.lists(st.tuples(st.text(max_size=5), st.none() | st.binary(max_size=9)), max_size=3),
+    ),
+    min_size=1,
+    max_size=20,
+)
+
+
+@given(records=RECORDS, base=st.integers(0, 2**40), codec=st.sampled_from([0, GZIP]), after=st.integers(0, 30))
+def test_what_can_be_read_is_given_on_as_it_is(records: list[Any], base: int, codec: int, after: int) -> None:
+    found, fetched = safe(batch(records, base=base, codec=codec), offset=base + after)
+
+    expected = [(base + n, *record) for n, record in enumerate(records)]
+    assert [one for one in found if one[0] >= base + after] == expected[after:]
+    assert fetched.unread == {}
+
+
+@given(records=RECORDS, most=st.integers(40, 4000))
+def test_an_answer_larger_than_its_bound_is_read_in_several_and_loses_nothing(records: list[Any], most: int) -> None:
+    data, offset, found = batch(records, codec=GZIP), 0, []
+    answers = 0
+    while offset < len(records):
+        fetched = Fetched(most, 100_000)
+        part = [one for one in read(fetched.safe("t", 0, offset, data)) if one[0] >= offset]
+        found += part
+        offset = part[-1][0] + 1
+        answers += 1
+
+    assert [one[1:] for one in found] == records
+    assert answers <= len(records)
+
+
+def test_of_a_bomb_the_place_key_headers_size_and_digest_are_given_on() -> None:
+    found, fetched = safe(bomb(400 * MIB, after=2))
+
+    assert found == [
+        (0, b"k", b"small", []),
+        (1, b"k", b"small", []),
+        (2, b"bomb", None, [("name", b"value")]),
+    ]
+    (unread,) = fetched.unread.values()
+    digest = hashlib.sha256()
+    for _ in range(400):
+        digest.update(bytes(MIB))
+    assert (unread.size_bytes, unread.sha256) == (400 * MIB, digest.hexdigest())
+    assert "its value is not kept" in unread.reason
+
+
+def test_what_is_more_than_half_a_gigabyte_is_given_up_without_a_digest_and_what_follows_is_read() -> None:
+    data = bomb(600 * MIB) + batch([(b"k", b"next", [])], base=1)
+
+    found, fetched = safe(data)
+
+    assert found == [(0, None, None, []), (1, b"k", b"next", [])]
+    assert [(one.sha256, one.size_bytes) for one in fetched.unread.values()] == [("", 0)]
+    assert "holds more than" in fetched.unread["t", 0, 0].reason
+
+
+def test_a_bomb_is_passed_in_little_memory(tmp_path: Path) -> None:
+    (tmp_path / "bomb").write_bytes(bomb(400 * MIB))
+    code = """
+import resource, sys
+from millrace.runtime.consume.fetched import Fetched
+data = open(sys.argv[1], "rb").read()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+Fetched(2**25, 2**23).safe("t", 0, 0, data)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+    told = subprocess.run([sys.executable, "-c", code, tmp_path / "bomb"], check=True, capture_output=True, text=True)
+
+    assert int(told.stdout) < 40, "MiB more than before"
+
+
+def test_a_name_that_is_not_utf8_is_shown_as_escapes_and_told() -> None:
+    good = (b"k", b"v", [("fine", b"1")])
+    data = odd_name(batch([good, (b"k", b"w", [("odd", b"2"), ("null", None)]), good]))
+
+    found, fetched = safe(data)
+
+    assert found == [(0, *good), (1, b"k", b"w", [("\\xff\\xfed", b"2"), ("null", None)]), (2, *good)]
+    assert {place: one.reason for place, one in fetched.unread.items()} == {("t", 0, 1): "a header's name is not UTF-8"}
+
+
+@pytest.mark.parametrize(
+    ("codec", "payload", "reason"),
+    [
+        (ZSTD, b"\x28\xb5\x2f\xfd", "compressed with zstd, which is not read here"),
+        (GZIP, b"no gzip", "damaged"),
+        (GZIP, gzip.compress(b"\x02"), "ends in the middle"),
+        (GZIP, gzip.compress(b"\xff" * 20), "no end"),
+        (GZIP, gzip.compress(b""), "ends in the middle"),
+    ],
+)
+def test_a_batch_that_cannot_be_read_is_one_record_that_says_so(codec: int, payload: bytes, reason: str) -> None:
+    raw = with_codec(batch([(b"k", b"v", [])] * 3, base=7), codec, payload)
+
+    found, fetched = safe(rebased(raw, 7) + batch([(b"k", b"next", [])], base=10), offset=7)
+
+    assert found == [(9, None, None, []), (10, b"k", b"next", [])]
+    assert "from offset 7 to 9" in fetched.unread["t", 0, 9].reason
+    assert reason in fetched.unread["t", 0, 9].reason
+
+
+def test_an_answer_that_was_cut_off_or_damaged_on_the_way_is_left_as_it_is() -> None:
+    whole = batch([(b"k", b"v" * 100, [])], codec=GZIP)
+    damaged = bytearray(whole)
+    damaged[-1] ^= 1
+
+    for data in (whole[:-1], bytes(damaged), b""):
+        assert Fetched(MIB, MIB).safe("t", 0, 0, data) == data

@@ -1,0 +1,78 @@
+"""Two replicas of one service: they share its partitions, and what one is given while the other is away is done once."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from millrace.contracts.data import VersionPublished
+from millrace.runtime.subscriptions import on
+from millrace.runtime.testing import create_topics, publish, until
+from millrace.runtime.transaction import Transactions
+from runtime_effects import Effects, consuming, count_is, effects, version
+
+PARTITIONS = 2
+TOGETHER_S = 15.0
+
+
+async def note(event: VersionPublished, tx: Effects) -> None:
+    tx.add(f"{event.dataset}/{event.partition}")
+
+
+async def test_replicas_that_start_together_share_the_work_and_each_event_has_its_effect_once(
+    service_name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    await create_topics(broker.servers, {"data.versions": PARTITIONS})
+    row = on(VersionPublished, note, start="now")
+    async with (
+        consuming(service_name, broker, begin, tmp_path, row, instance=0) as first,
+        consuming(service_name, broker, begin, tmp_path, row, instance=1) as second,
+    ):
+
+        async def both() -> bool:
+            return not first.out_of_touch() and not second.out_of_touch()
+
+        await until(both, seconds=TOGETHER_S)
+        events = [version(f"{service_name}-{n}") for n in range(20)]
+        await publish(broker.servers, events)
+        await until(count_is(begin, service_name, len(events)))
+        shares = [first.handled, second.handled]
+
+    assert sorted(await effects(begin, service_name)) == sorted(f"{event.dataset}/p" for event in events)
+    assert all(shares)
+
+
+async def test_a_replica_that_is_gone_for_good_leaves_its_partitions_to_the_other(
+    service_name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    await create_topics(broker.servers, {"data.versions": PARTITIONS})
+    row = on(VersionPublished, note, start="now")
+    async with consuming(service_name, broker, begin, tmp_path, row, instance=0) as stays:
+        async with consuming(service_name, broker, begin, tmp_path, row, instance=1) as goes:
+
+            async def both() -> bool:
+                return not stays.out_of_touch() and not goes.out_of_touch()
+
+            await until(both, seconds=TOGETHER_S)
+        events = [version(f"{service_name}-{n}") for n in range(20)]
+        await publish(broker.servers, events)
+        await until(count_is(begin, service_name, len(events)))
+
+    assert len(await effects(begin, service_name)) == len(events)
+
+
+async def test_many_pairs(
+    service_name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    await create_topics(broker.servers, {"data.versions": PARTITIONS})
+    import time
+    row = on(VersionPublished, note, start="now")
+    async def pair(n):
+        began=time.monotonic()
+        async with (
+            consuming(f"{service_name}-{n}", broker, begin, tmp_path, row, instance=0) as first,
+            consuming(f"{service_name}-{n}", broker, begin, tmp_path, row, instance=1) as second,
+        ):
+            async def both(): return not first.out_of_touch() and not second.out_of_touch()
+            await until(both, seconds=100)
+            return time.monotonic()-began
+    print(await asyncio.gather(*(pair(n) for n in range(7))))

@@ -1,0 +1,133 @@
+"""The load of the main job for a long time, at half of what the machine carries: what grows, fails, and takes how long.
+
+Housekeeping runs all the while with short retentions. Memory, file descriptors, tasks of the event loop and rows of
+every table are measured every few seconds; after a warm-up their robust slopes must be flat. Tables that are the
+permanent record of the work grow with it by design: they are shown with their rows per run.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+from millrace.contracts import SERVICES
+from rich.console import Console
+
+from tests.benchmarks import soak_report
+from tests.benchmarks.soak_probe import Probe
+from tests.faults.history import History
+from tests.faults.load import Load
+from tests.faults.reads import ends, told_since
+from tests.faults.stack import Stack, running
+
+HALF = 0.5
+CALIBRATION_S = 20.0
+RATES = (0.2, 8.0)
+SAMPLE_S = 4.0
+SETTLE_S = 60.0
+ENDED = ("RunSucceeded", "RunFailed", "RunRefused", "RunCancelled")
+
+
+def main() -> int:
+    """Run for so many minutes, print what was found, at last the numbers on a line; return 1 when a bound is missed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=float(os.environ.get("MINUTES", "10")))
+    minutes = parser.parse_args().minutes
+    with tempfile.TemporaryDirectory(prefix="millrace-soak-", ignore_cleanup_errors=True) as folder:
+        told = asyncio.run(_soak(Path(folder), minutes))
+    print(json.dumps(told))
+    return 0 if told["held"] else 1
+
+
+def retention_s(minutes: float) -> float:
+    """Return how long things are kept, so that every table is level for most of the time."""
+    return min(600.0, max(30.0, minutes * 9))
+
+
+def settings(keep_s: float) -> dict[str, dict[str, str]]:
+    """Return what each service is told: to keep nothing for long, and to look often."""
+    keep = f"PT{keep_s:.0f}S"
+    common = dict.fromkeys(
+        ("INBOX_HORIZON", "HELD_RETENTION", "REQUEST_RETENTION", "JOB_RETENTION", "ARTIFACT_GRACE"), keep
+    )
+    own = {
+        "control": {"RUN_RETENTION": keep, "EVENT_RETENTION": keep},
+        "feature": {"GENERATION_GRACE": keep},
+        "inference": {"JUDGED_FOR": keep},
+        "lineage": {"KEEP_PREDICTIONS_DAYS": str(keep_s / 86400)},
+        "observability": {"SERIES_RETENTION": keep},
+    }
+    every = {"HOUSEKEEPING_EVERY_S": "10"}
+    return {
+        name: {f"{name.upper()}_{key}": value for key, value in (common | every | own.get(name, {})).items()}
+        for name in SERVICES
+    }
+
+
+async def _soak(folder: Path, minutes: float) -> dict[str, object]:
+    console = Console(stderr=True, width=150)
+    keep_s = retention_s(minutes)
+    warm_up_s = 1.3 * keep_s + 15
+    async with running(folder, environment=settings(keep_s)) as stack:
+        rate = await _half_rate(stack)
+        console.print(f"{minutes:g} min at {rate:.2f} times the usual load, of which {warm_up_s:.0f} s to warm up")
+        begins, history = await ends(stack.servers), History()
+        probe = Probe(stack, history)
+        load = Load(stack, history, rate)
+        async with load:
+            began = time.time()
+            watching = asyncio.create_task(probe.watch_housekeeping())
+            while time.time() - began < minutes * 60:
+                await asyncio.sleep(SAMPLE_S)
+                await probe.sample()
+            watching.cancel()
+        held = await _settled(stack, load, begins)
+        return soak_report.told(probe, console, since=began + warm_up_s, rate=rate, runs=held)
+
+
+async def _half_rate(stack: Stack) -> float:
+    """Return the rate at which the stack and its clients take half of all processors."""
+    load = Load(stack, History())
+    async with load:
+        await asyncio.sleep(CALIBRATION_S / 2)
+        before, began = _cpu_s(stack), time.monotonic()
+        await asyncio.sleep(CALIBRATION_S)
+        share = (_cpu_s(stack) - before) / (time.monotonic() - began) / (psutil.cpu_count() or 1)
+    return min(max(HALF / share, RATES[0]), RATES[1])
+
+
+def _cpu_s(stack: Stack) -> float:
+    total = 0.0
+    for pid in (os.getpid(), *(part.pid for part in stack.parts.values())):
+        process = psutil.Process(pid)
+        children = [] if pid == os.getpid() else process.children(recursive=True)
+        for each in (process, *children):
+            used = each.cpu_times()
+            total += used.user + used.system + (used.children_user + used.children_system if pid != os.getpid() else 0)
+    return total
+
+
+async def _settled(stack: Stack, load: Load, begins: dict) -> dict[str, int]:
+    """Return how many runs were asked for, began, ended and succeeded, once those are the same, or after a while."""
+    asked = {entry.key for entry in load.history.of("trigger")} | {entry.key for entry in load.history.of("start")}
+    deadline = time.monotonic() + SETTLE_S
+    while True:
+        types = [one.type for one in await told_since(stack.servers, begins)]
+        ended = sum(types.count(name) for name in ENDED)
+        if ended >= len(asked) or time.monotonic() > deadline:
+            return {
+                "asked": len(asked),
+                "began": types.count("RunStarted"),
+                "ended": ended,
+                "succeeded": types.count("RunSucceeded"),
+            }
+        await asyncio.sleep(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""What is measured during a soak: of processes, event loops, tables, and of housekeeping each second."""
+
+import asyncio
+import time
+from collections import defaultdict
+
+import asyncpg
+import psutil
+from millrace.contracts import SERVICES
+
+from tests.faults.history import History
+from tests.faults.stack import Stack
+
+LOOK_S = 1.0
+REMOVED = "millrace_housekeeping_removed_total"
+ROWS = "SELECT relname, n_live_tup FROM pg_stat_user_tables"
+Points = list[tuple[float, float]]
+
+
+class Probe:
+    """Measures a stack while it works.
+
+    Attributes:
+        history: What the clients saw.
+        measured: (what, part or table) -> (Unix time, value), in order.
+        removed: By service, how much housekeeping removed in all.
+        kept_house: By service, the seconds (Unix time) in which housekeeping removed something.
+    """
+
+    def __init__(self, stack: Stack, history: History) -> None:
+        self.history = history
+        self.measured: dict[tuple[str, str], Points] = defaultdict(list)
+        self.removed: dict[str, float] = {}
+        self.kept_house: dict[str, set[int]] = {name: set() for name in SERVICES}
+        self.held = 0
+        self._stack = stack
+
+    async def sample(self) -> None:
+        """Measure everything once."""
+        for name in (*SERVICES, "kafka"):
+            process = psutil.Process(self._stack.pid(name))
+            self._add("memory, MB", name, process.memory_info().rss / 1e6)
+            self._add("file descriptors", name, process.num_fds())
+        for name in SERVICES:
+            told = await self._stack.metrics(name)
+            self._add("asyncio tasks", name, told.get("millrace_asyncio_tasks", 0.0))
+        self.held = 0
+        for name in SERVICES:
+            await self._tables(name)
+
+    async def watch_housekeeping(self) -> None:
+        """Note in which seconds each service's housekeeping removes something; until cancelled."""
+        while True:
+            looked = time.time()
+            for name in SERVICES:
+                told = await self._stack.metrics(name)
+                removed = sum(value for key, value in told.items() if key.startswith(REMOVED))
+                if removed > self.removed.get(name, 0.0):
+                    self.kept_house[name] |= {int(looked), int(time.time())}
+                self.removed[name] = max(removed, self.removed.get(name, 0.0))
+            await asyncio.sleep(max(0.0, LOOK_S - (time.time() - looked)))
+
+    def latencies(self, op: str, since: float) -> list[tuple[float, float]]:
+        """Return, of each request of a kind that was answered, when it was made and how long it took, seconds."""
+        begun: dict[str, float] = {}
+        found = []
+        for entry in self.history.entries:
+            if entry.op != op:
+                continue
+            if entry.outcome == "invoke":
+                begun[entry.key] = entry.at
+            elif entry.outcome == "ok" and entry.key in begun and begun[entry.key] >= since:
+                found.append((begun[entry.key], entry.at - begun[entry.key]))
+        return found
+
+    def errors(self) -> list[str]:
+        """Return what went wrong for clients."""
+        return [f"{e.op}: {e.value}" for e in self.history.entries if e.outcome in {"fail", "unknown"}]
+
+    async def _tables(self, service: str) -> None:
+        connection = await asyncpg.connect(self._stack.postgres.dsn(service))
+        try:
+            for row in await connection.fetch(ROWS):
+                self._add("rows", f"{service}.{row['relname']}", row["n_live_tup"])
+            self.held += await connection.fetchval("SELECT count(*) FROM held")
+        finally:
+            await connection.close()
+
+    def _add(self, what: str, whose: str, value: float) -> None:
+        self.measured[what, whose].append((time.time(), value))

@@ -1,0 +1,108 @@
+"""What a soak found, as tables and as one line of numbers."""
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.benchmarks.slopes import Tolerance, percentile, trend
+from tests.benchmarks.soak_probe import Probe
+
+TOLERANCES = {
+    "memory, MB": Tolerance(0.03, 4.0),
+    "file descriptors": Tolerance(0.05, 4.0),
+    "asyncio tasks": Tolerance(0.10, 5.0),
+    "rows": Tolerance(0.15, 200.0),
+}
+#: The permanent record of the work: it grows with it, and is deleted by no age.
+RECORD = frozenset(
+    {"version", "check_result", "part", "training_set", "node", "fact", "edge", "stream", "shift", "schema_version"}
+    | {"declaration", "contract", "study", "trial", "metric", "model_version", "evaluation", "alias_move", "verdict"}
+)
+RECORDED = frozenset({"lineage.run"})
+#: Who answers at each door, and so whose housekeeping could be felt there.
+DOORS = {"trigger": None, "start": "control", "read": "control", "predict": "inference"}
+DISTURBED = Tolerance(1.0, 0.05)
+"""How much longer the slowest answers may take in seconds in which housekeeping works: twice as long and 50 ms."""
+P50, P99 = 0.50, 0.99
+
+
+def told(probe: Probe, console: Console, *, since: float, rate: float, runs: dict[str, int]) -> dict[str, object]:
+    """Print what was found since the warm-up; return it as numbers, `held` when every bound was."""
+    flat = [_trends(probe, console, what, since) for what in ("memory, MB", "file descriptors", "asyncio tasks")]
+    flat.append(_tables(probe, console, since, runs["ended"]))
+    doors, undisturbed = _doors(probe, console, since)
+    errors = probe.errors()
+    for error in errors[:10]:
+        console.print(f"[red]{error}[/]")
+    complete = runs["asked"] == runs["began"] == runs["ended"] == runs["succeeded"]
+    return {
+        "rate": round(rate, 2),
+        "runs": runs,
+        "errors": len(errors),
+        "held_events": probe.held,
+        "removed": {name: int(count) for name, count in probe.removed.items()},
+        "doors": doors,
+        "not_flat": sorted(name for names in flat for name in names),
+        "undisturbed": undisturbed,
+        "held": not any(flat) and not errors and not probe.held and complete and undisturbed,
+    }
+
+
+def _trends(probe: Probe, console: Console, what: str, since: float) -> list[str]:
+    """Print how something went in every process; return those in which it is not flat."""
+    table, rising = Table(what, "level", "rise", "", title=None), []
+    for (kind, whose), points in sorted(probe.measured.items()):
+        if kind == what:
+            found = trend([point for point in points if point[0] >= since], TOLERANCES[what])
+            bounded = whose == "kafka"  # its heap has a bound of its own, and is filled up to it
+            said = "[dim]bounded by its heap[/]" if bounded else _said(found.flat, record=False)
+            table.add_row(whose, f"{found.level:.1f}", f"{found.rise:+.2f}", said)
+            rising += [] if found.flat or bounded else [f"{what} of {whose}"]
+    console.print(table)
+    return rising
+
+
+def _tables(probe: Probe, console: Console, since: float, runs: int) -> list[str]:
+    table, rising = Table("rows", "level", "rise", "per run", ""), []
+    for (kind, whose), points in sorted(probe.measured.items()):
+        if kind != "rows":
+            continue
+        found = trend([point for point in points if point[0] >= since], TOLERANCES["rows"])
+        record = whose.partition(".")[2] in RECORD or whose in RECORDED
+        per_run = f"{points[-1][1] / runs:.2f}" if record and runs else ""
+        table.add_row(whose, f"{found.level:.0f}", f"{found.rise:+.1f}", per_run, _said(found.flat, record=record))
+        rising += [] if found.flat or record else [f"rows of {whose}"]
+    console.print(table)
+    return rising
+
+
+def _doors(probe: Probe, console: Console, since: float) -> tuple[dict[str, dict[str, float]], bool]:
+    table = Table("door", "answers", "p50, ms", "p99, ms", "p99 while house is kept", "p99 otherwise")
+    found: dict[str, dict[str, float]] = {}
+    undisturbed = True
+    for door, service in DOORS.items():
+        answers = probe.latencies(door, since)
+        seconds = probe.kept_house[service] if service else set()
+        during = [took for at, took in answers if {int(at), int(at + took)} & seconds]
+        otherwise = [took for at, took in answers if not {int(at), int(at + took)} & seconds]
+        took = [each for _, each in answers]
+        found[door] = {
+            "answers": len(took),
+            "p50_ms": _ms(took, P50),
+            "p99_ms": _ms(took, P99),
+            "p99_during_ms": _ms(during, P99),
+            "p99_otherwise_ms": _ms(otherwise, P99),
+        }
+        table.add_row(door, *(f"{value:g}" for value in found[door].values()))
+        usual = percentile(otherwise, P99)
+        if service and during:
+            undisturbed &= percentile(during, P99) <= usual * (1 + DISTURBED.share) + DISTURBED.slack
+    console.print(table)
+    return found, undisturbed
+
+
+def _ms(seconds: list[float], share: float) -> float:
+    return round(percentile(seconds, share) * 1000, 1)
+
+
+def _said(flat: bool, *, record: bool) -> str:
+    return "[green]flat[/]" if flat else "[dim]grows with the work[/]" if record else "[red]rises[/]"

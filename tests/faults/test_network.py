@@ -1,0 +1,240 @@
+"""The network cut, one-way, flapping, slow, narrow, half open: in a namespace that the test makes and removes."""
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from millrace.contracts.rpc.control.v1 import control_pb2
+from millrace.contracts.rpc.control.v1.control_pb2_grpc import ControlServiceStub
+from millrace.runtime.client import Channels, Token
+from millrace.runtime.errors import MillraceError
+from millrace.runtime.testing import until
+
+from tests.faults.declared import NAMESPACE
+from tests.faults.judge import Fault, Judged
+from tests.faults.netns import Namespace, can_cut, namespace
+from tests.faults.proxy import Proxy
+from tests.faults.rows import needs_root, row
+from tests.faults.stack import Stack, running
+
+CUT_S, ONE_WAY_S, FLAPS = 12.0, 8.0, 5
+#: The shortest that a lease may be given, and its cut: control has given up on it before the cut ends.
+LEASE_S, LEASE_CUT_S = 15.0, 25.0
+SLOW_S = 8.0
+DEADLINE_S = 3.0
+#: What an answer may come later than its deadline, on a machine that is busy.
+MARGIN_S = 1.0
+#: Of gRPC's retry throttling (client.py): so many failures, and a tenth of what went well.
+RETRIES, RETRIES_PER_ANSWER = 10, 0.1
+
+
+@dataclass
+class Far:
+    """A stack whose data service is at the other end of a wire."""
+
+    stack: Stack
+    wire: Namespace
+    broker: int = field(init=False)
+    postgres: int = field(init=False)
+    data: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        assert self.stack.postgres.tcp is not None
+        self.postgres = self.stack.postgres.tcp[1]
+        self.broker, self.data = (
+            int(place.rpartition(":")[2])
+            for place in (self.stack.servers, self.stack.deployment.services["data"].target)
+        )
+
+
+@pytest.fixture(scope="module")
+async def far(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Far]:
+    if not can_cut():
+        needs_root()
+    with namespace() as wire:
+        hosts = {"data": wire.address} | dict.fromkeys(("kafka", "postgres", "effects"), wire.host)
+        folder = tmp_path_factory.mktemp("far")
+        async with running(folder, tcp=True, hosts=hosts, prefixes={"data": wire.prefix}) as stack:
+            yield Far(stack, wire)
+
+
+@row(14)
+async def test_row_14_a_service_that_is_cut_off_loses_nothing_and_does_nothing_twice(far: Far, judged: Judged) -> None:
+    wire = far.wire
+    async with judged(14, far.stack, "data cut off from PostgreSQL, broker, callers; one way; flapping") as fault:
+        for ports in ((far.postgres,), (far.broker,)):
+            async with _healed(wire, fault):
+                wire.cut(*ports)
+                await asyncio.sleep(CUT_S)
+        async with _healed(wire, fault):
+            wire.cut(far.data, far.postgres, directions=("in",))
+            await asyncio.sleep(ONE_WAY_S)
+            wire.heal()
+            wire.cut(far.data, far.broker, directions=("out",))
+            await asyncio.sleep(ONE_WAY_S)
+        for _ in range(FLAPS):
+            wire.cut(far.postgres, far.broker, far.data)
+            await asyncio.sleep(1)
+            wire.heal()
+            await asyncio.sleep(1)
+        fault.over()
+
+
+@row(14)
+async def test_row_14_the_lease_of_a_service_that_is_cut_off_goes_on_without_it(far: Far, judged: Judged) -> None:
+    stack, event = far.stack, f"leased-{uuid4().hex[:6]}"
+    async with judged(14, stack, "data cut off while it holds a lease") as fault:
+        stack.signal("effects", signal.SIGSTOP)
+        run_id = await _start_leased(stack, event)
+        await until(lambda: _states(stack, run_id, {"running"}))
+        far.wire.cut(far.postgres, far.broker)
+        stack.signal("effects", signal.SIGCONT)
+        await asyncio.sleep(LEASE_CUT_S)
+        far.wire.heal()
+        fault.over()
+
+    task = (await _run(stack, run_id)).tasks[0]
+    assert (task.state, task.attempts > 1) == ("succeeded", True)
+    assert [effect.event for effect in stack.effects.rows() if effect.event == event] == [event]
+    assert fault.seen is not None
+    finished = [told for told in fault.seen.told if told.type == "TaskSucceeded" and told.key == task.task_id]
+    assert len(finished) == 1
+
+
+@row(15)
+async def test_row_15_on_a_bad_network_deadlines_hold_and_retries_stay_within_their_budget(
+    far: Far, judged: Judged
+) -> None:
+    stack = far.stack
+    assert stack.postgres.tcp is not None
+    host, _, port = stack.deployment.services["control"].target.partition(":")
+    async with Proxy(stack.postgres.tcp) as database, Proxy((host, int(port))) as door:
+        own = stack.postgres.dsn("control", role="control")
+        there = "{}:{}".format(*stack.postgres.tcp)
+        await stack.restart("control", CONTROL_POSTGRES_DSN=own.replace(there, database.address))
+        try:
+            async with (
+                judged(15, stack, "500 ms, 1 Mbit, resets, half open: control") as fault,
+                _asking(far, door) as asked,
+            ):
+                await _bad_network(far.wire, database, door)
+                fault.over()
+        finally:
+            await stack.restart("control", CONTROL_POSTGRES_DSN=own)
+
+    assert max(asked.took_s) < DEADLINE_S + MARGIN_S
+    assert asked.answered > len(asked.took_s) / 3
+    assert asked.handled <= len(asked.took_s) + RETRIES + RETRIES_PER_ANSWER * asked.answered
+
+
+async def _bad_network(wire: Namespace, database: Proxy, door: Proxy) -> None:
+    both = (database, door)
+    for proxy in both:
+        proxy.latency_s = 0.25  # each way
+    await asyncio.sleep(SLOW_S)
+    for proxy in both:
+        proxy.resume()
+    wire.narrow("1mbit")
+    await asyncio.sleep(SLOW_S)
+    wire.widen()
+    for proxy in both:
+        proxy.answer_bytes = 20_000
+    await asyncio.sleep(SLOW_S)
+    for proxy in both:
+        proxy.resume()
+        proxy.silence()
+    await asyncio.sleep(SLOW_S)
+    for proxy in both:
+        # What was half open is never heard of again.
+        proxy.reset()
+        proxy.resume()
+
+
+@asynccontextmanager
+async def _healed(wire: Namespace, fault: Fault) -> AsyncIterator[None]:
+    """Heal the network at the end; all is as before within the row's bound."""
+    yield
+    wire.heal()
+    async with asyncio.timeout(fault.bound_s):
+        await fault.load.probe()
+
+
+@dataclass
+class Asked:
+    """What a client saw that asks all the time.
+
+    Attributes:
+        took_s: How long each call took, seconds.
+        answered: How many were answered.
+        handled: How many calls the service says it got.
+    """
+
+    took_s: list[float] = field(default_factory=list)
+    answered: int = 0
+    handled: float = 0.0
+
+
+@asynccontextmanager
+async def _asking(far: Far, door: Proxy) -> AsyncIterator[Asked]:
+    """Ask control for something that nobody else asks it for, five times a second, through a door."""
+    asked, before = Asked(), await _handled(far.stack)
+    token = Token(far.stack.authority.token_file("dev"))
+    async with Channels({"control": door.address}, token) as channels, asyncio.TaskGroup() as calls:
+        stub: Any = ControlServiceStub(channels.to("control"))
+
+        async def one() -> None:
+            began = time.monotonic()
+            try:
+                await stub.ListRuns(control_pb2.ListRunsRequest(namespace="nobody"), timeout=DEADLINE_S)
+                asked.answered += 1
+            except MillraceError:
+                pass
+            asked.took_s.append(time.monotonic() - began)
+
+        async def go_on() -> None:
+            while True:
+                calls.create_task(one())
+                await asyncio.sleep(0.2)
+
+        asking = calls.create_task(go_on())
+        try:
+            yield asked
+        finally:
+            asking.cancel()
+    asked.handled = await _handled(far.stack) - before
+
+
+async def _handled(stack: Stack) -> float:
+    measured = await stack.metrics("control")
+    return sum(
+        value for name, value in measured.items() if "rpc_duration" in name and "_count" in name and "ListRuns" in name
+    )
+
+
+async def _start_leased(stack: Stack, event: str) -> str:
+    """Start a run of one step that must be heard of often; return its id."""
+    control: Any = ControlServiceStub(stack.channel("control"))
+    step = {"kind": "data.effect", "input": {"event": event}, "heartbeat_timeout_s": LEASE_S}
+    step["retries"] = {"max_attempts": 50, "backoff_s": 0.5, "max_backoff_s": 5, "lost": 100}
+    workflow = json.dumps({"name": "faults.leased", "tasks": {"step": step}})
+    own = {"namespace": NAMESPACE, "request_id": str(uuid4())}
+    await control.ApplyWorkflow(control_pb2.ApplyWorkflowRequest(**own, workflow=workflow))
+    asked = control_pb2.StartRunRequest(**own, workflow="faults.leased", data_json="{}")
+    return str((await control.StartRun(asked)).run.run_id)
+
+
+async def _run(stack: Stack, run_id: str) -> control_pb2.Run:
+    control: Any = ControlServiceStub(stack.channel("control"))
+    found: control_pb2.Run = (await control.GetRun(control_pb2.GetRunRequest(namespace=NAMESPACE, run_id=run_id))).run
+    return found
+
+
+async def _states(stack: Stack, run_id: str, wanted: set[str]) -> bool:
+    return {task.state for task in (await _run(stack, run_id)).tasks} <= wanted
