@@ -8,9 +8,10 @@ FAILPOINTS := libs/failpoints/pyproject.toml
 EDITABLE = $(foreach file,$(2),-e ./$(dir $(file)))
 SOURCES := libs/contracts/src libs/core/src libs/runtime/src libs/sdk/src libs/failpoints/src $(wildcard services/*/src)
 WHAT ?= runtime
+MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test bench faults proto docs locks service up down clean
+.PHONY: help setup demo check test bench soak faults proto docs locks service up down clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,12 +53,15 @@ check: .venv/.dev ## Check style, types, imports, generated code, schemas and do
 	$(BIN)/python libs/contracts/generate.py --check
 	$(BIN)/python -m infra.documents --check
 
-bench: .venv/.dev ## Measure: make bench WHAT=runtime or WHAT=control
+bench: .venv/.dev ## Measure: make bench WHAT=runtime, WHAT=control or WHAT=startup
 	@$(BIN)/python -m tests.benchmarks.$(WHAT)
 
-faults: .venv/.dev ## Run what kills things: the tests, and the flights demo under fire
-	@$(BIN)/python -m pytest -q tests/journeys/test_survives.py libs/runtime/tests/test_outbox.py libs/runtime/tests/test_tasks.py
-	@$(BIN)/python -m tests.faults.flights
+soak: .venv/.dev ## Run the main job's load for MINUTES=10 (120 for the long form): what grows, fails, takes how long
+	@MINUTES=$(MINUTES) $(BIN)/python -m tests.benchmarks.soak
+
+faults: .venv/.dev ## Run the fault matrix: all rows, or make faults ROWS=1,6,11; FLIGHTS=1 adds the flights demo under fire
+	@ROWS="$(ROWS)" $(BIN)/python -m tests.faults
+	@test -z "$(FLIGHTS)" || $(BIN)/python -m tests.faults.flights
 
 proto: .venv/.dev ## Generate the gRPC stubs from proto/
 	$(BIN)/python libs/contracts/generate.py

@@ -100,6 +100,19 @@ def test_a_lock_holds_what_its_distribution_needs(folder: Path) -> None:
     )
 
 
+def test_only_development_installs_what_makes_processes_fail() -> None:
+    failpoints = ROOT / "libs/failpoints"
+    plans = {
+        target: subprocess.run(
+            ["make", "-n", "-B", f".venv/.{target}"], cwd=ROOT, check=True, capture_output=True, text=True
+        ).stdout
+        for target in ("run", "dev")
+    }
+
+    assert [folder for folder in DISTRIBUTIONS if folder != failpoints and failpoints in own_needs(folder)] == []
+    assert {target: "-e ./libs/failpoints/" in plan for target, plan in plans.items()} == {"run": False, "dev": True}
+
+
 def test_no_file_that_installs_something_says_from_where() -> None:
     installs = re.compile(
         r"requirements/|requirements\.lock$|pyproject\.toml$|Dockerfile$|Makefile$|\.ci/|pip\.conf$|uv\.toml$"

@@ -20,9 +20,9 @@ from rich.console import Console
 
 from tests.benchmarks import soak_report
 from tests.benchmarks.soak_probe import Probe
+from tests.faults.declared import prepared
 from tests.faults.history import History
 from tests.faults.load import Load
-from tests.faults.reads import ends, told_since
 from tests.faults.stack import Stack, running
 
 HALF = 0.5
@@ -30,7 +30,15 @@ CALIBRATION_S = 20.0
 RATES = (0.2, 8.0)
 SAMPLE_S = 4.0
 SETTLE_S = 60.0
-ENDED = ("RunSucceeded", "RunFailed", "RunRefused", "RunCancelled")
+
+
+class Clients(Load):
+    """The usual clients; what they look at is new, for nothing is kept for long."""
+
+    async def read(self) -> None:
+        """Look at a run of a moment ago."""
+        self._runs = self._runs[-1:]
+        await super().read()
 
 
 def main() -> int:
@@ -46,7 +54,7 @@ def main() -> int:
 
 def retention_s(minutes: float) -> float:
     """Return how long things are kept, so that every table is level for most of the time."""
-    return min(600.0, max(30.0, minutes * 9))
+    return min(600.0, max(45.0, minutes * 9))
 
 
 def settings(keep_s: float) -> dict[str, dict[str, str]]:
@@ -74,25 +82,28 @@ async def _soak(folder: Path, minutes: float) -> dict[str, object]:
     keep_s = retention_s(minutes)
     warm_up_s = 1.3 * keep_s + 15
     async with running(folder, environment=settings(keep_s)) as stack:
-        rate = await _half_rate(stack)
-        console.print(f"{minutes:g} min at {rate:.2f} times the usual load, of which {warm_up_s:.0f} s to warm up")
-        begins, history = await ends(stack.servers), History()
+        await prepared(stack)
+        history = History()
         probe = Probe(stack, history)
-        load = Load(stack, history, rate)
+        watching = [asyncio.create_task(probe.watch_runs()), asyncio.create_task(probe.watch_housekeeping())]
+        await asyncio.wait_for(probe.watched.wait(), SETTLE_S)
+        rate = await _half_rate(stack, history)
+        console.print(f"{minutes:g} min at {rate:.2f} times the usual load, of which {warm_up_s:.0f} s to warm up")
+        load = Clients(stack, history, rate)
         async with load:
             began = time.time()
-            watching = asyncio.create_task(probe.watch_housekeeping())
             while time.time() - began < minutes * 60:
                 await asyncio.sleep(SAMPLE_S)
                 await probe.sample()
-            watching.cancel()
-        held = await _settled(stack, load, begins)
-        return soak_report.told(probe, console, since=began + warm_up_s, rate=rate, runs=held)
+        runs = await _settled(probe)
+        for task in watching:
+            task.cancel()
+        return soak_report.told(probe, console, since=began + warm_up_s, rate=rate, runs=runs)
 
 
-async def _half_rate(stack: Stack) -> float:
+async def _half_rate(stack: Stack, history: History) -> float:
     """Return the rate at which the stack and its clients take half of all processors."""
-    load = Load(stack, History())
+    load = Clients(stack, history)
     async with load:
         await asyncio.sleep(CALIBRATION_S / 2)
         before, began = _cpu_s(stack), time.monotonic()
@@ -112,21 +123,14 @@ def _cpu_s(stack: Stack) -> float:
     return total
 
 
-async def _settled(stack: Stack, load: Load, begins: dict) -> dict[str, int]:
-    """Return how many runs were asked for, began, ended and succeeded, once those are the same, or after a while."""
-    asked = {entry.key for entry in load.history.of("trigger")} | {entry.key for entry in load.history.of("start")}
+async def _settled(probe: Probe) -> dict[str, int]:
+    """Return how many runs were asked for, began, ended and succeeded, once all have ended, or after a while."""
+    asked = len({entry.key for op in ("trigger", "start") for entry in probe.history.of(op)})
     deadline = time.monotonic() + SETTLE_S
-    while True:
-        types = [one.type for one in await told_since(stack.servers, begins)]
-        ended = sum(types.count(name) for name in ENDED)
-        if ended >= len(asked) or time.monotonic() > deadline:
-            return {
-                "asked": len(asked),
-                "began": types.count("RunStarted"),
-                "ended": ended,
-                "succeeded": types.count("RunSucceeded"),
-            }
+    while probe.ended < asked and time.monotonic() < deadline:
         await asyncio.sleep(1)
+    counted = {"began": probe.runs["RunStarted"], "ended": probe.ended, "succeeded": probe.runs["RunSucceeded"]}
+    return {"asked": asked, **counted}
 
 
 if __name__ == "__main__":

@@ -2,11 +2,14 @@
 
 import asyncio
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import asyncpg
 import psutil
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from millrace.contracts import SERVICES
+from millrace.contracts.catalogue import catalogue
+from millrace.contracts.control import RunEvent
 
 from tests.faults.history import History
 from tests.faults.stack import Stack
@@ -25,6 +28,9 @@ class Probe:
         measured: (what, part or table) -> (Unix time, value), in order.
         removed: By service, how much housekeeping removed in all.
         kept_house: By service, the seconds (Unix time) in which housekeeping removed something.
+        held: How many events are held.
+        runs: What control told of runs, by type.
+        watched: Set once runs are counted.
     """
 
     def __init__(self, stack: Stack, history: History) -> None:
@@ -33,7 +39,14 @@ class Probe:
         self.removed: dict[str, float] = {}
         self.kept_house: dict[str, set[int]] = {name: set() for name in SERVICES}
         self.held = 0
+        self.runs: Counter[str] = Counter()
+        self.watched = asyncio.Event()
         self._stack = stack
+
+    @property
+    def ended(self) -> int:
+        """How many runs have ended, in whichever way."""
+        return sum(self.runs[name] for name in ("RunSucceeded", "RunFailed", "RunRefused", "RunCancelled"))
 
     async def sample(self) -> None:
         """Measure everything once."""
@@ -47,6 +60,18 @@ class Probe:
         self.held = 0
         for name in SERVICES:
             await self._tables(name)
+
+    async def watch_runs(self) -> None:
+        """Count what control tells of runs from now on; until cancelled."""
+        async with AIOKafkaConsumer(bootstrap_servers=self._stack.servers) as consumer:
+            [topic] = [topic for topic in catalogue() if topic.name == RunEvent.topic]
+            consumer.assign(places := [TopicPartition(topic.name, number) for number in range(topic.partitions)])
+            await consumer.seek_to_end(*places)
+            self.watched.set()
+            while True:
+                for records in (await consumer.getmany(timeout_ms=1000)).values():
+                    types = (dict(record.headers)["ce_type"].decode() for record in records)
+                    self.runs.update(name.rpartition(".")[2] for name in types)
 
     async def watch_housekeeping(self) -> None:
         """Note in which seconds each service's housekeeping removes something; until cancelled."""

@@ -38,14 +38,15 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="millrace-startup-") as folder, _stack(Path(folder)) as stack:
         up_s = _up_again(Path(folder))
         console.print(f"`millrace up` on an existing folder: {up_s:.1f} s")
-        idle = _idle(stack)
+        idle, queries = _idle(stack)
         alone = _alone(stack)
-    _print(console, alone, idle)
+    _print(console, alone, idle, queries)
     idle_share = sum(idle.values())
     told = {
         "up_s": round(up_s, 2),
         "slowest_service_s": round(max(alone.values()), 2),
         "idle_cpu_share": round(idle_share, 4),
+        "idle_transactions_per_s": round(sum(queries.values()), 1),
         "held": up_s < UP_S and max(alone.values()) < ALONE_S and idle_share < IDLE_SHARE,
     }
     print(json.dumps(told))
@@ -72,13 +73,20 @@ def _up_again(folder: Path) -> float:
     return time.monotonic() - began
 
 
-def _idle(stack: Embedded) -> dict[str, float]:
-    """Return the share of one core that each part takes while nothing happens; its children are its own."""
+def _idle(stack: Embedded) -> tuple[dict[str, float], dict[str, float]]:
+    """Return what each part takes while nothing happens: its share of one core, and its transactions per second."""
     time.sleep(CALM_S)
-    before, began = _cpu_s(stack), time.monotonic()
+    before, asked, began = _cpu_s(stack), _transactions(stack), time.monotonic()
     time.sleep(MEASURED_S)
-    after, seconds = _cpu_s(stack), time.monotonic() - began
-    return {name: (after[name] - before.get(name, 0.0)) / seconds for name in after}
+    after, later, seconds = _cpu_s(stack), _transactions(stack), time.monotonic() - began
+    shares = {name: (after[name] - before.get(name, 0.0)) / seconds for name in after}
+    return shares, {name: (later[name] - asked[name]) / seconds for name in SERVICES}
+
+
+def _transactions(stack: Embedded) -> dict[str, int]:
+    """Return how many transactions each database has seen."""
+    told = stack.postgres.execute("postgres", "SELECT datname, xact_commit FROM pg_stat_database")
+    return {name: int(count) for name, count in (line.split("|") for line in told.splitlines())}
 
 
 def _cpu_s(stack: Embedded) -> dict[str, float]:
@@ -130,11 +138,12 @@ def _until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def _print(console: Console, alone: dict[str, float], idle: dict[str, float]) -> None:
-    table = Table("part", "ready after, s", "idle, % of a core")
+def _print(console: Console, alone: dict[str, float], idle: dict[str, float], queries: dict[str, float]) -> None:
+    table = Table("part", "ready after, s", "idle, % of a core", "idle, transactions/s")
     for name, share in idle.items():
-        table.add_row(name, f"{alone[name]:.2f}" if name in alone else "", f"{share * 100:.2f}")
-    table.add_row("all", "", f"{sum(idle.values()) * 100:.2f}")
+        ready = f"{alone[name]:.2f}" if name in alone else ""
+        table.add_row(name, ready, f"{share * 100:.2f}", f"{queries[name]:.1f}" if name in queries else "")
+    table.add_row("all", "", f"{sum(idle.values()) * 100:.2f}", f"{sum(queries.values()):.1f}")
     console.print(table)
 
 

@@ -25,13 +25,13 @@ class Matrix:
         self._row: dict[str, int] = {}
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """Leave out what is no row, or none of those chosen; take the rest by number."""
+        """Leave out what is no row, or none of those chosen; what shares a stack comes first."""
         for item in items:
             if mark := item.get_closest_marker("row"):
                 self._row[item.nodeid] = mark.args[0]
         left = [item for item in items if self._row.get(item.nodeid) not in self._chosen]
         config.hook.pytest_deselected(items=left)
-        items[:] = sorted((item for item in items if item not in left), key=lambda item: self._row[item.nodeid])
+        items[:] = sorted((item for item in items if item not in left), key=_stands_alone)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take down a test's outcome: that of its call, or of what went wrong around it."""
@@ -41,8 +41,13 @@ class Matrix:
         results = [Result(**value) for name, value in report.user_properties if name == RESULT]
         test = report.nodeid.rpartition("::")[2]
         self.lines.append(Line(self._row[report.nodeid], test, why, results))
-        took = f"{report.duration:.0f} s"
-        print(f"\nrow {self._row[report.nodeid]}: {test}: {why} ({took})", flush=True)
+        print(f"\nrow {self._row[report.nodeid]}: {test}: {why} ({report.duration:.0f} s)", flush=True)
+        for one in results:
+            print(f"  {one.injected}: load {one.load_s:.0f} s, recovery {one.recovered_s} s, judge {one.judge_s:.1f} s")
+
+
+def _stands_alone(item: pytest.Item) -> bool:
+    return "stack" not in getattr(item, "fixturenames", ())
 
 
 def main() -> int:

@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -37,13 +38,56 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(made, ignore_errors=True)
 
 
+class Shared:
+    """The plain stack that rows share, until one of them breaks it for good."""
+
+    def __init__(self) -> None:
+        self._running: AbstractAsyncContextManager[Stack] | None = None
+        self._stack: Stack | None = None
+        self._folder = Path()
+
+    async def get(self) -> Stack:
+        """Return it; a new one where there is none."""
+        if self._stack is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="millrace-faults-"))
+            self._running = running(self._folder)
+            self._stack = await self._running.__aenter__()
+        return self._stack
+
+    async def mend(self) -> None:
+        """Have it run as usual; one that cannot is given up."""
+        try:
+            if self._stack is not None:
+                await self._stack.mend()
+        except AssertionError as error:
+            print(f"the shared stack is given up: {error}")
+            await self.end()
+
+    async def end(self) -> None:
+        """End it."""
+        if self._running is not None:
+            await self._running.__aexit__(None, None, None)
+            shutil.rmtree(self._folder, ignore_errors=True)
+        self._running, self._stack = None, None
+
+
 @pytest.fixture(scope="session")
-async def stack() -> AsyncIterator[Stack]:
-    """The plain stack, shared by all rows that break nothing for good."""
-    made = Path(tempfile.mkdtemp(prefix="millrace-faults-"))
-    async with running(made) as running_stack:
-        yield running_stack
-    shutil.rmtree(made, ignore_errors=True)
+async def shared() -> AsyncIterator[Shared]:
+    """The plain stack, which starts when a row first asks for it."""
+    made = Shared()
+    yield made
+    await made.end()
+
+
+@pytest.fixture
+async def stack(shared: Shared, request: pytest.FixtureRequest) -> AsyncIterator[Stack]:
+    """The plain stack, shared by all rows that break nothing for good, and as usual after each."""
+    yield await shared.get()
+    coming = request.session.items[request.session.items.index(request.node) + 1 :]
+    if any("stack" in getattr(item, "fixturenames", ()) for item in coming):
+        await shared.mend()
+    else:
+        await shared.end()
 
 
 @pytest.fixture

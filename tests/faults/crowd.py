@@ -10,11 +10,13 @@ from millrace.contracts.rpc.control.v1.control_pb2_grpc import ControlServiceStu
 from millrace.contracts.rpc.data.v1 import data_pb2
 from millrace.contracts.rpc.data.v1.data_pb2_grpc import DataServiceStub
 
-from tests.faults.declared import CONTRACT, DATASET, land_readings
+from tests.faults.declared import CONTRACT, land_readings
 from tests.faults.stack import Stack
 from tests.journeys.shop import ENDED
 
-TENANT = "crowd"
+TENANT = DATASET = "crowd"
+SCHEMA: Any = CONTRACT["schema"]
+OWN = CONTRACT | {"id": DATASET, "name": DATASET, "schema": [SCHEMA[0] | {"name": DATASET}]}
 _GIVEN = ("partition", "landed_at", "uri", "sha256")
 WORKFLOW = {
     "name": "crowd.ingest",
@@ -43,7 +45,7 @@ class Crowd:
     async def come(self) -> None:
         """Start all runs."""
         data: Any = DataServiceStub(self._stack.channel("data"))
-        await data.ApplyContract(data_pb2.ApplyContractRequest(**_own(), odcs_yaml=json.dumps(CONTRACT)))
+        await data.ApplyContract(data_pb2.ApplyContractRequest(**_own(), odcs_yaml=json.dumps(OWN)))
         await self._control.ApplyWorkflow(control_pb2.ApplyWorkflowRequest(**_own(), workflow=json.dumps(WORKFLOW)))
         name = f"crowd-{uuid4().hex[:6]}"
         landed = await asyncio.to_thread(land_readings, self._stack.landing, name)

@@ -1,4 +1,4 @@
-"""The flights example while every part of its stack is killed once: `make faults`.
+"""The flights example while every part of its stack is killed once: `make faults FLIGHTS=1`.
 
 Each of the seven services and Kafka end by `kill -9`, PostgreSQL by an immediate stop, each as a step of a month has
 just begun. The demo must end as it does undisturbed: it exits with 0 only when every run, every count, every canary and

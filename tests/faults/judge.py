@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from tests.faults.checker import Finding, check
+from tests.faults.declared import prepared
 from tests.faults.facts import Facts
 from tests.faults.history import History
 from tests.faults.load import Load
@@ -129,6 +130,7 @@ class Judged:
         history = History()
         try:
             load = Load(stack, history, rate)
+            await prepared(stack)  # what comes before is not judged
             begins, effects, before = await asyncio.gather(
                 ends(stack.servers), asyncio.to_thread(stack.effects.rows), counted(stack)
             )

@@ -4,8 +4,8 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Self
 from uuid import uuid4
 
@@ -64,19 +64,23 @@ class Load:
         self._prepared: Prepared = await prepared(self.stack)
         self._publisher = await self._kept.enter_async_context(Publisher(self.stack.servers))
         self.began = time.time()
-        per_s = {
-            self.light: LIGHT_PER_S,
-            self.full: FULL_PER_S,
-            self.predict: PREDICTIONS_PER_S,
-            self.start: STARTS_PER_S,
-            self.read: READS_PER_S,
-        }
-        self._clients = [asyncio.create_task(self._every(1 / (s * self._rate), ask)) for ask, s in per_s.items()]
+        self._clients = self._asking(self._rate)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
         await self._kept.aclose()
+
+    @asynccontextmanager
+    async def more(self, rate: float) -> AsyncIterator[None]:
+        """Ask so many times the usual load besides, until the block ends."""
+        more = self._asking(rate)
+        self._clients += more
+        try:
+            yield
+        finally:
+            for client in more:
+                client.cancel()
 
     async def stop(self) -> None:
         """Ask nothing new; let what is under way end."""
@@ -182,6 +186,16 @@ class Load:
             if seen.outcome != "unknown" or self._stopping:
                 return
             await asyncio.sleep(AGAIN_S)
+
+    def _asking(self, rate: float) -> list[asyncio.Task[None]]:
+        per_s = {
+            self.light: LIGHT_PER_S,
+            self.full: FULL_PER_S,
+            self.predict: PREDICTIONS_PER_S,
+            self.start: STARTS_PER_S,
+            self.read: READS_PER_S,
+        }
+        return [asyncio.create_task(self._every(1 / (s * rate), ask)) for ask, s in per_s.items()]
 
     async def _every(self, seconds: float, ask: Callable[[], Awaitable[object]]) -> None:
         """Ask at a steady rate, whether or not answers come; up to a bound of open ones."""

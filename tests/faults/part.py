@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from signal import SIGCONT, SIGSTOP, Signals
+from signal import SIGCONT, SIGKILL, SIGSTOP, Signals
 
 import psutil
 from millrace.sdk.stack.program import Child, Program, account, last_lines
@@ -40,6 +40,8 @@ class Part:
         self._is_ready = is_ready
         self._child = Child(program())
         self._ended_at = 0.0
+        self._usual: tuple[dict[str, str], list[str]] = ({}, [])
+        self._started = self._usual
 
     @property
     def pid(self) -> int:
@@ -63,11 +65,26 @@ class Part:
         """Start it; it may not be ready yet."""
         self._ended_at = 0.0
         self.starts += 1
+        self._started = (dict(self.environment), [*self.prefix])
         self._child = Child(self._prefixed())
         self._child.start()
 
+    def be_usual(self) -> None:
+        """Take how it is told to run now for how it is to be after each test."""
+        self._usual = (dict(self.environment), [*self.prefix])
+
+    def mend(self) -> None:
+        """Have it run as usual, whatever a test has left behind."""
+        self.signal(SIGCONT)
+        self.environment, self.prefix = dict(self._usual[0]), [*self._usual[1]]
+        if self._started != self._usual:
+            self.end(SIGKILL)
+        self.held = False
+
     def signal(self, number: Signals) -> None:
         """Send it a signal; what stops or continues goes to all its children too."""
+        if not self.alive():
+            return
         if number not in _TO_A_TREE:
             self._child.send(number)
             return

@@ -43,7 +43,12 @@ async def ends(servers: str) -> dict[TopicPartition, int]:
     """Return where the services' topics end now."""
     topics = [topic for topic in catalogue() if topic not in FOREIGN]
     places = [TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions)]
+    return await _ends_of(servers, places)
+
+
+async def _ends_of(servers: str, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
     async with AIOKafkaConsumer(bootstrap_servers=servers) as consumer:
+        consumer.assign(places)  # or it learns of one topic at a time
         found: dict[TopicPartition, int] = await consumer.end_offsets(places)
         return found
 
@@ -106,7 +111,7 @@ def _started(
 ) -> Sequence[str]:
     """Return every run that anybody knows of."""
     started = {match.run_id for one in explained.values() for match in one.matches if match.run_id}
-    started |= {str(entry.value) for entry in load.history.of("start")}
+    started |= {str(entry.value) for entry in load.history.of("start") if entry.value}
     return sorted(started | {str(one.value["run_id"]) for one in told if one.type == "RunStarted"})
 
 
@@ -189,8 +194,7 @@ async def lag(servers: str) -> dict[str, int]:
     finally:
         await admin.close()
     places = sorted({place for group in groups for place in group})
-    async with AIOKafkaConsumer(bootstrap_servers=servers) as consumer:
-        last = await consumer.end_offsets(places) if places else {}
+    last = await _ends_of(servers, places) if places else {}
     behind = {
         service: sum(max(0, last[place] - at.offset) for place, at in group.items() if at.offset >= 0)
         for service, group in zip(SERVICES, groups, strict=True)

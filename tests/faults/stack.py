@@ -100,6 +100,16 @@ class Stack:
         own.held = False
         await self.ready(part, seconds=seconds)
 
+    async def mend(self) -> None:
+        """Have every part run as usual again, whatever a test has left behind.
+
+        Raises:
+            AssertionError: One cannot.
+        """
+        for part in self.parts.values():
+            await asyncio.to_thread(part.mend)
+        await self.ready()
+
     async def ready(self, *parts: str, seconds: float = READY_S) -> float:
         """Wait until parts, or all, say that they are ready; return the seconds it took.
 
@@ -210,6 +220,8 @@ async def running(
         stack.parts[name].environment |= more
     for name, prefix in (prefixes or {}).items():
         stack.parts[name].prefix = [*prefix]
+    for part in stack.parts.values():
+        part.be_usual()
     keeper = asyncio.create_task(keep(stack.parts.values()))
     try:
         await stack.start()

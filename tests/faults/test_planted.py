@@ -7,6 +7,7 @@ import signal
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,7 +19,7 @@ from millrace.runtime.testing import until
 from millrace.runtime.testing.process import ServiceProcess, free_port
 
 from tests.faults.checker import ANSWERS, COUNTED, ENDS, ONE_RUN, TASKS, TOLD, Finding, check, told_once
-from tests.faults.declared import NAMESPACE
+from tests.faults.declared import NAMESPACE, prepared
 from tests.faults.facts import Facts
 from tests.faults.history import History
 from tests.faults.load import Load
@@ -30,6 +31,21 @@ from tests.journeys.shop import ENDED
 
 BEFORE_S, AFTER_S, SETTLE_S = 4.0, 4.0, 25.0
 BRIEF = "faults.brief"
+
+
+@dataclass(frozen=True)
+class Armed:
+    """A service that runs with a fault.
+
+    Attributes:
+        since: Where its log ended before.
+        starts: How often it had been started then.
+    """
+
+    name: str
+    since: int
+    starts: int
+
 
 Check = Callable[[Facts], list[Finding] | Iterator[Finding]]
 
@@ -52,6 +68,7 @@ async def found(
 ) -> set[tuple[str, str]]:
     """Return what the judge finds of a load with a fault in it: claims, and what is wrong."""
     load = Load(stack, History())
+    await prepared(stack)
     begins, effects, before = await asyncio.gather(
         ends(stack.servers), asyncio.to_thread(stack.effects.rows), counted(stack)
     )
@@ -66,15 +83,17 @@ async def found(
 
 
 @asynccontextmanager
-async def planted(stack: Stack, name: str, fault: str, rules: str = "") -> AsyncIterator[int]:
-    """Run a service with a fault until the block ends; yield where its log ended before."""
+async def planted(stack: Stack, name: str, fault: str, rules: str = "") -> AsyncIterator[Armed]:
+    """Run a service with a fault, and with rules in its first life, until the block ends."""
     part = stack.parts[name]
     await end(stack, name)
     part.environment["MILLRACE_FAILPOINTS"] = f"plant={fault}"
     since = part.log.stat().st_size
     start_armed(stack, name, f"plant={fault}; {rules}")
+    armed = Armed(name, since, part.starts)
+    await stack.ready(name)
     try:
-        yield since
+        yield armed
     finally:
         del part.environment["MILLRACE_FAILPOINTS"]
         await anew(stack, name)
@@ -96,17 +115,16 @@ async def second(stack: Stack, name: str, **environment: str) -> AsyncIterator[S
         process.kill()
 
 
-async def killed(stack: Stack, name: str, place: str, since: int) -> None:
+async def killed(stack: Stack, place: str, armed: Armed) -> None:
     """Wait until a service has died at a place and is back."""
-    starts = stack.parts[name].starts
-    await acted(stack, name, place, since)
-    await started_again(stack, name, starts, seconds=30)
+    await acted(stack, armed.name, place, armed.since)
+    await started_again(stack, armed.name, armed.starts, seconds=30)
 
 
 @row(2)
 async def test_an_inbox_that_forgets_is_found_where_events_come_again(damaged: Stack) -> None:
-    async with planted(damaged, "observability", "inbox_forgets", "consume.after_commit=kill@8") as since:
-        findings = await found(damaged, lambda _: killed(damaged, "observability", "consume.after_commit", since))
+    async with planted(damaged, "observability", "inbox_forgets", "consume.after_commit=kill@8") as armed:
+        findings = await found(damaged, lambda _: killed(damaged, "consume.after_commit", armed))
 
     assert (COUNTED, "doubled") in findings
 
@@ -153,16 +171,16 @@ async def test_a_finish_without_its_token_is_found_where_a_worker_wakes_too_late
 @row(1)
 async def test_an_offset_committed_early_is_found_where_a_handler_dies(damaged: Stack) -> None:
     place = "control.events_kept"
-    async with planted(damaged, "control", "offset_committed_early", f"{place}=kill@8") as since:
-        findings = await found(damaged, lambda _: killed(damaged, "control", place, since))
+    async with planted(damaged, "control", "offset_committed_early", f"{place}=kill@8") as armed:
+        findings = await found(damaged, lambda _: killed(damaged, place, armed))
 
     assert (ONE_RUN, "lost") in findings
 
 
 @row(2)
 async def test_an_outbox_that_deletes_early_is_found_where_a_relay_dies(damaged: Stack) -> None:
-    async with planted(damaged, "control", "outbox_deletes_early", "outbox.read=kill@20") as since:
-        findings = await found(damaged, lambda _: killed(damaged, "control", "outbox.read", since))
+    async with planted(damaged, "control", "outbox_deletes_early", "outbox.read=kill@20") as armed:
+        findings = await found(damaged, lambda _: killed(damaged, "outbox.read", armed))
 
     assert (ENDS, "open") in findings
 

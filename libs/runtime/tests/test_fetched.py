@@ -5,77 +5,16 @@ import hashlib
 import struct
 import subprocess
 import sys
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
-from aiokafka.record.util import calc_crc32c
+from aiokafka.record.default_records import DefaultRecordBatch
 from hypothesis import given
 from hypothesis import strategies as st
-from millrace.runtime.consume.fetched import HEADER, Batch, Fetched
-
-MIB = 1024 * 1024
-GZIP, ZSTD = 1, 4
-
-
-def batch(records: list[tuple[bytes | None, bytes | None, list[Any]]], *, base: int = 0, codec: int = 0) -> bytes:
-    """Return a batch as a broker gives it."""
-    builder = DefaultRecordBatchBuilder(
-        magic=2,
-        compression_type=codec,
-        is_transactional=0,
-        producer_id=-1,
-        producer_epoch=-1,
-        base_sequence=-1,
-        batch_size=64 * MIB,
-    )
-    for delta, (key, value, headers) in enumerate(records):
-        builder.append(delta, timestamp=1000 + delta, key=key, value=value, headers=headers)
-    return rebased(bytes(builder.build()), base)
-
-
-def rebased(raw: bytes, base: int) -> bytes:
-    return struct.pack(">q", base) + raw[8:]
-
-
-def with_codec(raw: bytes, codec: int, payload: bytes) -> bytes:
-    """Return a batch that says it is compressed, with a payload of one's own."""
-    head = list(HEADER.unpack_from(raw))
-    head[1], head[5] = HEADER.size - 12 + len(payload), codec
-    made = Batch.of(memoryview(HEADER.pack(*head) + payload)).holding(payload, head[12], head[6])
-    again = bytearray(made)
-    struct.pack_into(">h", again, 21, codec)
-    struct.pack_into(">I", again, 17, calc_crc32c(again[21:]))
-    return bytes(again)
-
-
-def odd_name(raw: bytes) -> bytes:
-    """Return a batch whose headers named `odd` have a name that is not UTF-8."""
-    return with_codec(raw, 0, raw[HEADER.size :].replace(b"odd", b"\xff\xfed"))
-
-
-def bomb(size: int, *, after: int = 0) -> bytes:
-    """Return a gzip batch of some small records and one large one, made without having it in memory."""
-    small = batch([(b"k", b"small", [])] * after)[HEADER.size :] if after else b""
-    body = b"\x00" + b"\x00" + zigzag(after) + zigzag(4) + b"bomb" + zigzag(size)
-    tail = zigzag(1) + zigzag(4) + b"name" + zigzag(5) + b"value"
-    packer = zlib.compressobj(9, wbits=31)
-    packed = packer.compress(small + zigzag(len(body) + size + len(tail)) + body)
-    for _ in range(size // MIB):
-        packed += packer.compress(bytes(MIB))
-    packed += packer.compress(tail) + packer.flush()
-    return with_codec(batch([(b"k", b"small", [])] * (after + 1)), GZIP, packed)
-
-
-def zigzag(number: int) -> bytes:
-    number, made = number << 1, bytearray()
-    while number > 0x7F:
-        made.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*made, number])
+from millrace.runtime.consume.fetched import Fetched
+from millrace.runtime.testing.batches import GZIP, MIB, ZSTD, batch, bomb, odd_name, rebased, with_codec
 
 
 def read(data: bytes) -> Iterator[tuple[int, bytes | None, bytes | None, list[Any]]]:

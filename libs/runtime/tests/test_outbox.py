@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from millrace.contracts.feature import ViewApplied
 from millrace.runtime.outbox import POLL_S, Relay
 from millrace.runtime.subscriptions import on
@@ -192,3 +193,27 @@ async def test_a_frozen_relay_loses_its_lock_and_another_goes_on(
         process.wait(10)
 
     assert len(await records(broker.servers, "feature.views", service_name)) == 1
+
+
+async def test_a_topic_that_was_deleted_is_made_again_by_who_publishes_on_it(
+    service_name: str, broker: Any, dsn: str, begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    await create_topics(broker.servers, {"data.versions": PARTITIONS})
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker.servers)
+    await admin.start()
+    await admin.delete_topics(["data.versions"])
+    await admin.close()
+    relay = Relay(begin.database, settings_of(dsn, broker.servers, tmp_path), "data")
+    running = asyncio.create_task(relay.run())
+    async with begin() as tx:
+        tx.emit(version(service_name))
+
+    async def empty() -> bool:
+        async with begin() as tx:
+            return not await tx.fetch("SELECT 1 FROM outbox LIMIT 1")
+
+    await until(empty, seconds=60)
+    relay.stop()
+    await asyncio.wait_for(running, 20)
+
+    assert len(await records(broker.servers, "data.versions", service_name)) == 1

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +84,32 @@ async def test_a_topic_that_was_deleted_is_reported_made_again_and_read_from_its
         await until(count_is(begin, service_name, 3))
 
     assert await effects(begin, service_name) == [f"{service_name}/{n}" for n in range(3)]
+
+
+async def test_what_a_service_cannot_take_for_now_waits_in_kafka(
+    service_name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    full = [False]
+    row = replace(on(VersionPublished, note, start="now"), full=lambda: full[0])
+    async with consuming(service_name, broker, begin, tmp_path, row) as consumer:
+
+        async def assigned() -> bool:
+            return consumer.progress.assigned
+
+        await until(assigned)
+        await publish(broker.servers, [version(service_name, "before")])
+        await until(count_is(begin, service_name, 1))
+        full[0], rounds = True, consumer.progress.rounds
+
+        async def looked_twice_more() -> bool:
+            return consumer.progress.rounds >= rounds + 3
+
+        await until(looked_twice_more)
+        await publish(broker.servers, [version(service_name, f"{n}") for n in range(5)])
+        rounds = consumer.progress.rounds
+        await until(looked_twice_more)
+        assert await effects(begin, service_name) == [f"{service_name}/before"]
+        full[0] = False
+        await until(count_is(begin, service_name, 6))
+
+    assert await effects(begin, service_name) == [f"{service_name}/{n}" for n in ("before", *range(5))]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -37,6 +37,8 @@ class Neighbours:
         self.shelf = shelf
         self.asked: list[int] = []
         self.away = False
+        self.answering = Event()
+        self.answering.set()
 
     def version(self, request: training_pb2.GetModelVersionRequest, context: grpc.ServicerContext) -> Any:
         metadata = {key: str(value) for key, value in context.invocation_metadata()}
@@ -56,6 +58,7 @@ class Neighbours:
         if "not_online" in request.views:
             context.abort(grpc.StatusCode.NOT_FOUND, "view not_online is not online")
         self.asked.append(len(request.entities_json))
+        self.answering.wait(10)
         carriers = [json.loads(entity)["carrier"] for entity in request.entities_json]
         values = [KNOWN_RATE if carrier == "UA" else math.nan for carrier in carriers]
         return feature_pb2.GetOnlineResponse(
@@ -218,9 +221,11 @@ class Inference:
 DEMO = (("x-millrace-namespace", "demo"),)
 
 
-def request(model: str, keys: list[str], hours: list[float] | None = None) -> oip.ModelInferRequest:
+def request(
+    model: str, keys: list[str], hours: list[float] | None = None, *, carrier: str = "UA"
+) -> oip.ModelInferRequest:
     asked = oip.ModelInferRequest(model_name=model, id="r")
-    oip.add_bytes(asked, "carrier", ["UA"] * len(keys))
+    oip.add_bytes(asked, "carrier", [carrier] * len(keys))
     oip.add_doubles(asked, "weather.wind", [1.0] * len(keys))
     oip.add_doubles(asked, "load.hour", hours or [4.0] * len(keys))
     if any(keys):

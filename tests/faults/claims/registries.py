@@ -34,7 +34,7 @@ def effects_once(facts: Facts) -> Iterator[Finding]:
 
 
 def registered_once(facts: Facts) -> Iterator[Finding]:
-    """A file has one version, its features one generation, an alias one version."""
+    """A file has one version, its features one generation (none where a newer overtook it), an alias one version."""
     told = once(facts.told)
     published = {str(one.value["partition"]): one.value for one in told if one.type == "VersionPublished"}
     made_of = Counter(id_ for one in told if one.type == "ViewMaterialised" for id_ in one.value["version_ids"])
@@ -44,17 +44,19 @@ def registered_once(facts: Facts) -> Iterator[Finding]:
             Counter(str(one.value["partition"]) for one in told if one.type == "VersionPublished"),
         ],
         "feature.materialise": [
-            Counter({event: made_of[str(value["version_id"])] for event, value in published.items()})
+            Counter({event: made_of[str(value["version_id"])] or 1 for event, value in published.items()})
         ],
         "training.promote": [
             Counter(facts.aliases),
             Counter(str(one.value["alias"]) for one in told if one.type == "AliasMoved"),
         ],
     }
+    asked = {entry.key for entry in facts.history if entry.op == "trigger"}
     for run in facts.runs.values():
-        for kind, found in counts.items():
+        event = event_of(run)
+        for kind, found in counts.items() if event in asked else ():
             for task in _succeeded(run, kind):
-                yield from _counted_once(f"{task.name} of {event_of(run)}", event_of(run), found)
+                yield from _counted_once(f"{task.name} of {event}", event, found)
 
 
 def _counted_once(what: str, event: str, found: list[Counter[str]]) -> Iterator[Finding]:

@@ -3,6 +3,8 @@
 import time
 from datetime import datetime
 
+from millrace.runtime.telemetry import CLOCK_SKEW
+
 
 class DatabaseClock:
     """PostgreSQL's time, in a process whose own clock may be wrong or be set while it runs."""
@@ -13,6 +15,7 @@ class DatabaseClock:
     def saw(self, now: datetime) -> None:
         """Take over what the database has just said."""
         self._ahead_s = now.timestamp() - time.monotonic()
+        CLOCK_SKEW.set(now.timestamp() - time.time())
 
     def time(self) -> float:
         """Return the Unix time, seconds; until the database has said anything, by the process's own clock."""

@@ -9,12 +9,15 @@ from contextlib import suppress
 import asyncpg
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from asyncpg.prepared_stmt import PreparedStatement
+from millrace.contracts.catalogue import catalogue
 from millrace.runtime.connection import LOST
+from millrace.runtime.errors import Unavailable
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.settings import ServiceSettings
-from millrace.runtime.telemetry import OUTBOX_AGE, OUTBOX_EVENTS, OUTBOX_SENT
+from millrace.runtime.telemetry import OUTBOX_AGE, OUTBOX_EVENTS, OUTBOX_SENT, TOPIC_MISSING
+from millrace.runtime.topics import AS_THE_OTHERS, create_topics
 from millrace.runtime.transaction import Database
 
 MEASURE_EVERY_S = 10.0
@@ -59,6 +62,8 @@ class Relay:
                 await self._with_lock()
             except (KafkaError, asyncpg.PostgresError, TimeoutError, *LOST) as error:
                 log.warning("relay_interrupted", error=type(error).__name__)
+                if isinstance(error, UnknownTopicOrPartitionError):
+                    await self._make_topics()
                 self._database.wake_relay.clear()
                 await self._wait(RETRY_S)
 
@@ -123,6 +128,14 @@ class Relay:
                 return
             else:
                 await self._wait(POLL_S)
+
+    async def _make_topics(self) -> None:
+        """Make those of our topics again that were deleted: nothing behind an event for one of them would be sent."""
+        ours = [topic for topic in catalogue() if topic.owner == self._name]
+        with suppress(Unavailable):
+            for topic in await create_topics(self._settings.kafka_servers, ours, replication_factor=AS_THE_OTHERS):
+                TOPIC_MISSING.labels(self._name, topic).inc()
+                log.error("topic_missing", service=self._name, topic=topic)
 
     async def _end(self, producer: AIOKafkaProducer) -> None:
         """End a producer, for a moment at most: one whose broker is away ends when that is back.

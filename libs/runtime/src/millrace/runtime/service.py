@@ -28,6 +28,7 @@ from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Start, Subscription, TaskKind
 from millrace.runtime.tasks import Workers
 from millrace.runtime.tasks.child import preload
+from millrace.runtime.telemetry import READY
 from millrace.runtime.transaction import Database, Transaction, Transactions
 
 S = TypeVar("S", bound=Transaction)
@@ -142,9 +143,8 @@ class Service:
 
     def collect(self, begin: Transactions[S], referred: Referred[S]) -> None:
         """Remove artifacts that this service wrote and of which `referred` knows nothing."""
-        grace = self.settings.artifact_grace
-        rule = Unreferenced(self.artifacts.shelves, self.name, begin, referred, grace)
-        self._keeper.add(Rule("artifact", rule.batches))
+        found = Unreferenced(self.artifacts.shelves, self.name, begin, referred, self.settings.artifact_grace)
+        self._keeper.add(Rule("artifact", found.batches))
 
     def background(self, loop: Callable[[], Awaitable[None]]) -> None:
         """Run a loop beside everything else; it is cancelled when the service stops, and stops it when it fails."""
@@ -188,6 +188,7 @@ class Service:
     async def _follow_readiness(self) -> None:
         async def tell(ready: bool) -> None:  # noqa: FBT001 - what Health tells
             (self.ready.set if ready else self.ready.clear)()
+            READY.labels(self.name).set(ready)
             await self.rpc.set_serving(serving=ready)
             log.info("service_ready" if ready else "service_not_ready", service=self.name)
 
@@ -254,9 +255,8 @@ class Service:
         if not self._migrated:
             async with self.database.connection() as connection:
                 behind = await missing(connection, self.name)
-            if behind:
-                return f"migrations missing: {', '.join(behind)}"
-            self._migrated = True  # what stands there is not looked up again until the database was away
+            self._migrated = not behind  # and is not looked up again until the database was away
+            return f"migrations missing: {', '.join(behind)}" if behind else ""
         return ""
 
     async def _check_broker(self) -> str:

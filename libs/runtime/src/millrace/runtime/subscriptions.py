@@ -61,6 +61,7 @@ class Subscription:
         event: The class, or the base class, of the events it takes.
         topics: Where they are.
         batch: Whether the function takes them all at once.
+        full: Says whether it can take no more for now; what comes then waits in Kafka.
     """
 
     event: type[Event]
@@ -68,6 +69,7 @@ class Subscription:
     topics: tuple[str, ...]
     start: Start
     batch: bool
+    full: Callable[[], bool] | None = None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from threading import Thread
 from typing import TYPE_CHECKING, TextIO
@@ -78,6 +78,9 @@ HOUSEKEEPING_DURATION = Histogram(
 HOUSEKEEPING_FAILED = Counter(
     "millrace_housekeeping_failed", "Rounds that a rule's fault cut short.", ["service", "what"]
 )
+READY = Gauge("millrace_ready", "Whether the service is of use now.", ["service"])
+CLOCK_SKEW = Gauge("millrace_clock_skew_seconds", "By how much the database's clock is ahead of this process's.")
+ROUND_AGE = Gauge("millrace_round_age_seconds", "How long the round of events at hand takes so far.", ["service"])
 ASYNCIO_TASKS = Gauge("millrace_asyncio_tasks", "Tasks of the event loop.")
 PREDICTIONS_DROPPED = Counter("millrace_predictions_dropped", "Answered rows that could not be logged.")
 
@@ -208,12 +211,17 @@ def span(
         contexts.detach(token)
 
 
-@contextmanager
-def event_span(service: str, event: "Event | None", envelope: "Envelope | None") -> "Iterator[Envelope | None]":
+def event_span(
+    service: str, event: "Event | None", envelope: "Envelope | None"
+) -> "AbstractContextManager[Envelope | None]":
     """Open the span of one event where its trace is recorded; yield its envelope with the trace to go on with."""
     if envelope is None or event is None or service not in _tracers or not envelope.traceparent.endswith("1"):
-        yield envelope
-        return
+        return nullcontext(envelope)
+    return _recorded(service, event, envelope)
+
+
+@contextmanager
+def _recorded(service: str, event: "Event", envelope: "Envelope") -> "Iterator[Envelope]":
     attributes = {MESSAGING_SYSTEM: "kafka", MESSAGING_MESSAGE_ID: str(envelope.event_id), NAMESPACE: event.namespace}
     name = f"{type(event).__name__} handle"
     with span(service, name, parent=envelope.traceparent, kind=SpanKind.CONSUMER, attributes=attributes) as made:

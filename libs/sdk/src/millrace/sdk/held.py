@@ -204,19 +204,27 @@ class HeldEvents:
     async def unpark(self, parked: ParkedKey, command: Command | None = None) -> Outcome:
         """Handle the events of a parked key, in order, until it flows again or one fails."""
         command = command or Command()
-        stub, key = self._stub(parked.service), parked.key
+        while True:
+            page = await self.unpark_page(parked, command)
+            if page.flows or page.reason:
+                return command.outcome
+
+    async def unpark_page(self, parked: ParkedKey, command: Command) -> pb.HeldServiceUnparkResponse:
+        """Handle the first events of a parked key."""
 
         async def ask(name: str) -> pb.HeldServiceUnparkResponse:
             request = pb.HeldServiceUnparkRequest(
-                namespace=self._namespace, request_id=name, topic=key.topic, key=key.key, limit=command.page
+                namespace=self._namespace,
+                request_id=name,
+                topic=parked.key.topic,
+                key=parked.key.key,
+                limit=command.page,
             )
-            return await stub.Unpark(request, timeout=PAGE_TIMEOUT_S)
+            return await self._stub(parked.service).Unpark(request, timeout=PAGE_TIMEOUT_S)
 
-        while True:
-            page = await command.turn(ask)
-            command.add(done=page.handled, failed=1 if page.reason else 0, reason=page.reason)
-            if page.flows or page.reason:
-                return command.outcome
+        page = await command.turn(ask)
+        command.add(done=page.handled, failed=1 if page.reason else 0, reason=page.reason)
+        return page
 
     async def _replay_page(
         self, service: str, which: Which, command: Command, token: str, *, accept_duplicate: bool

@@ -20,7 +20,7 @@ from millrace.runtime.consume.settlement import Settlement
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Record, Subscription
-from millrace.runtime.telemetry import BATCH_DURATION, BATCH_EVENTS
+from millrace.runtime.telemetry import BATCH_DURATION, BATCH_EVENTS, ROUND_AGE
 from millrace.runtime.transaction import Transactions
 
 POLL_MS = 1000
@@ -84,6 +84,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         self._round_began = 0.0
         self._answered: dict[TopicPartition, int | None] = {}
         self._answered_at = 0.0
+        ROUND_AGE.labels(service).set_function(self.round_age_s)
 
     def subscribe(self, subscriptions: Iterable[Subscription]) -> None:
         """Add rows to what the service reacts to; before `run`."""
@@ -99,6 +100,10 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         """How many records have been settled."""
         return self._settlement.handled
 
+    def round_age_s(self) -> float:
+        """Return how long the round at hand takes so far; 0 between two."""
+        return asyncio.get_running_loop().time() - self._round_began if self._round_began else 0.0
+
     @property
     def wanted(self) -> bool:
         """Whether there is anything to read."""
@@ -106,8 +111,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
 
     def stuck(self, seconds: float) -> str:
         """Return why this consumer is no longer alive: one round has taken so long; nothing when it is."""
-        began = self._round_began
-        if began and asyncio.get_running_loop().time() - began > seconds:
+        if self.round_age_s() > seconds:
             return f"one round of events has taken more than {seconds:.0f} s"
         return ""
 
@@ -117,7 +121,10 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
             return ""
         if not self.progress.assigned:
             return "no partitions assigned yet"
-        answered = {place: self._consumer.last_poll_timestamp(place) for place in self._consumer.assignment()}
+        answered = {
+            place: self._consumer.last_poll_timestamp(place)
+            for place in self._consumer.assignment() - self._consumer.paused()
+        }
         # By the process's own clock, which may be set: only that they move says anything.
         if answered != self._answered:
             self._answered, self._answered_at = answered, time.monotonic()
@@ -212,12 +219,13 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         wait at the broker for the round after that.
         """
         consumer = self._consumer
-        consumer.resume(*(consumer.paused() - self.progress.failing.keys()))
+        self._positions.open(consumer, self.progress.failing)
         found: dict[TopicPartition, list[Any]] = {}
         try:
             found = await consumer.getmany(timeout_ms=POLL_MS, max_records=MAX_RECORDS)
         except (NoOffsetForPartitionError, OffsetOutOfRangeError) as error:
-            self._uncommitted |= await self._positions.mend(consumer, error)
+            mended = await self._positions.mend(consumer, error)
+            self._uncommitted |= mended
         if 0 < sum(map(len, found.values())) < MAX_RECORDS:
             consumer.pause(*consumer.assignment())
         return found
@@ -252,11 +260,9 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
                 self.progress.failing[place] = asyncio.get_running_loop().time() + wait_s
 
     def _resume(self, now: float) -> None:
-        due = [place for place, at in self.progress.failing.items() if at <= now]
-        for place in due:
+        # What is not failing, the next fetch asks for.
+        for place in [place for place, at in self.progress.failing.items() if at <= now]:
             del self.progress.failing[place]
-            if place in self._consumer.assignment():
-                self._consumer.resume(place)
 
     async def _commit(self) -> None:
         offsets, self._uncommitted = self._uncommitted, {}

@@ -63,6 +63,7 @@ class Readers:
     def __init__(self, horizon: timedelta = HORIZON) -> None:
         self._horizon = horizon
         self._rows: dict[str, list[Subscription]] = {}
+        self._full: dict[str, Callable[[], bool]] = {}
         self._listeners: list[Listener] = []
         self._foreign: dict[str, Listener] = {}
 
@@ -73,6 +74,8 @@ class Readers:
         """Add a row."""
         for topic in row.topics:
             self._rows.setdefault(topic, []).append(row)
+            if row.full:
+                self._full[topic] = row.full
 
     def listen(self, listener: Listener) -> None:
         """Add a listener."""
@@ -87,6 +90,10 @@ class Readers:
         """Return the topics in which a new reader begins at the end."""
         late = {topic for topic, rows in self._rows.items() if all(row.start == "now" for row in rows)}
         return late | {topic for topic, listener in self._foreign.items() if listener.start == "now"}
+
+    def full(self) -> set[str]:
+        """Return the topics of which no more is to be read for now."""
+        return {topic for topic, full in self._full.items() if full()}
 
     def read(self, record: Record) -> Item:
         """Return a record as what it is to this service."""

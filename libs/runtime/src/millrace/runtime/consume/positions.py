@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -39,18 +39,33 @@ class Positions:
 
     async def begin(self, consumer: Any, assigned: Iterable[TopicPartition]) -> None:  # noqa: ANN401 - aiokafka has no types
         """Give a position to each partition that the group has noted none for."""
-        async with self._beginning:
-            places = list(assigned)
-            noted = await asyncio.gather(*(consumer.committed(place) for place in places))
-            new = [place for place, offset in zip(places, noted, strict=True) if offset is None]
-            late = self._readers.start_now() - self._anew
-            ends = await consumer.end_offsets([place for place in new if place.topic in late])
-            starts = await consumer.beginning_offsets([place for place in new if place.topic not in late])
-            for place, offset in {**starts, **ends}.items():
-                consumer.seek(place, offset)
-            # Noted at once, so that a crash before the first event does not skip what comes meanwhile.
-            if ends:
-                await consumer.commit(ends)
+        try:
+            async with self._beginning:
+                await self._begin(consumer, list(assigned))
+        except KafkaError as error:
+            # Asked for records of it, the consumer says which partition has no position, and it is tried again.
+            log.warning("positions_not_found", service=self._service, error=type(error).__name__)
+
+    async def _begin(self, consumer: Any, places: Sequence[TopicPartition]) -> None:  # noqa: ANN401
+        noted = await asyncio.gather(*(consumer.committed(place) for place in places))
+        new = [place for place, offset in zip(places, noted, strict=True) if offset is None]
+        late = self._readers.start_now() - self._anew
+        ends = await consumer.end_offsets([place for place in new if place.topic in late])
+        starts = await consumer.beginning_offsets([place for place in new if place.topic not in late])
+        for place, offset in {**starts, **ends}.items():
+            consumer.seek(place, offset)
+        # Noted at once, so that a crash before the first event does not skip what comes meanwhile.
+        if ends:
+            await consumer.commit(ends)
+
+    def open(self, consumer: Any, failing: Container[TopicPartition]) -> None:  # noqa: ANN401
+        """Read on everywhere but where a try is waited for or no more can be taken."""
+        full = self._readers.full()
+        for place in consumer.paused():
+            if place not in failing and place.topic not in full:
+                consumer.resume(place)
+        if full:
+            consumer.pause(*(place for place in consumer.assignment() if place.topic in full))
 
     async def mend(self, consumer: Any, error: KafkaError) -> dict[TopicPartition, int]:  # noqa: ANN401
         """Give partitions a position that have none, or none that is left; return what is to be noted.

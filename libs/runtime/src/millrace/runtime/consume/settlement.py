@@ -175,13 +175,13 @@ def _first_offsets(items: Sequence[Item]) -> dict[TopicPartition, int]:
 
 def _report(service: str, items: Sequence[Item], handled: Sequence[Item]) -> None:
     EVENTS_HANDLED.labels(service).inc(len(handled))
-    ids = [str(item.envelope.event_id) for item in items if item.envelope]
+    ids = [item.envelope.event_id for item in items if item.envelope]
     log.info(
         "events_handled",
         service=service,
         events=len(items),
         fresh=len(handled),
         held=sum(bool(item.unreadable) for item in items),
-        first=ids[0] if ids else "",
-        last=ids[-1] if ids else "",
+        first=str(ids[0]) if ids else "",
+        last=str(ids[-1]) if ids else "",
     )

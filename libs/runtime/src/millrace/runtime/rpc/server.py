@@ -27,6 +27,10 @@ CONNECTION_AGE_S = 1800
 CONNECTION_GRACE_S = 3600
 #: Clients may ping every 30 s (client.py); one that pings much faster is sent away.
 PING_S = 20
+#: A connection that is silent is asked after so long whether it is still there…
+LOOK_AFTER_S = 30
+#: … and closed when it has not answered, or not even begun to speak HTTP/2, after so long.
+GONE_S = 10
 CLOSE_S = 1.0
 #: How long clients that watch the health of several replicas are served yet, while they turn to the others.
 LINGER_S = 1.0
@@ -129,6 +133,10 @@ class RpcServer:
                 ("grpc.max_connection_age_grace_ms", CONNECTION_GRACE_S * 1000),
                 ("grpc.http2.min_ping_interval_without_data_ms", PING_S * 1000),
                 ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.keepalive_time_ms", LOOK_AFTER_S * 1000),
+                ("grpc.keepalive_timeout_ms", GONE_S * 1000),
+                ("grpc.server_handshake_timeout_ms", GONE_S * 1000),
+                ("grpc.max_concurrent_streams", MOST_RPCS),
                 ("grpc.so_reuseport", int(self._reuse_port)),
             ],
         )

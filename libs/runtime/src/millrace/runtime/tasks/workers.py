@@ -37,6 +37,7 @@ STARTED_AFTER_S = 1.0
 PROGRESS_EVERY_S = 5.0
 HEARTBEAT_S = 3.0
 MAX_FINISHES = 200
+MOST_ACCEPTED = 2000
 
 log = structlog.get_logger()
 
@@ -64,7 +65,12 @@ class Workers:
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:
         """Return the row by which orders come in."""
-        return (on_batch(TaskOrder, self.take_orders, start="earliest", topics=[f"control.tasks.{self._service}"]),)
+        row = on_batch(TaskOrder, self.take_orders, start="earliest", topics=[f"control.tasks.{self._service}"])
+        return (replace(row, full=self.full),)
+
+    def full(self) -> bool:
+        """Return whether so much is accepted that the rest has to wait in Kafka."""
+        return len(self._attempts) >= MOST_ACCEPTED
 
     async def take_orders(self, orders: Sequence[TaskOrder], tx: Transaction) -> None:
         """Accept and lease what is dispatched; end what is cancelled."""

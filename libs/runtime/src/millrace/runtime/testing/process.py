@@ -102,11 +102,9 @@ class ServiceProcess:
             AssertionError: It is not ready in time, or has ended; its last lines are shown.
         """
         with self.log.open("ab") as log:
+            settings = os.environ | self.environment | environment
             self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - our own program, started in no time
-                self.command,
-                env=os.environ | self.environment | environment,
-                stdout=log,
-                stderr=log,
+                self.command, env=settings, stdout=log, stderr=log
             )
         process = self._process
 

@@ -1,0 +1,85 @@
+"""Lineage that a service reports, made by hand: one file, and what was made of it."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID, uuid4
+
+from aiokafka import AIOKafkaProducer
+from millrace.contracts.openlineage import LineageReported, ref, run_event
+from millrace.contracts.rpc.lineage.v1 import lineage_pb2
+from millrace.contracts.rpc.lineage.v1.lineage_pb2_grpc import LineageServiceStub
+from millrace.contracts.tasks import TaskDispatched
+from millrace.runtime.envelope import headers_of, new_id
+from millrace.runtime.errors import MillraceError
+from millrace.runtime.inbox import first_id
+from millrace.sdk.held import HeldEvents
+
+from tests.faults.declared import NAMESPACE
+from tests.faults.stack import Stack
+
+TOPIC = "data.lineage"
+LISTENER = "lineage"
+
+
+def made(run_id: UUID, name: str) -> LineageReported:
+    """Return that a run has made a version of a name."""
+    now = datetime.now(UTC)
+    task = TaskDispatched(
+        namespace=NAMESPACE,
+        queue="data",
+        task_id=run_id,
+        attempt=1,
+        token=uuid4(),
+        kind="data.ingest",
+        input={},
+        run_id=run_id,
+        workflow="reported",
+        name="ingest",
+        principal="dev",
+        deadline=now,
+    )
+    event = run_event(
+        namespace=NAMESPACE, service="data", task=task, time=now, state="COMPLETE", used=[], made={node(name): {}}
+    )
+    return LineageReported(namespace=NAMESPACE, service="data", run_id=run_id, event=event)
+
+
+def node(name: str) -> str:
+    """Return the lineage node of a version."""
+    return ref("data.version", name)
+
+
+def headers(event: LineageReported, *, age: timedelta = timedelta()) -> dict[str, bytes | None]:
+    """Return an event's headers, as of so long ago."""
+    event_id = new_id()
+    if age:
+        # The time of another one, and its own random rest.
+        event_id = UUID(int=first_id(datetime.now(UTC) - age).int | (event_id.int & ((1 << 80) - 1)))
+    return {name: text.encode() for name, text in headers_of(event, event_id, datetime.now(UTC), None, "").items()}
+
+
+async def report(servers: str, events: Iterable[LineageReported], *, age: timedelta = timedelta()) -> None:
+    """Publish reports as the data service's relay does."""
+    async with AIOKafkaProducer(bootstrap_servers=servers, acks="all", linger_ms=5) as producer:
+        for event in events:
+            found = list(headers(event, age=age).items())
+            await producer.send(TOPIC, event.model_dump_json().encode(), key=str(event.run_id).encode(), headers=found)
+        await producer.flush()
+
+
+async def known(stack: Stack, name: str) -> bool:
+    """Return whether lineage knows a version."""
+    asked = lineage_pb2.GetGraphRequest(namespace=NAMESPACE, node=node(name), depth=1)
+    try:
+        await LineageServiceStub(stack.channel(LISTENER)).GetGraph(asked)
+    except MillraceError:
+        return False
+    return True
+
+
+def held_events(stack: Stack) -> HeldEvents:
+    """Return the held events of all namespaces of a stack."""
+    channels: Any = SimpleNamespace(to=stack.channel)
+    return HeldEvents(channels, "")

@@ -1,0 +1,102 @@
+"""The row about too much at once: who is served, who is told to come back, and that nothing told is lost."""
+
+import asyncio
+import itertools
+import time
+from dataclasses import dataclass, field
+
+from millrace.contracts import oip
+from millrace.runtime.access import PRIORITY
+from millrace.runtime.errors import MillraceError, Overloaded
+
+from tests.faults.declared import MODEL, NAMESPACE, prepared
+from tests.faults.history import History
+from tests.faults.judge import Judged
+from tests.faults.rows import row
+from tests.faults.stack import Stack
+
+BURST_S = 60.0
+TIMES = 10
+BATCH_CLIENTS = 64
+BATCH_ROWS = 20
+AGAIN_S = 0.05
+#: Below what a refused batch call is told to wait: it then raises rather than waits.
+TIMEOUT_S = 2.0
+#: What stands in line for so long is refused; the rest is a machine of two cores that does everything at once.
+INTERACTIVE_P99_S = 2.5
+
+
+@dataclass
+class Flood:
+    """Callers who score in bulk and do not wait when told to.
+
+    Attributes:
+        answered: How many calls were.
+        delays: What the refused ones were told to wait, seconds.
+    """
+
+    stack: Stack
+    answered: int = 0
+    delays: list[float] = field(default_factory=list)
+
+    async def run(self, customers: tuple[str, ...]) -> None:
+        """Call until cancelled."""
+        metadata = (("x-millrace-namespace", NAMESPACE), (PRIORITY, "batch"))
+        stub = oip.OpenInferenceStub(self.stack.channel("inference"))
+        for number in itertools.count():
+            request = oip.ModelInferRequest(model_name=MODEL, id=f"batch-{number}")
+            rows = [customers[(number + n) % len(customers)] for n in range(BATCH_ROWS)]
+            oip.add_bytes(request, "customer", rows)
+            oip.add_doubles(request, "basket.price", [3.5] * BATCH_ROWS)
+            oip.add_doubles(request, "basket.pieces", [2.0] * BATCH_ROWS)
+            try:
+                await stub.ModelInfer(request, metadata=metadata, timeout=TIMEOUT_S)
+                self.answered += 1
+            except Overloaded as error:
+                self.delays.append(error.retry_after_s)
+                await asyncio.sleep(AGAIN_S)
+            except MillraceError:
+                await asyncio.sleep(AGAIN_S)
+
+
+async def shed(stack: Stack, priority: str) -> float:
+    """Return how many calls of a priority inference has turned away."""
+    measured = await stack.metrics("inference")
+    return measured.get(f'millrace_rpc_shed_total{{priority="{priority}",service="inference"}}', 0.0)
+
+
+def slowest(history: History, op: str, since: float, share: float) -> float:
+    """Return how long so large a share of the requests since then took at most, seconds."""
+    begun: dict[str, float] = {}
+    took: list[float] = []
+    for entry in history.entries:
+        if entry.op == op and entry.at >= since:
+            if entry.outcome == "invoke":
+                begun[entry.key] = entry.at
+            elif entry.key in begun:
+                took.append(entry.at - begun[entry.key])
+    return sorted(took)[int(share * (len(took) - 1))]
+
+
+@row(25)
+async def test_row_25_a_burst_sheds_batch_first_and_loses_nothing(stack: Stack, judged: Judged) -> None:
+    told = f"{TIMES} times the load and {BATCH_CLIENTS} callers in bulk for {BURST_S:g} s"
+    customers = (await prepared(stack)).customers
+    async with judged(25, stack, told, settle_s=120) as fault:
+        before = {priority: await shed(stack, priority) for priority in ("interactive", "batch")}
+        flood, began = Flood(stack), time.time()
+        async with asyncio.TaskGroup() as group, fault.load.more(TIMES - 1):
+            callers = [group.create_task(flood.run(customers)) for _ in range(BATCH_CLIENTS)]
+            await asyncio.sleep(BURST_S)
+            for caller in callers:
+                caller.cancel()
+        p99_s = slowest(fault.history, "predict", began, 0.99)
+        refused = {priority: await shed(stack, priority) - count for priority, count in before.items()}
+        fault.over()
+    print(f"interactive p99 {p99_s:.3f} s, shed {refused}, batch answered {flood.answered}")
+
+    assert refused["batch"] > 10 * refused["interactive"]
+    assert flood.delays
+    assert min(flood.delays) > TIMEOUT_S
+    assert flood.answered
+    assert p99_s <= INTERACTIVE_P99_S

@@ -1,0 +1,212 @@
+"""What cannot be handled: poison, a bug for one key, and a flood of it."""
+
+import asyncio
+import contextlib
+import signal
+import time
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from millrace.contracts.held import KeyParked, KeyUnparked
+from millrace.runtime.errors import MillraceError
+from millrace.runtime.testing import until
+from millrace.runtime.testing.batches import batch, odd_name, produce
+from millrace.sdk.held import Which
+from millrace.sdk.held_command import Command
+
+from tests.faults.judge import Judged
+from tests.faults.reported import LISTENER, TOPIC, headers, held_events, known, made, report
+from tests.faults.rows import row
+from tests.faults.stack import Stack
+
+NEIGHBOUR_S = 1.0
+FLOOD = 100_000
+AGE = timedelta(days=9)
+HELD_S = 120.0
+RATE = 2500.0
+SAMPLE = 997
+
+
+def poison(key: str) -> dict[str, tuple[dict[str, bytes | None], bytes | None]]:
+    """Return records of every wrong kind, by what is said of them."""
+    good = made(uuid4(), f"poison-{key}")
+    own, value = headers(good), good.model_dump_json().encode()
+    return {
+        "Invalid JSON": (own, b"{not json"),
+        "recursion limit": (own, b"[" * 10_000 + b"]" * 10_000),
+        "Field required": (own, b"{}"),
+        "not 1.0": (own | {"ce_specversion": b"99"}, value),
+        "attributes missing: ce_id, ce_type": (own | {"ce_id": b"", "ce_type": b""}, value),
+        "ce_id and ce_causationid are UUIDs": (own | {"ce_id": b"no id"}, value),
+        "header ce_subject is null": (own | {"ce_subject": None}, value),
+        "header ce_subject is not UTF-8": (own | {"ce_subject": b"\xff\xfe"}, value),
+        "no publisher is known": (own | {"ce_type": b"com.example.Thing"}, value),
+        "the value is empty": (own, b""),
+        "value is empty": (own, None),
+        "more than 1048576": (own, b" " * (1024 * 1024 + 1)),
+    }
+
+
+@row(22, short=True)
+async def test_row_22_poison_is_held_once_and_its_neighbours_go_on(stack: Stack, judged: Judged) -> None:
+    key, held = uuid4(), held_events(stack)
+    late = made(key, f"late-{key}")
+    skipped = 'millrace_events_skipped_total{topic="data.lineage"}'
+    before = (await stack.metrics(LISTENER)).get(skipped, 0)
+    async with judged(22, stack, "poison: JSON, envelope, headers, names, types, versions, sizes") as fault:
+        await spoiled(stack, str(key), late)
+        neighbour = made(key, f"neighbour-{key}")
+        began = time.monotonic()
+        await report(stack.servers, [neighbour])
+        await until(lambda: known(stack, f"neighbour-{key}"))
+        took_s = time.monotonic() - began
+        fault.over()
+
+    kinds = [*poison(str(key)), "too old to deduplicate", "a header's name is not UTF-8"]
+    found = (await held.list(100, Which(LISTENER, TOPIC, str(key)))).events
+    reasons = [one.event.reason for one in found]
+    assert len(found) == len(kinds), reasons
+    assert all(any(kind in reason for reason in reasons) for kind in kinds), reasons
+    assert took_s < NEIGHBOUR_S
+    assert (await stack.metrics(LISTENER))[skipped] - before == 1
+    outcome = await held.replay(Which(LISTENER, TOPIC, str(key)), accept_duplicate=True)
+    assert (outcome.done, outcome.failed) == (2, len(kinds) - 2)
+    assert await known(stack, f"late-{key}")
+    assert await known(stack, f"named-{key}")
+    assert (await held.drop(Which(LISTENER, TOPIC, str(key)))).done == len(kinds) - 2
+
+
+async def spoiled(stack: Stack, key: str, late: Any) -> None:
+    """Publish poison, all of one key: most can never be read, two can be handled when an operator says so."""
+    async with AIOKafkaProducer(
+        bootstrap_servers=stack.servers, acks="all", max_request_size=4_000_000, compression_type="gzip"
+    ) as producer:
+        for own, value in poison(key).values():
+            sent = await producer.send_and_wait(TOPIC, value, key=key.encode(), headers=list(own.items()))
+        unknown = headers(late) | {"ce_type": b"millrace.data.VersionPublished99"}
+        await producer.send_and_wait(TOPIC, b"{}", key=key.encode(), headers=list(unknown.items()))
+        old = list(headers(late, age=AGE).items())
+        await producer.send_and_wait(TOPIC, late.model_dump_json().encode(), key=key.encode(), headers=old)
+    named = made(UUID(key), f"named-{key}")
+    odd = [*headers(named).items(), ("odd", b"1")]
+    raw = odd_name(batch([(key.encode(), named.model_dump_json().encode(), odd)]))
+    await produce(stack.servers, TOPIC, sent.partition, raw)
+
+
+@row(23, short=True)
+async def test_row_23_a_bug_for_one_key_parks_that_key_and_unparking_drains_it_in_order(
+    stack: Stack, judged: Judged
+) -> None:
+    key, held = uuid4(), held_events(stack)
+    names = [f"parked-{n}-{key}" for n in range(6)]
+    gauge = f'millrace_parked_keys{{service="{LISTENER}",topic="{TOPIC}"}}'
+    async with judged(23, stack, "every event of one key fails in its handler", bound_s=5) as fault:
+        told = await end_of(stack, f"{LISTENER}.held")
+        await stack.restart(LISTENER, MILLRACE_FAILPOINTS=f"consume.handling=error#{key}")
+        await report(stack.servers, [made(key, name) for name in names[:4]])
+        parked: Any = await until(lambda: keys(stack, key, waiting=4))
+        await report(stack.servers, [made(other := uuid4(), f"other-{other}")])
+        await until(lambda: known(stack, f"other-{other}"))
+        still = await held.unpark(parked)
+        alert = await until(lambda: measured(stack, gauge))
+        del stack.parts[LISTENER].environment["MILLRACE_FAILPOINTS"]
+        await stack.restart(LISTENER)
+        fault.over()
+        drained = await one_by_one(stack, parked, names)
+
+    assert (still.done, still.reason) == (0, "RuntimeError in the handler")
+    assert alert == 1
+    assert drained == names
+    assert not await held.keys(Which(LISTENER, TOPIC))
+    assert not (await held.list(10, Which(LISTENER, TOPIC, str(key)))).events
+    assert await kinds_since(stack, f"{LISTENER}.held", told) == [KeyParked.type_name(), KeyUnparked.type_name()]
+
+
+async def one_by_one(stack: Stack, parked: Any, names: list[str]) -> list[str]:
+    """Unpark a key an event at a time, while new ones come; return the names in the order lineage came to know them."""
+    held, found = held_events(stack), []
+    command = Command(rate=4)
+    while True:
+        if len(found) == 2:
+            await report(stack.servers, [made(UUID(parked.key.key.decode()), name) for name in names[4:]])
+            await until(lambda: keys(stack, UUID(parked.key.key.decode()), waiting=4))
+        page = await held.unpark_page(parked, command)
+        new = [name for name in names if name not in found and await known(stack, name)]
+        assert len(new) == page.handled <= 1
+        found += new
+        if page.flows:
+            return found
+
+
+async def keys(stack: Stack, key: UUID, waiting: int) -> Any:
+    """Return a parked key once so many of its events wait."""
+    found = await held_events(stack).keys(Which(LISTENER, TOPIC, str(key)))
+    return next((one for one in found if one.key.events == waiting), None)
+
+
+async def measured(stack: Stack, name: str) -> float:
+    """Return what lineage measures."""
+    return (await stack.metrics(LISTENER)).get(name, 0)
+
+
+async def end_of(stack: Stack, topic: str) -> dict[TopicPartition, int]:
+    """Return where a topic ends."""
+    async with AIOKafkaConsumer(bootstrap_servers=stack.servers) as consumer:
+        found: dict[TopicPartition, int] = await consumer.end_offsets([TopicPartition(topic, n) for n in range(2)])
+        return found
+
+
+async def kinds_since(stack: Stack, topic: str, since: dict[TopicPartition, int]) -> list[str]:
+    """Return the types of what was published on a topic since."""
+    until_ = await end_of(stack, topic)
+    async with AIOKafkaConsumer(bootstrap_servers=stack.servers) as consumer:
+        consumer.assign(list(since))
+        for place, offset in since.items():
+            consumer.seek(place, offset)
+        count = sum(until_[place] - offset for place, offset in since.items())
+        found = [await consumer.getone() for _ in range(count)]
+    return [dict(record.headers)["ce_type"].decode() for record in sorted(found, key=lambda one: one.timestamp)]
+
+
+@row(24)
+async def test_row_24_a_flood_of_held_events_is_replayed_at_a_bounded_rate(stack: Stack, judged: Judged) -> None:
+    held, which = held_events(stack), Which(LISTENER, TOPIC, reason="too old")
+    mark = uuid4().hex[:8]
+    await stack.restart(LISTENER, REPLAYS_PER_S=str(RATE))
+    async with judged(24, stack, f"{FLOOD:,} events held; replayed, with kill -9 of service and command") as fault:
+        await report(stack.servers, (made(uuid4(), f"{mark}-{n}") for n in range(FLOOD)), age=AGE)
+        await until(lambda: waiting(stack, which, FLOOD), seconds=HELD_S)
+        began = time.monotonic()
+        commands = [Command(rate=10 * RATE)]
+        asked = asyncio.create_task(held.replay(which, accept_duplicate=True, command=commands[0]))
+        await until(lambda: done(commands, FLOOD // 4), seconds=HELD_S)
+        asked.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asked
+        stack.signal(LISTENER, signal.SIGKILL)
+        await stack.ready(LISTENER)
+        while await held.to_replay(which):
+            commands.append(Command(rate=10 * RATE))
+            with contextlib.suppress(MillraceError):
+                await held.replay(which, accept_duplicate=True, command=commands[-1])
+        took_s = time.monotonic() - began
+        fault.over()
+    print(f"\n{FLOOD:,} replayed in {took_s:.1f} s, {FLOOD / took_s:.0f}/s, by {len(commands)} commands")
+
+    handled = sum(command.outcome.done for command in commands)
+    assert FLOOD - 500 <= handled <= FLOOD, "a page whose answer was lost with its caller at most"
+    assert took_s > FLOOD / RATE
+    missing = [n for n in range(0, FLOOD, SAMPLE) if not await known(stack, f"{mark}-{n}")]
+    assert not missing
+
+
+async def waiting(stack: Stack, which: Which, count: int) -> bool:
+    """Return whether so many events are held."""
+    return await held_events(stack).to_replay(which) == count
+
+
+async def done(commands: list[Command], count: int) -> bool:
+    """Return whether commands have come so far."""
+    return sum(command.outcome.done for command in commands) >= count
