@@ -23,7 +23,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from millrace.contracts.data import VersionPublished
 from millrace.contracts.feature import ViewApplied
 from millrace.runtime.consume import Consumer
-from millrace.runtime.envelope import headers_of, new_id
+from millrace.runtime.envelope import headers_of
+from millrace.runtime.ids import new_id
 from millrace.runtime.outbox import Relay
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Subscription, on, on_batch

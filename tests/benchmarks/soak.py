@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -43,6 +44,7 @@ class Clients(Load):
 
 def main() -> int:
     """Run for so many minutes, print what was found, at last the numbers on a line; return 1 when a bound is missed."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a time limit ends the stack too
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=float(os.environ.get("MINUTES", "10")))
     minutes = parser.parse_args().minutes

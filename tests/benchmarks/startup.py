@@ -5,6 +5,7 @@ time of all processes together, supervisor, broker and PostgreSQL included, whil
 """
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,7 @@ BLOCK = 40
 
 def main() -> int:
     """Measure, print a table, and at last the numbers on a line; return 1 when a bound is missed."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a time limit ends the stack too
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="millrace-startup-") as folder, _stack(Path(folder)) as stack:
         up_s = _up_again(Path(folder))

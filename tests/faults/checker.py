@@ -21,6 +21,7 @@ CLAIMS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     runs.predictions_apart,
     registries.effects_once,
     registries.registered_once,
+    registries.generations_once,
     registries.costs_once,
     registries.counted_once,
     lineage.runs_known,

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.judge import Judged, Result
+from tests.faults.reads import quiet
 from tests.faults.rows import FULL, RESULT
 from tests.faults.stack import Stack, running
 
@@ -30,18 +31,33 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in left]
 
 
+def leave(folder: Path, *, failed: bool) -> None:
+    """Remove a stack's folder; after a failure all but its logs and what its clients saw."""
+    if failed:
+        print(f"logs and histories are in {folder}")
+    for path in [*folder.glob("postgres"), *folder.glob("kafka*"), folder / "landing"] if failed else [folder]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+
+
 @pytest.fixture
-def folder() -> Iterator[Path]:
+def folder(request: pytest.FixtureRequest) -> Iterator[Path]:
     """A folder for a stack of a test's own; another session of pytest closes those that pytest makes to PostgreSQL."""
-    made = Path(tempfile.mkdtemp(prefix="millrace-faults-"))
+    made, failures = Path(tempfile.mkdtemp(prefix="millrace-faults-")), request.session.testsfailed
     yield made
-    shutil.rmtree(made, ignore_errors=True)
+    leave(made, failed=request.session.testsfailed > failures)
 
 
 class Shared:
-    """The plain stack that rows share, until one of them breaks it for good."""
+    """The plain stack that rows share, until one of them breaks it for good.
 
-    def __init__(self) -> None:
+    Args:
+        session: Counts the failures.
+    """
+
+    def __init__(self, session: pytest.Session) -> None:
+        self._session = session
+        self._failures = 0
         self._running: AbstractAsyncContextManager[Stack] | None = None
         self._stack: Stack | None = None
         self._folder = Path()
@@ -50,6 +66,7 @@ class Shared:
         """Return it; a new one where there is none."""
         if self._stack is None:
             self._folder = Path(tempfile.mkdtemp(prefix="millrace-faults-"))
+            self._failures = self._session.testsfailed
             self._running = running(self._folder)
             self._stack = await self._running.__aenter__()
         return self._stack
@@ -59,6 +76,7 @@ class Shared:
         try:
             if self._stack is not None:
                 await self._stack.mend()
+                await quiet(self._stack)
         except AssertionError as error:
             print(f"the shared stack is given up: {error}")
             await self.end()
@@ -67,14 +85,14 @@ class Shared:
         """End it."""
         if self._running is not None:
             await self._running.__aexit__(None, None, None)
-            shutil.rmtree(self._folder, ignore_errors=True)
+            leave(self._folder, failed=self._session.testsfailed > self._failures)
         self._running, self._stack = None, None
 
 
 @pytest.fixture(scope="session")
-async def shared() -> AsyncIterator[Shared]:
+async def shared(request: pytest.FixtureRequest) -> AsyncIterator[Shared]:
     """The plain stack, which starts when a row first asks for it."""
-    made = Shared()
+    made = Shared(request.session)
     yield made
     await made.end()
 

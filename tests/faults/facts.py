@@ -21,6 +21,7 @@ class Facts:
     Attributes:
         history: The clients' logs.
         told: What the services told while the load ran, per partition in order.
+        everybody: The same, with what was told of other tenants: facts of a key are numbered for all of them together.
         explained: event -> what control says of it.
         runs: The runs that began meanwhile, by id.
         effects: What was done outside.
@@ -34,6 +35,7 @@ class Facts:
 
     history: Sequence[Entry] = ()
     told: Sequence[Told] = ()
+    everybody: Sequence[Told] = ()
     explained: Mapping[str, control_pb2.ExplainEventResponse] = field(default_factory=dict)
     runs: Mapping[str, control_pb2.Run] = field(default_factory=dict)
     effects: Sequence[Effect] = ()

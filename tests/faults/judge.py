@@ -12,9 +12,10 @@ from tests.faults.declared import prepared
 from tests.faults.facts import Facts
 from tests.faults.history import History
 from tests.faults.load import Load
-from tests.faults.reads import counted, ends, facts, settled
+from tests.faults.reads import counted, facts, quiet, settled
 from tests.faults.rows import ROWS
 from tests.faults.stack import Stack
+from tests.faults.topics import ends
 
 SETTLE_S = 60.0
 #: How long a recovery is waited for at least, so that one that is late is measured.
@@ -130,7 +131,8 @@ class Judged:
         history = History()
         try:
             load = Load(stack, history, rate)
-            await prepared(stack)  # what comes before is not judged
+            await prepared(stack)
+            await quiet(stack)  # what comes before is not judged
             begins, effects, before = await asyncio.gather(
                 ends(stack.servers), asyncio.to_thread(stack.effects.rows), counted(stack)
             )

@@ -98,7 +98,7 @@ class Load:
         return await self._publish(LIGHT, {"event": (event := self._id())}, event)
 
     async def full(self) -> str:
-        """Publish an event that starts a run over four services; return its id."""
+        """Publish an event that starts a run over three services; return its id."""
         event = self._id()
         return await self._publish(FULL, await asyncio.to_thread(land_readings, self.stack.landing, event), event)
 

@@ -35,18 +35,22 @@ class Proxy:
         self.answer_bytes = 0
         self.accepted = 0
         self._open: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self._passing = asyncio.Event()
         self._passing.set()
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._server:
             self._server.close()
+        self.resume()
         self.reset()
+        if self._serving:
+            await asyncio.wait(self._serving)
 
     @property
     def address(self) -> str:
@@ -68,6 +72,11 @@ class Proxy:
         """Reset every connection that is open."""
         for writer in list(self._open):
             _reset(writer)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1

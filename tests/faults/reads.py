@@ -1,16 +1,15 @@
 """What anybody may read afterwards: gRPC reads, Kafka's topics, and the rows of the outside service."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
-from millrace.contracts import SERVICES
-from millrace.contracts.catalogue import FOREIGN, catalogue
 from millrace.contracts.rpc.control.v1 import control_pb2
 from millrace.contracts.rpc.control.v1.control_pb2_grpc import ControlServiceStub
 from millrace.contracts.rpc.data.v1 import data_pb2
@@ -22,50 +21,24 @@ from millrace.contracts.rpc.observability.v1.observability_pb2_grpc import Obser
 from millrace.contracts.rpc.training.v1 import training_pb2
 from millrace.contracts.rpc.training.v1.training_pb2_grpc import TrainingServiceStub
 from millrace.runtime.errors import MillraceError, NotFound
+from millrace.runtime.testing import until
 
 from tests.faults.claims.lineage import run_node, version_node
 from tests.faults.declared import DATASET, MODEL, NAMESPACE
 from tests.faults.facts import Facts
 from tests.faults.load import Load
 from tests.faults.stack import Stack
-from tests.journeys.shop import ENDED, Told, _read, _whose
+from tests.faults.topics import lag, told_since
+from tests.journeys.shop import ENDED, Told
 
 AT_ONCE = 16
 LOOK_S = 0.2
+QUIET_S = 20.0
 #: How many predictions are explained, of all that were answered.
 EXPLAINED = 10
 #: How far lineage is read around a node: from a version to its file and to what is made of it.
 AROUND = 3
 OPEN_STATES = ("pending", "running")
-
-
-async def ends(servers: str) -> dict[TopicPartition, int]:
-    """Return where the services' topics end now."""
-    topics = [topic for topic in catalogue() if topic not in FOREIGN]
-    places = [TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions)]
-    return await _ends_of(servers, places)
-
-
-async def _ends_of(servers: str, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
-    async with AIOKafkaConsumer(bootstrap_servers=servers) as consumer:
-        consumer.assign(places)  # or it learns of one topic at a time
-        found: dict[TopicPartition, int] = await consumer.end_offsets(places)
-        return found
-
-
-async def told_since(servers: str, begins: Mapping[TopicPartition, int]) -> list[Told]:
-    """Return what the services have told since."""
-    found: list[Told] = []
-    async with AIOKafkaConsumer(bootstrap_servers=servers, auto_offset_reset="earliest") as consumer:
-        places = list(begins)
-        consumer.assign(places)
-        for place, offset in begins.items():
-            consumer.seek(place, offset)
-        last = await consumer.end_offsets(places)
-        while any([await consumer.position(place) < last[place] for place in places]):
-            for records in (await consumer.getmany(timeout_ms=500)).values():
-                found += [_read(record) for record in records if _whose(record) == NAMESPACE]
-    return found
 
 
 async def counted(stack: Stack) -> Counter[str]:
@@ -82,9 +55,10 @@ async def facts(
     stack: Stack, load: Load, begins: Mapping[TopicPartition, int], first_effect: int, before: Counter[str]
 ) -> Facts:
     """Read all that the checker is told."""
-    told, effects = await asyncio.gather(
+    everybody, effects = await asyncio.gather(
         told_since(stack.servers, begins), asyncio.to_thread(stack.effects.rows, first_effect)
     )
+    told = [one for whose, one in everybody if whose == NAMESPACE]
     events = sorted({entry.key for entry in load.history.entries if entry.op == "trigger"})
     explained = dict(zip(events, await at_once(load.explained, events), strict=True))
     runs = {run.run_id: run for run in await at_once(partial(_run, stack), _started(load, told, explained))}
@@ -94,6 +68,7 @@ async def facts(
     return Facts(
         history=load.history.entries,
         told=told,
+        everybody=[one for _, one in everybody],
         explained=explained,
         runs=runs,
         effects=effects,
@@ -121,21 +96,46 @@ async def settled(stack: Stack, load: Load, seconds: float) -> None:
     Raises:
         AssertionError: Not in time; it says what is still open.
     """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
+    began = time.monotonic()
     waiting = [entry.key for entry in load.history.of("trigger")]
-    while True:
-        try:
+
+    async def all_ended() -> bool:
+        nonlocal waiting
+        with suppress(MillraceError):
             over = await at_once(partial(_over, load), waiting)
             waiting = [event for event, ended in zip(waiting, over, strict=True) if not ended]
-            why = f"{len(waiting)} events without an ended run: {waiting[:5]}" if waiting else await _under_way(stack)
+        await asyncio.sleep(LOOK_S)
+        return not waiting
+
+    try:
+        await until(all_ended, seconds=seconds)
+    except AssertionError:
+        told = f"{len(waiting)} events without an ended run: {waiting[:5]}"
+        raise AssertionError(f"not settled within {seconds:g} s: {told}") from None
+    await quiet(stack, max(QUIET_S, seconds - (time.monotonic() - began)))
+
+
+async def quiet(stack: Stack, seconds: float = QUIET_S) -> None:
+    """Return when nothing of what came before is on its way any more.
+
+    Raises:
+        AssertionError: Not in time; it says what is.
+    """
+    why = "nothing could be read"
+
+    async def still() -> bool:
+        nonlocal why
+        try:
+            why = await _under_way(stack)
         except (MillraceError, KafkaError, OSError) as error:
             why = repr(error)
-        if not why:
-            return
-        if loop.time() > deadline:
-            raise AssertionError(f"not settled within {seconds:g} s: {why}")
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(LOOK_S if why else 0)
+        return not why
+
+    try:
+        await until(still, seconds=seconds)
+    except AssertionError:
+        raise AssertionError(f"not quiet within {seconds:g} s: {why}") from None
 
 
 async def by_key(ask: Any, keys: Sequence[str]) -> dict[str, Any]:
@@ -183,23 +183,6 @@ async def _under_way(stack: Stack) -> str:
             return f"{name} has not sent {waiting}"
     behind = await lag(stack.servers)
     return f"not read yet: {behind}" if behind else ""
-
-
-async def lag(servers: str) -> dict[str, int]:
-    """Return how many records each service has not read yet, by its committed offsets; those with none left out."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
-    await admin.start()
-    try:
-        groups = await asyncio.gather(*(admin.list_consumer_group_offsets(service) for service in SERVICES))
-    finally:
-        await admin.close()
-    places = sorted({place for group in groups for place in group})
-    last = await _ends_of(servers, places) if places else {}
-    behind = {
-        service: sum(max(0, last[place] - at.offset) for place, at in group.items() if at.offset >= 0)
-        for service, group in zip(SERVICES, groups, strict=True)
-    }
-    return {service: count for service, count in behind.items() if count}
 
 
 async def _run(stack: Stack, run_id: str) -> control_pb2.Run:

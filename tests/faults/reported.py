@@ -1,5 +1,6 @@
 """Lineage that a service reports, made by hand: one file, and what was made of it."""
 
+import asyncio
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -11,8 +12,9 @@ from millrace.contracts.openlineage import LineageReported, ref, run_event
 from millrace.contracts.rpc.lineage.v1 import lineage_pb2
 from millrace.contracts.rpc.lineage.v1.lineage_pb2_grpc import LineageServiceStub
 from millrace.contracts.tasks import TaskDispatched
-from millrace.runtime.envelope import headers_of, new_id
+from millrace.runtime.envelope import headers_of
 from millrace.runtime.errors import MillraceError
+from millrace.runtime.ids import new_id
 from millrace.runtime.inbox import first_id
 from millrace.sdk.held import HeldEvents
 
@@ -21,6 +23,7 @@ from tests.faults.stack import Stack
 
 TOPIC = "data.lineage"
 LISTENER = "lineage"
+YIELD_EVERY = 20
 
 
 def made(run_id: UUID, name: str) -> LineageReported:
@@ -63,7 +66,9 @@ def headers(event: LineageReported, *, age: timedelta = timedelta()) -> dict[str
 async def report(servers: str, events: Iterable[LineageReported], *, age: timedelta = timedelta()) -> None:
     """Publish reports as the data service's relay does."""
     async with AIOKafkaProducer(bootstrap_servers=servers, acks="all", linger_ms=5) as producer:
-        for event in events:
+        for n, event in enumerate(events):
+            if n % YIELD_EVERY == 0:
+                await asyncio.sleep(0)  # others have something to do as well
             found = list(headers(event, age=age).items())
             await producer.send(TOPIC, event.model_dump_json().encode(), key=str(event.run_id).encode(), headers=found)
         await producer.flush()

@@ -36,7 +36,7 @@ _ALL = (
     Row(2, "kill -9 between commit and ack, and between send and mark-sent", 15),
     Row(3, "crash loop of one service", 30),
     Row(4, "SIGSTOP a lease holder / leader, then SIGCONT", 20),
-    Row(5, "rolling restart of all services under load", 0),
+    Row(5, "rolling restart of all services under load"),
     Row(6, "broker restart clean / kill -9 / all brokers", 30),
     Row(7, "broker frozen 90 s", 30),
     Row(8, "leader move, partition reassign, controller kill", 20, "what moves a partition by order is not driven yet"),

@@ -41,7 +41,9 @@ async def test_row_19_a_full_disk_is_a_clean_error_and_all_goes_on_once_there_is
             lives = {name: stack.parts[name].starts for name in SERVICES}
             with filled(disks["services"]):
                 await asyncio.sleep(FULL_S)
+                measured = await stack.metrics("control")
             fault.over()
 
+        assert measured["millrace_log_writes_lost_total"] > 0
         assert {name: stack.parts[name].starts for name in SERVICES} == lives
         assert not [entry for entry in fault.history.entries if "internal error" in str(entry.value)]

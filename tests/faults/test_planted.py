@@ -24,9 +24,10 @@ from tests.faults.facts import Facts
 from tests.faults.history import History
 from tests.faults.load import Load
 from tests.faults.places import acted, anew, end, start_armed, started_again
-from tests.faults.reads import counted, ends, facts, settled
+from tests.faults.reads import counted, facts, settled
 from tests.faults.rows import row
 from tests.faults.stack import MODULES, REPOSITORY, Stack, running
+from tests.faults.topics import ends
 from tests.journeys.shop import ENDED
 
 BEFORE_S, AFTER_S, SETTLE_S = 4.0, 4.0, 25.0
@@ -55,6 +56,7 @@ async def damaged() -> AsyncIterator[Stack]:
     """A stack of its own: what is planted loses things for good."""
     folder = Path(tempfile.mkdtemp(prefix="millrace-planted-"))
     async with running(folder) as stack:
+        await prepared(stack)
         yield stack
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -68,7 +70,6 @@ async def found(
 ) -> set[tuple[str, str]]:
     """Return what the judge finds of a load with a fault in it: claims, and what is wrong."""
     load = Load(stack, History())
-    await prepared(stack)
     begins, effects, before = await asyncio.gather(
         ends(stack.servers), asyncio.to_thread(stack.effects.rows), counted(stack)
     )

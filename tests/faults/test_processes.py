@@ -4,7 +4,7 @@ import asyncio
 import random
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -15,13 +15,15 @@ from millrace.runtime.testing import until
 
 from tests.faults.judge import Judged
 from tests.faults.load import Load
-from tests.faults.reads import ends
 from tests.faults.rows import needs_root, row
 from tests.faults.stack import Stack, running
+from tests.faults.topics import ends
 from tests.journeys.shop import ENDED
 
 LOOP_S = 60.0
+#: Longer than any lease, session or lock lasts.
 FROZEN_S = 30.0
+TAKEN_OVER_S = 60.0
 OFF_S = 3.0
 LIBRARY = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 CLOCKS = ("+1h", "-1h", "+0 x1.2")
@@ -74,13 +76,13 @@ async def test_row_03_while_one_service_crashes_in_a_loop_the_others_go_on(stack
 
 @row(4)
 async def test_row_04_what_was_frozen_finds_others_at_its_work(pair: Stack, judged: Judged) -> None:
-    async with judged(4, pair, f"SIGSTOP of one replica of each service for {FROZEN_S:g} s, then the other") as fault:
+    async with judged(4, pair, f"SIGSTOP of one replica of each service, then of the other, {FROZEN_S:g} s") as fault:
         for ordinal in REPLICAS:
             frozen = [f"{service}{ordinal}" for service in SERVICES]
             for part in frozen:
                 pair.signal(part, signal.SIGSTOP)
             try:
-                await a_run_ends(fault.load, FROZEN_S)
+                await asyncio.gather(a_run_ends(fault.load, TAKEN_OVER_S), asyncio.sleep(FROZEN_S))
             finally:
                 for part in frozen:
                     pair.signal(part, signal.SIGCONT)
@@ -103,26 +105,36 @@ async def test_row_05_no_call_fails_while_every_process_is_replaced(pair: Stack,
         assert not fault.history.of(op, "fail")
 
 
+@asynccontextmanager
+async def clocks(stack: Stack) -> AsyncIterator[list[Path]]:
+    """Start every service under a clock of its own; yield the files that say how wrong each is."""
+    files = {service: stack.folder / f"{service}.clock" for service in SERVICES}
+    for service, file in files.items():
+        file.write_text("+0\n")
+        told = {"LD_PRELOAD": str(LIBRARY), "FAKETIME_TIMESTAMP_FILE": str(file), "FAKETIME_CACHE_DURATION": "1"}
+        # What only measures how long something takes is not set by anybody.
+        told |= {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}
+        stack.parts[service].environment |= told
+    try:
+        await asyncio.gather(*(stack.restart(service) for service in SERVICES))
+        yield list(files.values())
+    finally:
+        for service in SERVICES:
+            stack.parts[service].environment.pop("LD_PRELOAD")
+        await asyncio.gather(*(stack.restart(service) for service in SERVICES))
+
+
 @row(21)
 async def test_row_21_a_clock_that_is_wrong_moves_no_timer_token_or_lease(stack: Stack, judged: Judged) -> None:
     if not LIBRARY.exists():
         needs_root("needs libfaketime")
-    clocks = {service: stack.folder / f"{service}.clock" for service in SERVICES}
-    for service, clock in clocks.items():
-        clock.write_text("+0\n")
-        told = {"LD_PRELOAD": str(LIBRARY), "FAKETIME_TIMESTAMP_FILE": str(clock)}
-        told |= {"FAKETIME_CACHE_DURATION": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}
-        stack.parts[service].environment |= told
-    await asyncio.gather(*(stack.restart(service) for service in SERVICES))
-    async with judged(21, stack, f"the clock of each service in turn: {', '.join(CLOCKS)}") as fault:
-        for clock in clocks.values():
+    told = f"the clock of each service in turn: {', '.join(CLOCKS)}"
+    async with clocks(stack) as files, judged(21, stack, told) as fault:
+        for file in files:
             for wrong in (*CLOCKS, "+0"):
-                clock.write_text(f"{wrong}\n")
+                file.write_text(f"{wrong}\n")
                 await asyncio.sleep(OFF_S)
         fault.over()
-    for service in SERVICES:
-        stack.parts[service].environment.pop("LD_PRELOAD")
-    await asyncio.gather(*(stack.restart(service) for service in SERVICES))
 
     for op in ("start", "predict", "read"):
         assert not fault.history.of(op, "fail")

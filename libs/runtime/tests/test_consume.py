@@ -2,16 +2,20 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
 from millrace.contracts.data import VersionPublished
+from millrace.runtime.envelope import headers_of
 from millrace.runtime.errors import InvalidInput, NotFound
+from millrace.runtime.ids import new_id
 from millrace.runtime.subscriptions import Subscription, on, on_batch
 from millrace.runtime.telemetry import EVENTS_SKIPPED
 from millrace.runtime.testing import publish, until
+from millrace.runtime.testing.batches import MIB, batch, bomb, odd_name, produce
 from millrace.runtime.transaction import Transactions
 from runtime_effects import Effects, consuming, count_is, effects, held, replayed, version
 
@@ -163,6 +167,31 @@ async def test_poison_is_held_once_with_its_reason_and_its_neighbours_go_on(
         assert reason in row["reason"]
         assert row["state"] == "dead"
         assert len(row["value"]) <= 64 * 1024
+
+
+async def test_batches_that_no_client_could_read_are_held_by_their_place_and_passed(
+    service_name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    event, key = version(service_name, "odd"), service_name.encode()
+    headers = headers_of(event, new_id(), datetime.now(UTC), None, "")
+    pairs: list[Any] = [*((name, text.encode()) for name, text in headers.items()), ("odd", b"1")]
+    await produce(broker.servers, "data.versions", 0, odd_name(batch([(key, event.model_dump_json().encode(), pairs)])))
+    await produce(broker.servers, "data.versions", 0, bomb(40 * MIB, key=key))
+    await publish(broker.servers, [version(f"{service_name}-{n}") for n in range(8)])
+
+    row = on(VersionPublished, note, start="earliest")
+    async with consuming(service_name, broker, begin, tmp_path, row) as consumer:
+        await until(count_is(begin, service_name, 8))
+        rows = [row for row in await held(begin) if row["key"] == key]
+        again = await replayed(consumer, service_name, begin)
+
+    assert [(row["reason"], row["size_bytes"], row["value"] is None) for row in rows] == [
+        ("a header's name is not UTF-8", len(event.model_dump_json()), False),
+        (rows[1]["reason"], 40 * MIB, True),
+    ]
+    assert "its value is not kept" in rows[1]["reason"]
+    assert "value is not kept" in again.reason
+    assert f"{service_name}/odd" in await effects(begin, service_name)
 
 
 async def test_a_new_listener_that_starts_now_skips_what_was_and_misses_nothing_after(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from millrace.runtime import held_keys
 from millrace.runtime.consume.items import Listener, Readers
 from millrace.runtime.consume.replay import Replay
 from millrace.runtime.consume.settlement import Settlement
-from millrace.runtime.envelope import headers_of, new_id
+from millrace.runtime.envelope import headers_of
 from millrace.runtime.errors import InvalidInput
-from millrace.runtime.subscriptions import Record, Subscription, on, on_batch
+from millrace.runtime.held_pages import Held
+from millrace.runtime.ids import new_id
+from millrace.runtime.subscriptions import Record, Subscription, Unread, on, on_batch
 from millrace.runtime.telemetry import PARKED_KEYS
 from millrace.runtime.testing import publish, until
 from millrace.runtime.transaction import Transactions
@@ -171,6 +174,24 @@ async def test_what_can_never_be_handled_does_not_hold_up_what_waits_behind_it(w
 
     assert await effects(world.begin, "") == ["a/1", "a/2"]
     assert [(row["state"], row["reason"]) for row in await held(world.begin)] == [("dead", "never")]
+
+
+async def test_what_was_held_unread_is_not_handled_again_where_a_twin_of_it_has_been(world: World) -> None:
+    world.publish("a", "0")
+    good = world._log[0]
+    odd = replace(good, offset=1, unread=Unread("a header's name is not UTF-8"))
+    world._log.append(odd)
+    world._log.append(replace(odd, offset=2))
+
+    await world.deliver()
+    waiting = len(await held(world.begin))
+    async with world.begin() as tx:
+        rows, _ = await Held(world.name, {}).in_order(tx, 10)
+        told = await world.replay.page(tx, rows, accept_duplicate=False)
+
+    assert (waiting, told.handled) == (2, 2)
+    assert await effects(world.begin, "") == ["a/0"]
+    assert await held(world.begin) == []
 
 
 async def test_a_former_owner_of_a_partition_parks_nothing_that_its_successor_has_handled(

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from millrace.contracts.catalogue import catalogue
 from millrace.runtime import inbox
-from millrace.runtime.envelope import new_id
 from millrace.runtime.housekeeping import Keeper, Rule, older_than, runtime_rules
 from millrace.runtime.housekeeping.rules import BATCH_ROWS, forget_requests
+from millrace.runtime.ids import new_id
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.telemetry import HOUSEKEEPING_FAILED, HOUSEKEEPING_REMOVED
 from millrace.runtime.testing import until

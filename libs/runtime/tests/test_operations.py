@@ -1,5 +1,7 @@
 """What operators ask of every service: held events and the audit trail."""
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,10 +15,11 @@ from millrace.runtime import held_keys
 from millrace.runtime.client import Channels
 from millrace.runtime.consume.items import Readers
 from millrace.runtime.consume.replay import Replay
-from millrace.runtime.envelope import headers_of, new_id
+from millrace.runtime.envelope import headers_of
 from millrace.runtime.errors import Conflict, Denied, InvalidInput, NotFound, Overloaded
 from millrace.runtime.held import hold
 from millrace.runtime.held_pages import NEWEST, Held
+from millrace.runtime.ids import new_id
 from millrace.runtime.inbox import first_id
 from millrace.runtime.rpc import RpcServer
 from millrace.runtime.rpc.audit import AuditApi
@@ -287,6 +290,28 @@ async def test_more_than_the_rate_is_told_to_come_back(replay: Replay, begin: Tr
 
     assert first.handled == 20
     assert 0.1 < refused.value.retry_after_s <= 0.2
+
+
+async def test_a_replay_that_is_cut_off_anywhere_and_asked_again_has_each_effect_once(
+    replay: Replay, begin: Transactions[Effects]
+) -> None:
+    api = HeldApi("trial", replay, per_s=100_000)
+    await put(begin, range(10, 310))
+    request = pb.HeldServiceReplayRequest(namespace="demo", filter=pb.HeldFilter(key="d"), limit=20)
+
+    async def replay_all() -> None:
+        while True:
+            async with begin() as tx:
+                if not (await api.Replay(request, tx)).handled:
+                    return
+
+    for n in range(25):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.003 * n):
+                await replay_all()
+    await replay_all()
+
+    assert await effects(begin, "d/") == [f"d/{n}" for n in range(10, 310)]
 
 
 async def test_pages_of_a_long_table_are_read_by_an_index(begin: Transactions[Effects]) -> None:

@@ -1,6 +1,5 @@
-"""Two replicas of one service: they share its partitions, and what one is given while the other is away is done once."""
+"""Two replicas of one service: they share its partitions, and each takes over from the other."""
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -58,21 +57,3 @@ async def test_a_replica_that_is_gone_for_good_leaves_its_partitions_to_the_othe
         await until(count_is(begin, service_name, len(events)))
 
     assert len(await effects(begin, service_name)) == len(events)
-
-
-async def test_many_pairs(
-    service_name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path
-) -> None:
-    await create_topics(broker.servers, {"data.versions": PARTITIONS})
-    import time
-    row = on(VersionPublished, note, start="now")
-    async def pair(n):
-        began=time.monotonic()
-        async with (
-            consuming(f"{service_name}-{n}", broker, begin, tmp_path, row, instance=0) as first,
-            consuming(f"{service_name}-{n}", broker, begin, tmp_path, row, instance=1) as second,
-        ):
-            async def both(): return not first.out_of_touch() and not second.out_of_touch()
-            await until(both, seconds=100)
-            return time.monotonic()-began
-    print(await asyncio.gather(*(pair(n) for n in range(7))))

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from millrace.contracts.event import Event, all_events
 from millrace.contracts.tasks import TaskCancelled, TaskDispatched, TaskReport
-from millrace.runtime.envelope import new_id
+from millrace.runtime.ids import new_id
 from millrace.runtime.testing import create_topics, publish, until
 from millrace.runtime.transaction import Transactions
 from runtime_effects import Effects

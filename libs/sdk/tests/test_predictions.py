@@ -4,8 +4,8 @@ from uuid import UUID
 import pytest
 from millrace.contracts import oip
 from millrace.contracts.inference import prediction_id
-from millrace.runtime.envelope import new_id
 from millrace.runtime.errors import InvalidInput
+from millrace.runtime.ids import new_id
 from millrace.sdk.predictions import Model, Row, infer_request, predictions
 
 

@@ -14,8 +14,8 @@ from millrace.contracts.openlineage import LineageReported, run_event
 from millrace.contracts.rpc.lineage.v1 import lineage_pb2 as pb
 from millrace.contracts.rpc.lineage.v1.lineage_pb2_grpc import LineageServiceStub
 from millrace.contracts.tasks import TaskDispatched
-from millrace.runtime.envelope import new_id
 from millrace.runtime.errors import Denied, InvalidInput, NotFound, Unavailable
+from millrace.runtime.ids import new_id
 from millrace.runtime.testing import publish, until
 from millrace.runtime.testing.process import Deployment, deployed
 from millrace.sdk.stack.kafka import Kafka

@@ -13,8 +13,9 @@ from millrace.observability.commands import GetRunCost, GetSeries
 from millrace.observability.domain import Price, told
 from millrace.observability.handlers import MAX_POINTS, keep_measures, view_run_cost, view_series
 from millrace.observability.store import Store
-from millrace.runtime.envelope import headers_of, new_id, read_envelope
+from millrace.runtime.envelope import headers_of, read_envelope
 from millrace.runtime.errors import InvalidInput, NotFound
+from millrace.runtime.ids import new_id
 from millrace.runtime.testing import store
 from millrace.sdk.stack.postgres import Postgres
 

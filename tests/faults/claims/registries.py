@@ -34,35 +34,35 @@ def effects_once(facts: Facts) -> Iterator[Finding]:
 
 
 def registered_once(facts: Facts) -> Iterator[Finding]:
-    """A file has one version, its features one generation (none where a newer overtook it), an alias one version."""
+    """A file has one version, an alias one place, and nothing of it was told twice."""
     told = once(facts.told)
-    published = {str(one.value["partition"]): one.value for one in told if one.type == "VersionPublished"}
-    made_of = Counter(id_ for one in told if one.type == "ViewMaterialised" for id_ in one.value["version_ids"])
     counts = {
-        "data.ingest": [
-            Counter(version.partition for version in facts.versions),
-            Counter(str(one.value["partition"]) for one in told if one.type == "VersionPublished"),
-        ],
-        "feature.materialise": [
-            Counter({event: made_of[str(value["version_id"])] or 1 for event, value in published.items()})
-        ],
-        "training.promote": [
-            Counter(facts.aliases),
-            Counter(str(one.value["alias"]) for one in told if one.type == "AliasMoved"),
-        ],
+        "data.ingest": {
+            "registered": Counter(version.partition for version in facts.versions),
+            "told": Counter(str(one.value["partition"]) for one in told if one.type == "VersionPublished"),
+        },
+        "training.promote": {
+            "registered": Counter(facts.aliases),
+            "told": Counter(str(one.value["alias"]) for one in told if one.type == "AliasMoved"),
+        },
     }
     asked = {entry.key for entry in facts.history if entry.op == "trigger"}
     for run in facts.runs.values():
         event = event_of(run)
         for kind, found in counts.items() if event in asked else ():
             for task in _succeeded(run, kind):
-                yield from _counted_once(f"{task.name} of {event}", event, found)
+                for how, count in found.items():
+                    if count[event] != 1:
+                        wrong: Kind = "doubled" if count[event] else "lost"
+                        yield Finding(REGISTRIES, wrong, f"{task.name} of {event} is {how} {count[event]} times")
 
 
-def _counted_once(what: str, event: str, found: list[Counter[str]]) -> Iterator[Finding]:
-    for count in found:
-        if count[event] != 1:
-            yield Finding(REGISTRIES, "doubled" if count[event] else "lost", f"{what} is there {count[event]} times")
+def generations_once(facts: Facts) -> Iterator[Finding]:
+    """Features were put online once; what came when newer ones were online is not, and so told by nobody."""
+    told = Counter(str(one.value["generation"]) for one in once(facts.told) if one.type == "ViewMaterialised")
+    for generation, count in told.items():
+        if count > 1:
+            yield Finding(REGISTRIES, "doubled", f"generation {generation} was put online {count} times")
 
 
 def costs_once(facts: Facts) -> Iterator[Finding]:

@@ -78,7 +78,7 @@ def tasks_once(facts: Facts) -> Iterator[Finding]:
 def in_order(facts: Facts) -> Iterator[Finding]:
     """The versions of a key are told in order without a gap, from the first that is seen."""
     streams: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for one in once(facts.told):
+    for one in once(facts.everybody):
         if one.sequence:
             streams[one.topic, one.key].append(one.sequence)
     for (topic, key), numbers in streams.items():

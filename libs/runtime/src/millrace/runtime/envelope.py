@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from uuid import UUID
 
-import uuid_utils.compat as uuids
 from millrace.contracts.event import Event, all_events
 from millrace.runtime.command import faults
 from millrace.runtime.errors import InvalidInput
@@ -52,11 +51,6 @@ class Envelope:
 
 class UnknownTypeError(Exception):
     """A type that a known publisher added later: to be skipped and counted."""
-
-
-def new_id() -> UUID:
-    """Return a new UUIDv7."""
-    return uuids.uuid7()
 
 
 def headers_of(event: Event, event_id: UUID, time: datetime, cause: UUID | None, traceparent: str) -> dict[str, str]:

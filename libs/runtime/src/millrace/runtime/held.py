@@ -19,8 +19,8 @@ State = Literal["dead", "parked"]
 PLACE = 'topic = $1 AND partition = $2 AND "offset" = $3'
 HOLD = """
 INSERT INTO held (consumer, topic, partition, "offset", namespace, key, event_id, type, headers, value, size_bytes,
-    sha256, reason, attempts, state, timestamp_ms)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+    sha256, reason, attempts, state, timestamp_ms, claimed)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
 ON CONFLICT (consumer, topic, partition, "offset") DO NOTHING
 """
 FORGET = f"DELETE FROM held WHERE {PLACE} AND consumer = $4"
@@ -38,15 +38,23 @@ class Coordinates:
 
 
 def hold(
-    tx: Transaction, consumer: str, record: Record, reason: str, attempts: int = 1, *, state: State = "dead"
+    tx: Transaction,
+    consumer: str,
+    record: Record,
+    reason: str,
+    attempts: int = 1,
+    *,
+    state: State = "dead",
+    claimed: bool = True,
 ) -> None:
     """Keep a record that cannot be handled, once.
 
-    What is parked is kept whole, as it is to be handled in any case; of what is dead, the first 64 KiB.
+    What is parked is kept whole, as it is to be handled in any case; of what is dead, the first 64 KiB. What this
+    transaction has not `claimed` in the inbox is so before it is handled.
     """
     texts = {name: _text(value) for name, value in record.headers}
     value = record.value or b""
-    unread = record.unread
+    lost = record.unread if record.value is None else None
     tx.write(
         HOLD,
         consumer,
@@ -61,13 +69,14 @@ def hold(
             [storable(name), None if value is None else base64.b64encode(value).decode()]
             for name, value in record.headers
         ],
-        None if unread else value if state == "parked" else value[:KEPT_BYTES],
-        unread.size_bytes if unread else len(value),
-        unread.sha256 if unread else hashlib.sha256(value).hexdigest(),
+        None if lost else value if state == "parked" else value[:KEPT_BYTES],
+        lost.size_bytes if lost else len(value),
+        lost.sha256 if lost else hashlib.sha256(value).hexdigest(),
         storable(reason)[:MAX_REASON],
         attempts,
         state,
         record.timestamp_ms,
+        claimed,
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from millrace.runtime.envelope import new_id
+from millrace.runtime.ids import new_id
 
 NOTES, ASIDE, UNFINISHED = "writes", "aside", "unfinished"
 

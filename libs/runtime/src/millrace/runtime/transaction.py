@@ -21,9 +21,10 @@ from millrace.runtime.connection import (
     Connection,
     Connector,
 )
-from millrace.runtime.envelope import MAX_EMITTED_BYTES, Envelope, headers_of, new_id
+from millrace.runtime.envelope import MAX_EMITTED_BYTES, Envelope, headers_of
 from millrace.runtime.errors import InvalidInput, NotFound, Unavailable
 from millrace.runtime.failpoints import failpoint
+from millrace.runtime.ids import new_id
 from millrace.runtime.telemetry import current_traceparent
 from pydantic_core import to_json
 
@@ -97,8 +98,8 @@ class Transaction:
         self._cause: Envelope | None = None
 
     def new_id(self) -> UUID:
-        """Return a new UUIDv7."""
-        return new_id()
+        """Return a new UUIDv7, of the database's time."""
+        return new_id(self.now.timestamp())
 
     def write(self, sql: str, *row: Any) -> None:  # noqa: ANN401 - whatever the statement takes
         """Queue one row of a statement.

@@ -18,8 +18,8 @@ from typing import Annotated, Any, Literal, Self
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 from millrace.runtime.command import Command
-from millrace.runtime.envelope import new_id
 from millrace.runtime.errors import Conflict, Denied, InvalidInput, NotFound, Unavailable
+from millrace.runtime.ids import new_id
 from millrace.runtime.telemetry import current_traceparent
 from millrace.sdk.connection import kafka_servers
 from pydantic import AwareDatetime, Field

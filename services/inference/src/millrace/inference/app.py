@@ -27,7 +27,9 @@ async def main(settings: Settings) -> None:
             settings.feature_ttl_s,
             settings.feature_timeout_s,
         )
-        predictions = PredictionsApi(routes, features, teller, settings.request_rows, inference.ready.is_set)
+        predictions = PredictionsApi(
+            routes, features, teller, settings.request_rows, inference.ready.is_set, begin.database.clock.time
+        )
         inference.subscribe(SUBSCRIPTIONS, begin, TASKS)
         inference.listen(lambda: settings.labels_topics, keep_labels, begin)
         inference.serve(pb.DESCRIPTOR.services_by_name["InferenceService"], InferenceApi(), begin)

@@ -27,7 +27,11 @@ class Listener:
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """One record to be settled, as one of: an event, a record of a foreign topic, or what cannot be read."""
+    """One record to be settled, as one of: an event, a record of a foreign topic, or what cannot be read.
+
+    Attributes:
+        claimed: It was held, and its id put into the inbox then.
+    """
 
     record: Record
     envelope: Envelope | None = None
@@ -36,6 +40,7 @@ class Item:
     listener: Listener | None = None
     unreadable: str = ""
     horizon: timedelta = HORIZON
+    claimed: bool = False
 
     @property
     def wanted(self) -> bool:

@@ -1,11 +1,13 @@
 """What reads from Kafka: aiokafka's consumer, within a bound of memory."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.protocol.group import JoinGroupRequest
 from millrace.runtime.consume.fetched import Fetched, Place, batches
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Record, Unread
@@ -20,6 +22,7 @@ class BoundedConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka publis
 
     def __init__(self, settings: ServiceSettings, **options: Any) -> None:  # noqa: ANN401 - aiokafka's own
         self._fetch_bytes = settings.fetch_bytes
+        self._assignors = len(options.get("partition_assignment_strategy", ()))
         self._unread: dict[Place, Unread] = {}
         super().__init__(
             bootstrap_servers=settings.kafka_servers,
@@ -52,6 +55,10 @@ class BoundedConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka publis
         await self._client.force_metadata_update()
 
     async def _sent(self, node_id: int, request: Any, **options: Any) -> Any:  # noqa: ANN401 - likewise
+        if isinstance(request, JoinGroupRequest) and len(request._group_protocols) < self._assignors:  # noqa: SLF001
+            # aiokafka joins once for each assignor, with one more each time, and goes by the last answer alone; each
+            # join takes the former one's place, which has the other members join again, and so on for ever.
+            return SimpleNamespace(error_code=0)
         answer = await self._send(node_id, request, **options)
         if isinstance(request, FetchRequest):
             asked = {(topic, place[0]): place[1] for topic, places in request.topics for place in places}

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import asyncpg
 import structlog
@@ -124,9 +124,7 @@ class Replay:
                 if item.unreadable:
                     raise InvalidInput(item.unreadable)
             held.forget(part, self._service, [item.record for item in items])
-            # Whether it had been claimed or not: that it was held says that it was not handled.
-            await claim(part, [item.envelope.event_id for item in items if item.envelope])
-            await apply(self._service, items, part)
+            await apply(self._service, await _unhandled(items, part), part)
 
     def _note(self, tx: Transaction, item: Item, reason: str, told: Replayed) -> None:
         held.failed_again(tx, self._service, item.record, reason)
@@ -136,8 +134,12 @@ class Replay:
     async def _read(self, rows: Sequence[asyncpg.Record]) -> list[Item]:
         cut = [held.record_of(row) for row in rows if not held.whole(row)]
         again = await self._fetch_again(cut) if cut else {}
-        records = [held.record_of(row) for row in rows]
-        return [self._readers.read(again.get((r.topic, r.partition, r.offset), r)) for r in records]
+        items = []
+        for row in rows:
+            record = held.record_of(row)
+            item = self._readers.read(again.get((record.topic, record.partition, record.offset), record))
+            items.append(replace(item, claimed=row["claimed"]))
+        return items
 
     async def _fetch_again(self, cut: Sequence[Record]) -> dict[tuple[str, int, int], Record]:
         """Return records whose values were not kept whole, from Kafka; one that is gone is unread."""
@@ -154,6 +156,19 @@ class Replay:
         finally:
             await reader.stop()
         return found
+
+
+async def _unhandled(items: Sequence[Item], tx: Transaction) -> list[Item]:
+    """Return what was not handled: what was claimed when it was held, and the rest where no twin of it was since."""
+    fresh = await claim(tx, [item.envelope.event_id for item in items if item.envelope])
+    found = []
+    for item in items:
+        if item.envelope and not item.claimed:
+            if item.envelope.event_id not in fresh:
+                continue
+            fresh.discard(item.envelope.event_id)
+        found.append(item)
+    return found
 
 
 def _gone(record: Record) -> Record:

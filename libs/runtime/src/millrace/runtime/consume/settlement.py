@@ -87,12 +87,12 @@ class Settlement:
         todo: list[Item] = []
         for item in items:
             if item.unreadable:
-                self._hold(tx, item, item.unreadable, 1)
+                self._hold(tx, item, item.unreadable, 1, claimed=False)
             elif not item.wanted:
                 continue
             elif item.envelope and item.too_old(tx):
                 emitted = f"{item.envelope.emitted_at:%Y-%m-%d %H:%M}"
-                self._hold(tx, item, f"too old to deduplicate: emitted {emitted}", 1)
+                self._hold(tx, item, f"too old to deduplicate: emitted {emitted}", 1, claimed=False)
             elif item.listener or (item.envelope and item.envelope.event_id in fresh):
                 if item.envelope:
                     fresh.discard(item.envelope.event_id)
@@ -123,10 +123,11 @@ class Settlement:
             return False
         async with self._begin() as tx:
             # Who is not the first to claim it leaves it to who was: a former owner of the partition may be at it yet.
-            if item.envelope is None or item.too_old(tx) or await claim(tx, [item.envelope.event_id]):
+            claimable = item.envelope is not None and not item.too_old(tx)
+            if not claimable or (item.envelope and await claim(tx, [item.envelope.event_id])):
                 reason = f"{type(error).__name__}: {reason}"
                 if isinstance(error, InvalidInput):
-                    self._hold(tx, item, reason, attempts)
+                    self._hold(tx, item, reason, attempts, claimed=claimable)
                 else:
                     await held_keys.park(tx, self._service, item.record, reason, attempts)
                     tx.on_commit(EVENTS_HELD.labels(item.record.topic).inc)
@@ -134,8 +135,17 @@ class Settlement:
         self.attempts.pop(item.place, None)
         return True
 
-    def _hold(self, tx: Transaction, item: Item, reason: str, attempts: int, *, state: held.State = "dead") -> None:
-        held.hold(tx, self._service, item.record, reason, attempts, state=state)
+    def _hold(
+        self,
+        tx: Transaction,
+        item: Item,
+        reason: str,
+        attempts: int,
+        *,
+        state: held.State = "dead",
+        claimed: bool = True,
+    ) -> None:
+        held.hold(tx, self._service, item.record, reason, attempts, state=state, claimed=claimed)
         tx.on_commit(EVENTS_HELD.labels(item.record.topic).inc)
 
 

@@ -10,6 +10,8 @@ CREATE TABLE parked_key (
 );
 
 ALTER TABLE held ADD COLUMN timestamp_ms bigint NOT NULL DEFAULT 0;
+-- Whether its id was put into the inbox when it was held; if not, a twin of it may have been handled since.
+ALTER TABLE held ADD COLUMN claimed boolean NOT NULL DEFAULT true;
 
 -- Newest first, of all namespaces and of one; a key's events in order; one event.
 CREATE INDEX held_newest ON held (consumer, held_at DESC, topic DESC, partition DESC, "offset" DESC);

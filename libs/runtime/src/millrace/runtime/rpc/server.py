@@ -25,8 +25,8 @@ MOST_RPCS = 4000
 #: A connection lives this long, so that replicas added later get their share.
 CONNECTION_AGE_S = 1800
 CONNECTION_GRACE_S = 3600
-#: Clients may ping every 30 s (client.py); one that pings much faster is sent away.
-PING_S = 20
+#: Clients ping every 10 s (endpoints.py); one that pings much faster is sent away.
+PING_S = 5
 #: A connection that is silent is asked after so long whether it is still there…
 LOOK_AFTER_S = 30
 #: … and closed when it has not answered, or not even begun to speak HTTP/2, after so long.

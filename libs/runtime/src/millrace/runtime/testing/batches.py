@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
+from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import for_code
 from aiokafka.protocol.produce import ProduceRequest
@@ -79,7 +80,7 @@ async def produce(servers: str, topic: str, partition: int, raw: bytes) -> int:
     try:
         client.add_topic(topic)
         await client.force_metadata_update()
-        leader = client.cluster.leader_for_partition((topic, partition))
+        leader = client.cluster.leader_for_partition(TopicPartition(topic, partition))
         asked: Any = ProduceRequest(None, -1, PRODUCE_MS, [(topic, [(partition, raw)])])
         answer = await client.send(leader, asked)
         ((_, ((_, error, offset, *_),)),) = answer.topics

@@ -18,8 +18,8 @@ from millrace.inference.engine.scoring import Plan, Scored, plan, score
 from millrace.inference.engine.tensors import BYTES, DOUBLE
 from millrace.inference.handlers import Observation
 from millrace.runtime.access import Action, caller
-from millrace.runtime.envelope import new_id
 from millrace.runtime.errors import MillraceError
+from millrace.runtime.ids import new_id
 from millrace.runtime.rpc import ForeignMethod
 from millrace.runtime.telemetry import current_trace_id, link
 
@@ -37,16 +37,24 @@ class PredictionsApi:
         teller: Keeps what was answered.
         most_rows: Most rows of one request.
         ready: Whether the service as a whole is ready.
+        clock: The time that prediction ids begin with.
     """
 
     def __init__(
-        self, routes: Routes, features: OnlineFeatures, teller: Teller, most_rows: int, ready: Callable[[], bool]
+        self,
+        routes: Routes,
+        features: OnlineFeatures,
+        teller: Teller,
+        most_rows: int,
+        ready: Callable[[], bool],
+        clock: Callable[[], float],
     ) -> None:
         self._routes = routes
         self._features = features
         self._teller = teller
         self._most_rows = most_rows
         self._ready = ready
+        self._clock = clock
 
     def methods(self) -> dict[str, ForeignMethod]:
         """Return the RPCs, each with who may ask: liveness everybody, a model's answers who may read its namespace."""
@@ -102,7 +110,8 @@ class PredictionsApi:
         namespace = caller().namespace
         asked = read_request(request, self._most_rows)
         served = await self._routes.served(namespace, asked.model)
-        numbers = [new_id() for _ in range(asked.rows)]
+        now = self._clock()
+        numbers = [new_id(now) for _ in range(asked.rows)]
         try:
             planned = plan(asked, served, namespace, [str(number) for number in numbers])
             planned, online = await self._looked_up(namespace, asked, planned)

@@ -55,7 +55,7 @@ class ObservabilityServiceServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def GetSeries(self, request, context):
-        """Values over time: `run_duration_s`, `task_duration_s`, `task_queue_s`, `runs`, `lag_s`, `cost`.
+        """Values over time: `run_duration_s`, `task_duration_s`, `task_queue_s`, `runs`, `events`, `lag_s`, `cost`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

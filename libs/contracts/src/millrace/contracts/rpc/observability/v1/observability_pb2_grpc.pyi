@@ -32,7 +32,7 @@ class ObservabilityServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ObservabilityServiceAsyncStub: ...
     GetSeries: _grpc.UnaryUnaryMultiCallable[_observability_pb2.GetSeriesRequest, _observability_pb2.GetSeriesResponse]
-    """Values over time: `run_duration_s`, `task_duration_s`, `task_queue_s`, `runs`, `lag_s`, `cost`."""
+    """Values over time: `run_duration_s`, `task_duration_s`, `task_queue_s`, `runs`, `events`, `lag_s`, `cost`."""
     GetRunCost: _grpc.UnaryUnaryMultiCallable[_observability_pb2.GetRunCostRequest, _observability_pb2.GetRunCostResponse]
     """What a run took and cost, step by step."""
     ListAudit: _grpc.UnaryUnaryMultiCallable[_observability_pb2.ListAuditRequest, _observability_pb2.ListAuditResponse]
@@ -42,7 +42,7 @@ class ObservabilityServiceStub:
 class ObservabilityServiceAsyncStub(ObservabilityServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetSeries: _aio.UnaryUnaryMultiCallable[_observability_pb2.GetSeriesRequest, _observability_pb2.GetSeriesResponse]  # type: ignore[assignment]
-    """Values over time: `run_duration_s`, `task_duration_s`, `task_queue_s`, `runs`, `lag_s`, `cost`."""
+    """Values over time: `run_duration_s`, `task_duration_s`, `task_queue_s`, `runs`, `events`, `lag_s`, `cost`."""
     GetRunCost: _aio.UnaryUnaryMultiCallable[_observability_pb2.GetRunCostRequest, _observability_pb2.GetRunCostResponse]  # type: ignore[assignment]
     """What a run took and cost, step by step."""
     ListAudit: _aio.UnaryUnaryMultiCallable[_observability_pb2.ListAuditRequest, _observability_pb2.ListAuditResponse]  # type: ignore[assignment]
@@ -55,7 +55,7 @@ class ObservabilityServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _observability_pb2.GetSeriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_observability_pb2.GetSeriesResponse, _abc.Awaitable[_observability_pb2.GetSeriesResponse]]:
-        """Values over time: `run_duration_s`, `task_duration_s`, `task_queue_s`, `runs`, `lag_s`, `cost`."""
+        """Values over time: `run_duration_s`, `task_duration_s`, `task_queue_s`, `runs`, `events`, `lag_s`, `cost`."""
 
     @_abc_1.abstractmethod
     def GetRunCost(

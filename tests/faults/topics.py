@@ -1,0 +1,94 @@
+"""Kafka's topics as any reader may read them: where they end, what was told, and what is not read yet."""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from millrace.contracts import SERVICES
+from millrace.contracts.catalogue import FOREIGN, catalogue
+
+from tests.journeys.shop import Told
+
+
+async def ends(servers: str) -> dict[TopicPartition, int]:
+    """Return where the services' topics end now."""
+    topics = [topic for topic in catalogue() if topic not in FOREIGN]
+    places = [TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions)]
+    return await _ends_of(servers, places)
+
+
+async def _ends_of(servers: str, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+    async with AIOKafkaConsumer(bootstrap_servers=servers) as consumer:
+        consumer.assign(places)  # or it learns of one topic at a time
+        found: dict[TopicPartition, int] = await consumer.end_offsets(places)
+        return found
+
+
+async def told_since(servers: str, begins: Mapping[TopicPartition, int]) -> list[tuple[str, Told]]:
+    """Return what the services have told since, each with the namespace it belongs to."""
+    async with AIOKafkaConsumer(bootstrap_servers=servers, auto_offset_reset="earliest") as consumer:
+        consumer.assign(list(begins))
+        for place, offset in begins.items():
+            consumer.seek(place, offset)
+        last = await consumer.end_offsets(list(begins))
+        records = [record for place in begins for record in await _records(consumer, place, last[place])]
+    return [event for record in records if (event := _event(record)) is not None]
+
+
+async def _records(consumer: AIOKafkaConsumer, place: TopicPartition, last: int) -> list[Any]:
+    """Return a partition's records up to an offset, without those that no client of Python can read."""
+    found: list[Any] = []
+    while (at := await consumer.position(place)) < last:
+        try:
+            some = await consumer.getmany(place, timeout_ms=500)
+        except UnicodeDecodeError:  # one of many has a header's name that is no text: take the first alone
+            consumer.seek(place, at)
+            some = await _first(consumer, place, at)
+        found += some.get(place, [])
+    return found
+
+
+async def _first(consumer: AIOKafkaConsumer, place: TopicPartition, at: int) -> dict[TopicPartition, list[Any]]:
+    try:
+        some: dict[TopicPartition, list[Any]] = await consumer.getmany(place, timeout_ms=500, max_records=1)
+    except UnicodeDecodeError:
+        consumer.seek(place, at + 1)
+        return {}
+    return some
+
+
+def _event(record: Any) -> tuple[str, Told] | None:
+    """Return a record as an event, with its namespace; nothing for one that is no event, which no service told."""
+    try:
+        headers = {name: value.decode() for name, value in record.headers}
+        told = Told(
+            topic=record.topic,
+            key=(record.key or b"").decode(),
+            type=headers["ce_type"].rpartition(".")[2],
+            event_id=headers["ce_id"],
+            sequence=int(headers.get("ce_sequence", "0")),
+            value=dict(json.loads(record.value)),
+        )
+        return headers["ce_namespace"], told
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+async def lag(servers: str) -> dict[str, int]:
+    """Return how many records each service has not read yet, by its committed offsets; those with none left out."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+    await admin.start()
+    try:
+        groups = await asyncio.gather(*(admin.list_consumer_group_offsets(service) for service in SERVICES))
+    finally:
+        await admin.close()
+    places = sorted({place for group in groups for place in group})
+    last = await _ends_of(servers, places) if places else {}
+    behind = {
+        service: sum(max(0, last[place] - at.offset) for place, at in group.items() if at.offset >= 0)
+        for service, group in zip(SERVICES, groups, strict=True)
+    }
+    return {service: count for service, count in behind.items() if count}
