@@ -73,7 +73,7 @@ def _event(record: Any) -> tuple[str, Told] | None:
             value=dict(json.loads(record.value)),
         )
         return headers["ce_namespace"], told
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
         return None
 
 

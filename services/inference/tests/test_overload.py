@@ -8,7 +8,7 @@ from millrace.runtime.testing import until
 from services.inference.tests.inference_process import DEMO, Inference, request
 
 BATCH = (*DEMO, (PRIORITY, "batch"))
-PLACES = 16  # what calls in bulk may take of all that are served at once
+PLACES = 4  # what calls in bulk may take of all that are served at once
 TOO_MANY = 8
 TIMEOUT_S = 2.0
 

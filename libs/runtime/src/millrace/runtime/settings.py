@@ -67,7 +67,7 @@ class ServiceSettings(BaseSettings):
     pool_size: int = Field(8, ge=2, le=64)
     """Most Postgres connections, the relay's apart."""
 
-    concurrent_calls: int = Field(32, ge=2, le=1000)
+    concurrent_calls: int = Field(16, ge=2, le=1000)
     """Most calls served at once; more stand in line by their priority, and are shed batch first."""
 
     calls_per_s: float = Field(2000.0, gt=0)

@@ -12,6 +12,9 @@ class Settings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="INFERENCE_")
 
+    concurrent_calls: int = Field(8, ge=2, le=1000)
+    """As everywhere; fewer, as most of a prediction is computed on the loop that all share."""
+
     labels_topics: tuple[str, ...] = ("flights.labels",)
     """Topics on which the truth about answered requests comes, as CloudEvents."""
 

@@ -17,7 +17,7 @@ from millrace.runtime.rpc.call import MAX_MESSAGE_BYTES, Calls
 from millrace.runtime.rpc.methods import Begin, ForeignMethod, Rpc, foreign_rpcs, rpcs_of
 
 MAX_METADATA_BYTES = 16 * 1024
-MOST_CALLS = 32
+MOST_CALLS = 16
 MOST_STREAMS = 100
 CALLS_PER_S = 2000.0
 #: Where gRPC itself refuses, without a word on when to come back: above all that may stand in line here.

@@ -53,7 +53,7 @@ def with_codec(raw: bytes, codec: int, payload: bytes) -> bytes:
 
 def odd_name(raw: bytes) -> bytes:
     """Return a batch whose headers named `odd` have a name that is not UTF-8."""
-    return with_codec(raw, 0, raw[HEADER.size :].replace(b"odd", b"\xff\xfed"))
+    return with_codec(raw, 0, raw[HEADER.size :].replace(b"\x06odd", b"\x06\xff\xfed"))
 
 
 def bomb(size: int, *, after: int = 0, key: bytes = b"bomb") -> bytes:
