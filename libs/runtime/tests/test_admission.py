@@ -8,10 +8,14 @@ import grpc
 import pytest
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
+from millrace.contracts.rpc.runtime.v1 import runtime_pb2
 from millrace.runtime.access import Caller, Priority
 from millrace.runtime.errors import Overloaded
 from millrace.runtime.rpc import RpcServer
 from millrace.runtime.rpc.admission import LINE_PER_CALL, RANKS, Admission, Buckets
+from millrace.runtime.rpc.audit import AuditApi
+from millrace.runtime.rpc.held import HeldApi
+from millrace.runtime.rpc.methods import rpcs_of
 from millrace.runtime.transaction import Transactions
 from runtime_effects import Effects
 from trial_service import TRIAL, Asked, TrialApi, access_in, bearer, call, raw, serving
@@ -39,6 +43,10 @@ class Caught:
         await asyncio.sleep(0)
         return sent
 
+    async def fill(self) -> list[asyncio.Task[None]]:
+        """Take all places."""
+        return await self.send("interactive", MOST - 1) + await self.send("control")
+
     async def _one(self, priority: Priority) -> None:
         async with self._admission.place(priority):
             self.inside.append(priority)
@@ -63,9 +71,32 @@ async def test_each_rank_leaves_places_to_those_above_it(admission: Admission) -
     await calls.end()
 
 
+async def test_who_operates_leaves_half_of_the_places_and_of_the_line_to_all_others(admission: Admission) -> None:
+    calls = Caught(admission)
+    operators = await calls.send("control", 2 * LINE_PER_CALL * MOST)
+    await asyncio.wait([operators[-1]])
+    await calls.send("interactive", MOST)
+    people = await calls.send("interactive", LINE_PER_CALL)
+
+    assert calls.inside == ["control"] * 5 + ["interactive"] * 4
+    assert isinstance(operators[-1].exception(), Overloaded)
+    assert not any(person.done() for person in people)
+    await calls.end()
+
+
+def test_only_what_changes_something_of_the_runtimes_own_comes_before_everybody() -> None:
+    services = runtime_pb2.DESCRIPTOR.services_by_name
+    held = rpcs_of(services["HeldService"], HeldApi("trial", None, 1.0), None)
+    audit = rpcs_of(services["AuditService"], AuditApi("trial"), None)
+
+    operating = [rpc.name.rpartition("/")[2] for rpc in (*held, *audit) if rpc.operates]
+
+    assert operating == ["Replay", "Drop", "Unpark"]
+
+
 async def test_the_line_is_served_by_rank(admission: Admission) -> None:
     first, later = Caught(admission), Caught(admission)
-    await first.send("control", MOST)
+    await first.fill()
     for priority in reversed(RANKS):
         await later.send(priority)
     await first.end()
@@ -76,7 +107,7 @@ async def test_the_line_is_served_by_rank(admission: Admission) -> None:
 
 async def test_who_has_stood_in_line_too_long_is_told_when_to_come_back(admission: Admission) -> None:
     calls = Caught(admission)
-    await calls.send("control", MOST)
+    await calls.fill()
     began = time.monotonic()
     refused: dict[Priority, float] = {}
 
@@ -96,7 +127,7 @@ async def test_who_has_stood_in_line_too_long_is_told_when_to_come_back(admissio
 
 async def test_a_full_line_turns_away_the_lowest_of_it(admission: Admission) -> None:
     calls = Caught(admission)
-    await calls.send("control", MOST)
+    await calls.fill()
     line = await calls.send("batch", LINE_PER_CALL * MOST)
     (one_more,) = await calls.send("batch")
     (person,) = await calls.send("interactive")
@@ -112,7 +143,7 @@ async def test_a_full_line_turns_away_the_lowest_of_it(admission: Admission) -> 
 
 async def test_a_call_that_goes_away_leaves_its_place_and_its_line(admission: Admission) -> None:
     calls = Caught(admission)
-    inside = await calls.send("control", MOST)
+    inside = await calls.fill()
     waiting = await calls.send("interactive", 2)
     waiting[0].cancel()
     inside[0].cancel()
@@ -120,7 +151,7 @@ async def test_a_call_that_goes_away_leaves_its_place_and_its_line(admission: Ad
     await asyncio.wait([waiting[0], *inside[:2]])
 
     await asyncio.sleep(0)
-    assert calls.inside.count("interactive") == 1
+    assert calls.inside.count("interactive") == MOST - 1 + 1
     await calls.end()
     async with admission.place("batch"):
         pass
@@ -144,7 +175,7 @@ async def test_a_principal_may_make_so_many_calls_a_second_in_a_namespace() -> N
 
 @pytest.fixture
 async def channel(api: TrialApi, begin: Transactions[Effects], tmp_path: Path) -> AsyncIterator[Any]:
-    server = RpcServer("trial", access_in(tmp_path), most_calls=4, calls_per_s=100)
+    server = RpcServer("trial", access_in(tmp_path), most_calls=4, calls_per_s=10)
     server.serve(TRIAL, api, begin)
     async with serving(server) as target, raw(target) as opened:
         yield opened
@@ -198,9 +229,9 @@ async def test_a_call_whose_time_is_over_in_line_is_never_begun(channel: Any, ap
 
 
 async def test_who_calls_too_often_is_told_so_and_others_are_served(channel: Any) -> None:
-    told = await asyncio.gather(*(look(channel) for _ in range(250)), return_exceptions=True)
+    told = await asyncio.gather(*(look(channel) for _ in range(100)), return_exceptions=True)
     await call(channel, "Look")(Asked(namespace="demo"), metadata=bearer("reader"))
 
     refused = [error for error in told if isinstance(error, grpc.aio.AioRpcError)]
     assert {error.code() for error in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
-    assert any("alice makes more than 100 calls a second" in str(error.details()) for error in refused)
+    assert any("alice makes more than 10 calls a second" in str(error.details()) for error in refused)

@@ -9,15 +9,20 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 from millrace.contracts.data import VersionPublished
+from millrace.runtime.consume.items import Readers
+from millrace.runtime.consume.pace import Pace
+from millrace.runtime.consume.replay import Replay
 from millrace.runtime.envelope import headers_of
 from millrace.runtime.errors import InvalidInput, NotFound
+from millrace.runtime.held import hold
+from millrace.runtime.held_pages import Held
 from millrace.runtime.ids import new_id
-from millrace.runtime.subscriptions import Subscription, on, on_batch
+from millrace.runtime.subscriptions import Record, Subscription, on, on_batch
 from millrace.runtime.telemetry import EVENTS_SKIPPED
-from millrace.runtime.testing import publish, until
+from millrace.runtime.testing import create_topics, publish, until
 from millrace.runtime.testing.batches import MIB, batch, bomb, odd_name, produce
 from millrace.runtime.transaction import Transactions
-from runtime_effects import Effects, consuming, count_is, effects, held, replayed, version
+from runtime_effects import Effects, consuming, count_is, effects, held, replayed, settings_of, version
 
 pytestmark = pytest.mark.usefixtures("versions_topic")
 
@@ -116,6 +121,27 @@ async def test_a_held_event_larger_than_what_is_kept_is_read_again_from_kafka_wh
     assert await is_held() == []
 
 
+async def test_what_was_cut_is_gone_where_another_record_or_none_is_at_its_place_now(
+    service_name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    await create_topics(broker.servers, {service_name: 1})
+    async with AIOKafkaProducer(bootstrap_servers=broker.servers) as producer:
+        at = await producer.send_and_wait(service_name, b"{}", key=b"another", partition=0)
+    value = b" " * 100_000
+    places = [(service_name, 0, at.offset), (service_name, 0, at.offset + 1), (service_name, 99, 0), ("no", 0, 0)]
+    async with begin() as tx:
+        for place in places:
+            hold(tx, service_name, Record(*place, b"k", value, (), 0), "why")
+    replay = Replay(service_name, settings_of("", broker.servers, tmp_path), begin.database, Readers())
+
+    async with begin() as tx:
+        rows, _ = await Held(service_name, {}).in_order(tx, 10)
+        told = await replay.page(tx, rows, accept_duplicate=False)
+
+    assert told.failed == len(places)
+    assert all("no longer in Kafka" in row["reason"] for row in await held(begin))
+
+
 async def test_poison_is_held_once_with_its_reason_and_its_neighbours_go_on(
     service_name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path
 ) -> None:
@@ -183,14 +209,15 @@ async def test_batches_that_no_client_could_read_are_held_by_their_place_and_pas
     async with consuming(service_name, broker, begin, tmp_path, row) as consumer:
         await until(count_is(begin, service_name, 8))
         rows = [row for row in await held(begin) if row["key"] == key]
-        again = await replayed(consumer, service_name, begin)
+        await replayed(consumer, service_name, begin)
+        (still,) = [row for row in await held(begin) if row["key"] == key]
 
     assert [(row["reason"], row["size_bytes"], row["value"] is None) for row in rows] == [
         ("a header's name is not UTF-8", len(event.model_dump_json()), False),
         (rows[1]["reason"], 40 * MIB, True),
     ]
     assert "its value is not kept" in rows[1]["reason"]
-    assert "value is not kept" in again.reason
+    assert ("value is not kept" in still["reason"], still["attempts"]) == (True, 2)
     assert f"{service_name}/odd" in await effects(begin, service_name)
 
 
@@ -287,3 +314,51 @@ async def test_what_cannot_even_be_held_for_now_is_tried_again_and_stops_nobody(
 
         await until(is_held)
         await until(count_is(begin, f"{service_name}-other", 1))
+
+
+def test_a_round_takes_half_of_one_that_was_slow_and_more_again_after_quick_ones() -> None:
+    pace, taken = Pace(), []
+    for seconds in (0.1, 0.1, 0.1, 25.0, 10.0, 25.0, 25.0, 25.0, 0.1):
+        taken.append(pace.most)
+        pace.took(pace.most, seconds)
+
+    assert taken == [1, 2, 4, 8, 4, 4, 2, 1, 1]
+    assert pace.most == 2
+
+
+async def test_a_long_round_that_gets_on_is_alive_and_one_that_does_not_is_stuck(
+    service_name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    sizes: list[int] = []
+    go_on = asyncio.Event()
+
+    async def slowly(events: Sequence[VersionPublished], tx: Effects) -> None:
+        mine = [event for event in events if event.dataset.startswith(service_name)]
+        sizes.append(len(mine))
+        if len(mine) > 4:
+            raise InvalidInput("by halves, please")
+        await asyncio.sleep(0.2 * len(mine))
+        if any(event.partition == "last" for event in mine):
+            await go_on.wait()
+        await note_all(mine, tx)
+
+    await publish(broker.servers, [version(f"{service_name}-{n}") for n in range(31)])
+    said: list[str] = []
+    async with consuming(
+        service_name, broker, begin, tmp_path, on_batch(VersionPublished, slowly, start="earliest")
+    ) as c:
+
+        async def done() -> bool:
+            said.append(c.stuck(1.5))
+            return len(await effects(begin, service_name)) >= 31
+
+        async def stuck() -> str:
+            return c.stuck(1.5)
+
+        await until(done)
+        assert not any(said)
+        await publish(broker.servers, [version(service_name, "last")])
+        assert "settled nothing for more than" in await until(stuck)
+        go_on.set()
+
+    assert max(sizes) > 4

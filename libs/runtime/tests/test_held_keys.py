@@ -1,6 +1,7 @@
 """Parked keys: one key's events wait in order while the others flow, on the real database and the real broker."""
 
 import asyncio
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from millrace.runtime.envelope import headers_of
 from millrace.runtime.errors import InvalidInput
 from millrace.runtime.held_pages import Held
 from millrace.runtime.ids import new_id
+from millrace.runtime.migrate import migrations
 from millrace.runtime.subscriptions import Record, Subscription, Unread, on, on_batch
 from millrace.runtime.telemetry import PARKED_KEYS
 from millrace.runtime.testing import publish, until
@@ -231,6 +233,122 @@ async def test_a_key_is_let_go_only_when_those_who_read_it_as_parked_have_writte
 
     assert waited
     assert await effects(world.begin, "") == ["a/0", "a/1"]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [random.Random(0).randbytes(4096), (7).to_bytes(4, "big"), "".join(map(chr, range(0x4E00, 0x5600))).encode()],
+    ids=["long", "a number", "long text"],
+)
+async def test_whatever_a_keys_bytes_are_it_is_parked_told_of_and_drained(
+    key: bytes, begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    world = World(begin, tmp_path)
+    world.broken = {"a"}
+    world.publish("a", "0")
+    world._log[0] = replace(world._log[0], key=key)
+    await world.deliver(rounds=5)
+    waiting = len(await held(begin))
+    world.broken = set()
+
+    reason = await unparked(world.replay, begin, TOPIC, key)
+
+    assert (waiting, reason) == (1, "")
+    assert await effects(begin, "") == ["a/0"]
+    assert await world.told() == ["KeyParked", "KeyUnparked"]
+
+
+async def test_a_header_longer_than_an_index_takes_is_held_with_its_beginning(
+    begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    world = World(begin, tmp_path)
+    world.publish("a", "0")
+    odd = "".join(map(chr, random.Random(0).sample(range(0x4E00, 0x9000), 1000)))
+    headers = dict(world._log[0].headers) | {"ce_id": odd.encode(), "ce_namespace": odd.encode()}
+    world._log[0] = replace(world._log[0], headers=tuple(headers.items()))
+
+    await world.deliver()
+
+    assert [(odd.startswith(row["event_id"]), len(row["event_id"])) for row in await held(begin)] == [(True, 333)]
+
+
+async def test_what_an_earlier_version_held_is_no_longer_than_the_new_indexes_take(
+    begin: Transactions[Effects],
+) -> None:
+    first, second, *_ = (sql for _, _, sql in migrations("runtime"))
+    key, odd = random.Random(0).randbytes(4096), "".join(map(chr, random.Random(0).sample(range(0x4E00, 0x9000), 1000)))
+    async with begin.database.connection() as connection, connection.transaction():
+        await connection.execute(f"CREATE SCHEMA former; SET LOCAL search_path TO former; {first}")
+        await connection.execute(
+            """INSERT INTO held (consumer, topic, partition, "offset", key, event_id, namespace, headers, size_bytes,
+            sha256, reason) VALUES ('c', 't', 0, 0, $1, $2, $2, '[]', 0, '', '')""",
+            key,
+            odd,
+        )
+        await connection.execute(second)
+        row = await connection.fetchrow("SELECT key, event_id, namespace, id FROM held")
+
+    assert tuple(row) == (key, odd[:250], odd[:250], 1)
+
+
+async def test_a_reason_that_no_database_keeps_does_not_keep_its_event_from_being_held(
+    begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    world = World(begin, tmp_path)
+    world.publish("a", "0")
+
+    async with begin() as tx:
+        held_keys.held.hold(tx, world.name, world._log[0], "half a pair: \ud800, null: \x00")
+
+    assert [row["reason"] for row in await held(begin)] == ["half a pair: ?, null: \N{REPLACEMENT CHARACTER}"]
+
+
+async def test_a_key_is_drained_in_the_order_in_which_its_events_came_whatever_their_partitions(world: World) -> None:
+    world.broken = {"a"}
+    for n in range(3):
+        world.publish("a", str(n))
+    world._log[0] = replace(world._log[0], partition=1)
+    await world.deliver(rounds=5)
+    world.broken = set()
+
+    assert await world.unpark("a", page=2) == ""
+
+    assert await effects(world.begin, "") == [f"a/{n}" for n in range(3)]
+
+
+async def test_what_is_held_stays_so_when_its_topic_was_made_again_and_another_record_has_its_place(
+    world: World,
+) -> None:
+    world.publish("a", "0")
+    world.publish("a", "1")
+    old, new = world._log[0], replace(world._log[1], offset=0)
+    for record in (old, old, new, new):
+        async with world.begin() as tx:
+            held_keys.held.hold(tx, world.name, record, "why")
+
+    before, now = await held(world.begin)
+    async with world.begin() as tx:
+        rows, _ = await Held(world.name, {}).in_order(tx, 10)
+        told = await world.replay.page(tx, rows, accept_duplicate=False)
+
+    assert (before["offset"], before["reason"]) == (-before["id"], "from a former topic, there at offset 0: why")
+    assert (now["offset"], now["value"], now["reason"]) == (0, new.value, "why")
+    assert (told.handled, await effects(world.begin, "")) == (2, ["a/0", "a/1"])
+
+
+async def test_an_event_that_nobody_here_takes_any_more_stays_held_and_says_so(world: World) -> None:
+    world.broken = {"a"}
+    for n in range(2):
+        world.publish("a", str(n))
+    await world.deliver(rounds=5)
+    world.broken = set()
+    world.readers._rows.clear()
+
+    reason = await world.unpark("a")
+
+    assert "nobody here takes it" in reason
+    assert len(await held(world.begin)) == 2
+    assert await effects(world.begin, "") == []
 
 
 async def test_the_gauge_follows_the_parked_keys(world: World) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from millrace.contracts.catalogue import catalogue
 from millrace.runtime import inbox
-from millrace.runtime.housekeeping import Keeper, Rule, older_than, runtime_rules
+from millrace.runtime.artifacts import Artifacts
+from millrace.runtime.housekeeping import Keeper, Rule, Unreferenced, older_than, runtime_rules
 from millrace.runtime.housekeeping.rules import BATCH_ROWS, forget_requests
 from millrace.runtime.ids import new_id
 from millrace.runtime.settings import ServiceSettings
+from millrace.runtime.shelves import Shelves
 from millrace.runtime.telemetry import HOUSEKEEPING_FAILED, HOUSEKEEPING_REMOVED
 from millrace.runtime.testing import until
 from millrace.runtime.transaction import Transactions
@@ -140,6 +142,32 @@ async def test_a_rule_that_fails_is_counted_and_keeps_no_other_from_its_work(beg
     assert (failed._value.get(), removed._value.get()) == (before[0] + 1, before[1] + 3)
 
 
+class Fast(Shelves):
+    """A store whose clock is wrong."""
+
+    def now(self, owner: str) -> datetime:
+        return super().now(owner) + 8 * DAY
+
+
+async def test_while_a_clock_is_wrong_no_artifact_goes_that_is_counted_and_rows_go_on(
+    begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    store = Artifacts(f"file://{tmp_path}", owner="test")
+    digest = store.put_bytes(b"of a task in flight")
+    await _add_requests(begin, 1)
+    failed = HOUSEKEEPING_FAILED.labels("test", "artifact")
+    before = failed._value.get()
+
+    def rules(shelves: Shelves) -> tuple[Rule, Rule]:
+        found = Unreferenced(shelves, "test", begin, _nothing_referred, timedelta())
+        return Rule("artifact", found.batches), older_than(DAY, "request", forget_requests, begin)
+
+    await _keeper(begin, *rules(Fast(store._root, store._store))).round()
+    assert (store.exists(digest), failed._value.get(), await _requests(begin)) == (True, before + 1, 0)
+
+    assert sum([removed async for removed in rules(store.shelves)[0].batches()]) == 1
+
+
 async def test_a_round_is_bounded_and_goes_on_in_the_next(begin: Transactions[Effects]) -> None:
     await _add_requests(begin, 3 * BATCH_ROWS)
     keeper = Keeper("test", begin.database, every_s=600, most_batches=2)
@@ -169,6 +197,10 @@ async def test_the_loop_goes_on_when_the_database_comes_back(begin: Transactions
     await until(gone)
     keeping.cancel()
     await asyncio.wait([keeping])
+
+
+async def _nothing_referred(_: object, __: Sequence[str]) -> set[str]:
+    return set()
 
 
 async def _add_requests(begin: Transactions[Effects], rows: int) -> None:

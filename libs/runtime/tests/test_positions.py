@@ -1,18 +1,19 @@
 """What is said and done when what was to be read is gone."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 from millrace.contracts.data import VersionPublished
-from millrace.runtime.subscriptions import on
+from millrace.runtime.consume import Listener
+from millrace.runtime.subscriptions import Record, on
 from millrace.runtime.telemetry import EVENTS_EXPIRED, OFFSETS_OUT_OF_RANGE, TOPIC_MISSING
-from millrace.runtime.testing import publish, until
+from millrace.runtime.testing import create_topics, publish, until
 from millrace.runtime.transaction import Transactions
 from runtime_effects import Effects, consuming, count_is, effects, version
 
@@ -113,3 +114,41 @@ async def test_what_a_service_cannot_take_for_now_waits_in_kafka(
         await until(count_is(begin, service_name, 6))
 
     assert await effects(begin, service_name) == [f"{service_name}/{n}" for n in ("before", *range(5))]
+
+
+async def test_what_comes_in_partitions_that_are_added_later_is_read_from_their_start(
+    service_name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    topic = f"{service_name}.grown"
+
+    async def keep(records: Sequence[Record], tx: Effects) -> None:
+        for record in records:
+            tx.add(f"{service_name}/{record.value.decode()}")
+
+    async def told(partition: int, text: str) -> None:
+        async with AIOKafkaProducer(bootstrap_servers=broker.servers) as producer:
+            await producer.send_and_wait(topic, text.encode(), partition=partition)
+
+    async with administration(broker.servers) as admin:
+
+        async def grown() -> bool:
+            return len((await admin.describe_topics([topic]))[0]["partitions"]) == 2
+
+        await create_topics(broker.servers, {topic: 1})
+        await told(0, "before")
+        async with consuming(service_name, broker, begin, tmp_path) as consumer:
+            consumer.listen(Listener(lambda: [topic], keep, "now"))
+
+            async def assigned() -> bool:
+                return consumer.progress.assigned and consumer._consumer.assignment()
+
+            await until(assigned)
+            await told(0, "first")
+            await until(count_is(begin, service_name, 1))
+            await admin.create_partitions({topic: NewPartitions(2)})
+            await until(grown)
+            await told(1, "before it was seen")
+            await consumer._consumer.refresh()
+            await until(count_is(begin, service_name, 2))
+
+    assert await effects(begin, service_name) == [f"{service_name}/first", f"{service_name}/before it was seen"]

@@ -1,17 +1,19 @@
 """An artifact that anybody refers to stays, whoever puts, looks after and dies, and in whichever order."""
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from millrace.runtime.artifacts import Artifacts
-from millrace.runtime.housekeeping import Unreferenced
+from millrace.runtime.housekeeping import ClocksApart, Unreferenced
+from millrace.runtime.ids import new_id
 from millrace.runtime.shelves import Note, Shelves
 
 SERVICES = ("data", "feature")
@@ -29,11 +31,15 @@ class Watched(Shelves):
         super().__init__(shelves._root, shelves._store)
         self.before: dict[int, Callable[[], object]] = {}
         self.done = 0
+        self.ahead = timedelta()
         self.names = tuple(sorted({hashlib.sha256(content).hexdigest()[:2] for content in CONTENTS}))
 
     def _step(self) -> None:
         self.done += 1
         self.before.pop(self.done, lambda: None)()
+
+    def now(self, owner: str) -> datetime:
+        return super().now(owner) + self.ahead
 
     def notes(self, shelf: str) -> list[Note]:
         self._step()
@@ -61,6 +67,8 @@ class World:
         for artifacts in self.owned.values():
             if not self.store._root:
                 artifacts._opened = self.store._store()
+        self.database = Transacting()
+        self.store_ahead = timedelta()
         self.referred: dict[str, set[str]] = {name: set() for name in SERVICES}
 
     def put(self, service: str, content: bytes, *, refer: bool) -> str:
@@ -72,13 +80,13 @@ class World:
         async def referred(_: object, digests: Sequence[str]) -> set[str]:
             return self.referred[service] & set(digests)
 
-        return Unreferenced(shelves, service, _nothing, referred, grace, settled=timedelta())
+        return Unreferenced(shelves, service, lambda: self.database, referred, grace, settled=timedelta())
 
     async def sweep(
         self, service: str, before: dict[int, Callable[[], object]] | None = None, grace: timedelta = timedelta()
     ) -> int:
         shelves = Watched(self.store.shelves)
-        shelves.before = before or {}
+        shelves.before, shelves.ahead = before or {}, self.store_ahead
         try:
             return sum([removed async for removed in self.rule(service, shelves, grace).batches()])
         except Died:
@@ -88,8 +96,18 @@ class World:
         return {digest for known in self.referred.values() for digest in known if not self.store.exists(digest)}
 
 
-class _nothing:  # noqa: N801 - stands where transactions are opened
-    async def __aenter__(self) -> None: ...
+class Transacting:
+    """Stands where transactions are opened, with a clock of its own."""
+
+    ahead = timedelta()
+
+    @property
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+    async def __aenter__(self) -> Self:
+        return self
+
     async def __aexit__(self, *_: object) -> None: ...
 
 
@@ -111,6 +129,47 @@ async def test_what_was_put_within_the_grace_stays(world: World) -> None:
 
     assert await world.sweep("data", grace=timedelta(hours=1)) == 0
     assert world.store.exists(digest)
+
+
+async def test_a_note_is_as_old_as_the_store_says_whatever_its_writer_thought_of_the_time(tmp_path: Path) -> None:
+    world = World(f"file://{tmp_path}")
+    young, old = world.put("data", b"one", refer=False), world.put("data", b"two", refer=False)
+    week_ago = datetime.now(UTC).timestamp() - 7 * 86400
+    [thought_old] = tmp_path.glob(f"writes/*/{young}.*")
+    thought_old.rename(thought_old.with_name(f"{young}.data.{new_id(week_ago).hex}"))
+    [is_old] = tmp_path.glob(f"writes/*/{old}.*")
+    os.utime(is_old, (week_ago, week_ago))
+
+    assert await world.sweep("data", grace=timedelta(days=1)) == 1
+    assert (world.store.exists(young), world.store.exists(old)) == (True, False)
+
+
+async def test_what_was_just_set_aside_is_not_old_however_old_the_artifact_is(tmp_path: Path) -> None:
+    world = World(f"file://{tmp_path}")
+    digest = world.put("data", b"one", refer=False)
+    os.utime(tmp_path / "sha256" / digest, (0, 0))
+
+    world.store.shelves.set_aside(digest)
+
+    [aside] = world.store.shelves.asides()
+    assert datetime.now(UTC) - aside.at < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("days", [-8, 8])
+@pytest.mark.parametrize("wrong", ["database", "store", "both against the process"])
+async def test_nothing_goes_while_the_clocks_disagree(world: World, wrong: str, days: int) -> None:
+    digest = world.put("data", b"one", refer=False)
+    if wrong != "store":
+        world.database.ahead = timedelta(days=days)
+    if wrong != "database":
+        world.store_ahead = timedelta(days=days)
+
+    with pytest.raises(ClocksApart, match=r"database .*, store .*, process "):
+        await world.sweep("data")
+
+    assert world.store.exists(digest)
+    world.database.ahead, world.store_ahead = timedelta(), timedelta(minutes=-1)
+    assert await world.sweep("data") == 1, "a minute is nothing"
 
 
 async def test_a_service_removes_only_what_it_put_itself(world: World) -> None:

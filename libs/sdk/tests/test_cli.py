@@ -165,9 +165,9 @@ def test_durations_are_read_at_a_glance() -> None:
 
 
 def test_the_place_of_a_held_event_is_one_word_to_copy() -> None:
-    place = Place("control", "flights.landed", 3, 12)
-
-    assert Place.read(str(place)) == place
+    for offset in (12, -7):  # below zero: of a topic that was made again since
+        place = Place("control", "flights.landed", 3, offset)
+        assert Place.read(str(place)) == place
     for text in ("control:triggers:0", "nobody:triggers:0:1", "control:triggers:-1:1", "control:a:b:0:1"):
         with pytest.raises(InvalidInput, match="no place"):
             Place.read(text)

@@ -1,11 +1,14 @@
 """How a connection to PostgreSQL is opened, and what tells that the server, not what was asked, is at fault."""
 
 import socket
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
 from millrace.runtime.errors import Unavailable
+
+T = TypeVar("T")
 
 SESSION = {
     "timezone": "UTC",
@@ -23,8 +26,15 @@ SESSION = {
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",
 }
+#: Longer than the server itself gives a statement.
 COMMAND_TIMEOUT_S = 35.0
 ACQUIRE_TIMEOUT_S = 10.0
+
+
+class NoAnswerError(asyncpg.PostgresConnectionError):  # type: ignore[misc] # asyncpg publishes no types
+    """The server says nothing, not even that a statement takes too long: it is frozen, or out of reach."""
+
+
 LOST = (
     OSError,
     asyncpg.PostgresConnectionError,
@@ -40,8 +50,9 @@ HINDERED = (
     asyncpg.InsufficientResourcesError,
     asyncpg.LockNotAvailableError,
     asyncpg.DeadlockDetectedError,
+    NoAnswerError,
 )
-"""What a server says that answers and yet cannot do it: read-only, disk or connections used up, somebody's lock."""
+"""Of a server that cannot do it whatever is asked: read-only, disk or connections used up, somebody's lock, frozen."""
 TRANSIENT = (
     *HINDERED,
     asyncpg.PostgresConnectionError,
@@ -57,13 +68,37 @@ _WATCHED = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_T
 
 
 class Connection(asyncpg.Connection):  # type: ignore[misc] # asyncpg publishes no types
-    """A connection whose socket notices a peer that is gone."""
+    """A connection whose socket notices a peer that is gone, and whose silence is not taken for the caller's timeout.
+
+    asyncpg says TimeoutError of a server that does not answer, as a handler's own code may say of anything else. So it
+    is told apart here, where only the server can be meant.
+    """
 
     __slots__ = ()
 
     def __init__(self, protocol: Any, transport: Any, *rest: Any) -> None:  # noqa: ANN401 - asyncpg's
         super().__init__(protocol, transport, *rest)
         _watch(transport.get_extra_info("socket"))
+
+    async def execute(self, *args: Any, **options: Any) -> str:  # noqa: ANN401 - asyncpg's, here and below
+        """Run a statement."""
+        return await _answered(super().execute(*args, **options))
+
+    async def executemany(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
+        """Run a statement for each row given."""
+        await _answered(super().executemany(*args, **options))
+
+    async def fetch(self, *args: Any, **options: Any) -> list[asyncpg.Record]:  # noqa: ANN401
+        """Return a query's rows."""
+        return await _answered(super().fetch(*args, **options))
+
+    async def fetchrow(self, *args: Any, **options: Any) -> asyncpg.Record | None:  # noqa: ANN401
+        """Return a query's first row."""
+        return await _answered(super().fetchrow(*args, **options))
+
+    async def fetchval(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        """Return one value of a query's first row."""
+        return await _answered(super().fetchval(*args, **options))
 
 
 class Connector:
@@ -107,6 +142,13 @@ def one_host_each(dsn: str) -> list[str]:
     parts = urlsplit(dsn)
     role, at, hosts = parts.netloc.rpartition("@")
     return [parts._replace(netloc=f"{role}{at}{host}").geturl() for host in hosts.split(",")]
+
+
+async def _answered(asked: Awaitable[T]) -> T:
+    try:
+        return await asked
+    except TimeoutError as error:
+        raise NoAnswerError("the server does not answer") from error
 
 
 def _watch(door: socket.socket | None) -> None:

@@ -10,12 +10,14 @@ from millrace.runtime.errors import InvalidInput, Unavailable
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 #: A replica that is frozen or cut off is left out after these two; not below what servers allow (rpc/server.py).
 PING_S = 10
-PONG_S = 5
+PONG_S = 10
 
 _OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.keepalive_time_ms", PING_S * 1000),
     ("grpc.keepalive_timeout_ms", PONG_S * 1000),
+    # gRPC waits for this one, a minute by default, whatever the one above says.
+    ("grpc.http2.ping_timeout_ms", PONG_S * 1000),
     ("grpc.keepalive_permit_without_calls", 1),
     # A replica that is back is known to be so before the next one of a rolling restart goes (rpc/server.py).
     ("grpc.initial_reconnect_backoff_ms", 100),

@@ -1,6 +1,7 @@
 """Parked keys: the events of one key wait in order behind one that keeps failing, while other keys flow."""
 
 import asyncio
+import hashlib
 import re
 from collections.abc import Iterable
 from contextlib import suppress
@@ -15,6 +16,7 @@ from millrace.runtime.telemetry import PARKED_KEYS
 from millrace.runtime.transaction import Transaction, Transactions
 
 MEASURE_EVERY_S = 5.0
+MAX_TOLD = 200
 
 Key = tuple[str, bytes | None]
 """What order is kept by: a topic and a record's key."""
@@ -23,21 +25,23 @@ Key = tuple[str, bytes | None]
 # it go waits for the readers at work.
 AMONG = """
 SELECT topic, key FROM parked_key
-WHERE consumer = $1 AND (topic, key) IN (SELECT * FROM unnest($2::text[], $3::bytea[])) ORDER BY topic, key
+WHERE consumer = $1 AND (topic, key_sha256) IN (
+    SELECT a.topic, sha256(a.key) FROM unnest($2::text[], $3::bytea[]) AS a(topic, key))
+ORDER BY topic, key
 FOR KEY SHARE
 """
 PARK = """
 INSERT INTO parked_key (consumer, topic, key, namespace, reason) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT DO NOTHING RETURNING true
 """
-DRAIN = "SELECT namespace FROM parked_key WHERE consumer = $1 AND topic = $2 AND key = $3 FOR NO KEY UPDATE"
-IS_PARKED = """
-SELECT true FROM parked_key WHERE consumer = $1 AND topic = $2 AND key = $3 AND ($4 = '' OR namespace = $4)
-"""
-LOCK = "SELECT namespace FROM parked_key WHERE consumer = $1 AND topic = $2 AND key = $3 FOR UPDATE"
-RELEASE = """
-DELETE FROM parked_key k WHERE consumer = $1 AND topic = $2 AND key = $3 AND NOT EXISTS (
-    SELECT FROM held h WHERE h.consumer = k.consumer AND h.topic = k.topic AND h.key = k.key AND h.state = 'parked')
+IT = "consumer = $1 AND topic = $2 AND key_sha256 = sha256($3)"
+DRAIN = f"SELECT namespace FROM parked_key WHERE {IT} FOR NO KEY UPDATE"
+IS_PARKED = f"SELECT true FROM parked_key WHERE {IT} AND ($4 = '' OR namespace = $4)"
+LOCK = f"SELECT namespace FROM parked_key WHERE {IT} FOR UPDATE"
+RELEASE = f"""
+DELETE FROM parked_key k WHERE {IT} AND NOT EXISTS (
+    SELECT FROM held h WHERE h.consumer = k.consumer AND h.topic = k.topic AND sha256(h.key) = k.key_sha256
+        AND h.state = 'parked')
 RETURNING true
 """
 COUNT = "SELECT topic, count(*) AS keys FROM parked_key WHERE consumer = $1 GROUP BY topic"
@@ -59,10 +63,9 @@ async def park(tx: Transaction, consumer: str, record: Record, reason: str, atte
         held.hold(tx, consumer, record, reason, attempts)
         return
     held.hold(tx, consumer, record, reason, attempts, state="parked")
-    headers = dict(record.headers)
-    namespace = (headers.get("ce_namespace") or b"").decode(errors="replace")
+    namespace = held.text_of(dict(record.headers).get("ce_namespace"))
     reason = held.storable(reason)[: held.MAX_REASON]
-    if await tx.fetch(PARK, consumer, record.topic, record.key, held.storable(namespace), reason):
+    if await tx.fetch(PARK, consumer, record.topic, record.key, namespace, reason):
         _say(tx, KeyParked, consumer, record.topic, record.key, namespace, reason=reason)
 
 
@@ -132,7 +135,16 @@ def _say(
             namespace=told,
             service=consumer,
             held_topic=topic,
-            held_key=key.decode(errors="backslashreplace"),
+            held_key=_told(key),
             **more,
         )
     )
+
+
+def _told(key: bytes) -> str:
+    """Return a key as a text that can be sent and shown; what is not the key itself ends in the key's digest."""
+    text = key.decode(errors="backslashreplace")
+    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    if shown.encode() == key and len(shown) <= MAX_TOLD:
+        return shown
+    return f"{shown[:MAX_TOLD]}~{hashlib.sha256(key).hexdigest()}"

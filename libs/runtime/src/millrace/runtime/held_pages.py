@@ -21,7 +21,7 @@ CLAUSES = {
     "topic": "topic = {}",
     "partition": "partition = {}",
     "offset": '"offset" = {}',
-    "key": "key = {}",
+    "key": "sha256(key) = sha256({})",
     "event_id": "event_id = {}",
     "type": "type = {}",
     "reason": "strpos(lower(reason), lower({})) > 0",

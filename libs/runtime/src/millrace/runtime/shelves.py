@@ -3,15 +3,15 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from millrace.runtime.ids import new_id
 
-NOTES, ASIDE, UNFINISHED = "writes", "aside", "unfinished"
+NOTES, ASIDE, UNFINISHED, CLOCK = "writes", "aside", "unfinished", "clock"
+NEVER_OLD = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,14 @@ class Note:
     """That somebody put an artifact, or set one aside.
 
     Attributes:
-        name: The object that it is: its digest, its owner and a UUIDv7.
+        name: The object that it is: its digest, its owner and a UUID.
+        at: When it was written, by the store's clock; whoever wrote it may have had a wrong one.
     """
 
     name: str
     digest: str
     owner: str
-    at: datetime
+    at: datetime = field(default=NEVER_OLD, compare=False)
 
     @property
     def shelf(self) -> str:
@@ -46,6 +47,12 @@ class Shelves:
     def __init__(self, root: Path | None, store: Callable[[], Any]) -> None:
         self._root = root
         self._store = store
+
+    def now(self, owner: str) -> datetime:
+        """Return what time it is by the store's clock, the one that dates its objects."""
+        name, store = f"{CLOCK}/{owner}", self._open()
+        store.put(name, b"")
+        return store.head(name)["last_modified"]  # type: ignore[no-any-return] # obstore's stores are untyped here
 
     def note(self, digest: str, owner: str) -> None:
         """Note that somebody is about to put an artifact; the note is durable when this returns."""
@@ -74,6 +81,7 @@ class Shelves:
         """Move an artifact out of reach, under a name of its own; None when there is none."""
         aside = _read(f"{ASIDE}/{digest}.any.{new_id().hex}")
         try:
+            self._touch(_object(digest))
             self._open().rename(_object(digest), aside.name)
         except FileNotFoundError:
             return None
@@ -102,7 +110,13 @@ class Shelves:
     def _listed(self, prefix: str) -> Iterator[Note]:
         for page in self._open().list(prefix):
             for found in page:
-                yield _read(found["path"])
+                yield _read(found["path"], found["last_modified"])
+
+    def _touch(self, name: str) -> None:
+        """Date a file anew where a move keeps its date; one of another user goes without."""
+        if self._root:
+            with suppress(PermissionError):
+                os.utime(self._root / name)
 
     def _open(self) -> Any:  # noqa: ANN401 - obstore's stores share methods, not a class
         if self._root:
@@ -114,6 +128,6 @@ def _object(digest: str) -> str:
     return f"sha256/{digest}"
 
 
-def _read(name: str) -> Note:
-    digest, owner, written = name.rpartition("/")[2].split(".")
-    return Note(name, digest, owner, datetime.fromtimestamp((UUID(hex=written).int >> 80) / 1000, UTC))
+def _read(name: str, at: datetime = NEVER_OLD) -> Note:
+    digest, owner, _ = name.rpartition("/")[2].split(".")
+    return Note(name, digest, owner, at)

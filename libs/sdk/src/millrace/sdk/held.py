@@ -42,7 +42,7 @@ class Place:
         """
         match text.split(":"):
             case [service, topic, partition, offset] if service in SERVICES and partition.isdecimal():
-                if offset.isdecimal():
+                if offset.removeprefix("-").isdecimal():  # below zero: of a topic that was made again since
                     return cls(service, topic, int(partition), int(offset))
         raise InvalidInput(f"{text[:80]!r} is no place of a held event, such as control:triggers:0:12")
 

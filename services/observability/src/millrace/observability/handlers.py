@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from millrace.contracts import SERVICES
 from millrace.contracts.control import RunEvent
 from millrace.contracts.event import Event
+from millrace.contracts.held import KeyChange
 from millrace.contracts.tasks import TaskOrder, TaskReport
 from millrace.observability.commands import GetRunCost, GetSeries
 from millrace.observability.domain import RunCost, Series, check_labels, run_cost, told
@@ -67,6 +68,7 @@ SUBSCRIPTIONS = (
             RunEvent.topic,
             *(TaskReport.topic.format(service=service) for service in SERVICES),
             *(TaskOrder.topic.format(queue=service) for service in SERVICES),
+            *(KeyChange.topic.format(service=service) for service in SERVICES),
         ),
     ),
 )

@@ -13,6 +13,7 @@ from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from millrace.runtime.assignors import assignors_of
 from millrace.runtime.consume.items import Item, Listener, Readers
+from millrace.runtime.consume.pace import Pace
 from millrace.runtime.consume.positions import Positions
 from millrace.runtime.consume.reader import BoundedConsumer
 from millrace.runtime.consume.replay import Replay
@@ -24,7 +25,6 @@ from millrace.runtime.telemetry import BATCH_DURATION, BATCH_EVENTS, ROUND_AGE
 from millrace.runtime.transaction import Transactions
 
 POLL_MS = 1000
-MAX_RECORDS = 1000
 ROUND_S = 0.01
 GROUP_RECORDS = 8
 COMMIT_EVERY_S = 1.0
@@ -75,6 +75,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         self._settlement = Settlement(service, begin, one_by_one=one_by_one)
         self._positions = Positions(service, settings.kafka_servers, self._readers)
         self.replay = Replay(service, settings, begin.database, self._readers)
+        self._pace = Pace()
         self._consumer: Any = None
         self._idle = asyncio.Event()
         self._idle.set()
@@ -110,9 +111,10 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         return bool(self._readers)
 
     def stuck(self, seconds: float) -> str:
-        """Return why this consumer is no longer alive: one round has taken so long; nothing when it is."""
-        if self.round_age_s() > seconds:
-            return f"one round of events has taken more than {seconds:.0f} s"
+        """Return why this consumer is no longer alive: a round has settled nothing for so long; nothing when it is."""
+        since = max(self._round_began, self._settlement.settled_at)
+        if self._round_began and asyncio.get_running_loop().time() - since > seconds:
+            return f"a round of events has settled nothing for more than {seconds:.0f} s"
         return ""
 
     def out_of_touch(self) -> str:
@@ -158,7 +160,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
             heartbeat_interval_ms=2_000,
             rebalance_timeout_ms=60_000,
             max_poll_interval_ms=int(self._settings.max_poll_s * 1000),
-            max_poll_records=MAX_RECORDS,
+            max_poll_records=None,
             metadata_max_age_ms=30_000,
             fetch_max_wait_ms=500,
         )
@@ -193,6 +195,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
                 self._idle.set()
             BATCH_EVENTS.labels(self._service).observe(len(records))
             BATCH_DURATION.labels(self._service).observe(loop.time() - began)
+            self._pace.took(len(records), loop.time() - began)
         self.progress.rounds += 1
         if self._uncommitted and loop.time() - self._committed_at > COMMIT_EVERY_S:
             await self._commit()
@@ -222,11 +225,11 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         self._positions.open(consumer, self.progress.failing)
         found: dict[TopicPartition, list[Any]] = {}
         try:
-            found = await consumer.getmany(timeout_ms=POLL_MS, max_records=MAX_RECORDS)
+            found = await consumer.getmany(timeout_ms=POLL_MS, max_records=self._pace.most)
         except (NoOffsetForPartitionError, OffsetOutOfRangeError) as error:
             mended = await self._positions.mend(consumer, error)
             self._uncommitted |= mended
-        if 0 < sum(map(len, found.values())) < MAX_RECORDS:
+        if 0 < sum(map(len, found.values())) < self._pace.most:
             consumer.pause(*consumer.assignment())
         return found
 

@@ -30,6 +30,7 @@ class Item:
     """One record to be settled, as one of: an event, a record of a foreign topic, or what cannot be read.
 
     Attributes:
+        held_id: Which row of `held` it is; 0 where it is none.
         claimed: It was held, and its id put into the inbox then.
     """
 
@@ -40,6 +41,7 @@ class Item:
     listener: Listener | None = None
     unreadable: str = ""
     horizon: timedelta = HORIZON
+    held_id: int = 0
     claimed: bool = False
 
     @property

@@ -47,16 +47,22 @@ class Positions:
             log.warning("positions_not_found", service=self._service, error=type(error).__name__)
 
     async def _begin(self, consumer: Any, places: Sequence[TopicPartition]) -> None:  # noqa: ANN401
-        noted = await asyncio.gather(*(consumer.committed(place) for place in places))
-        new = [place for place, offset in zip(places, noted, strict=True) if offset is None]
-        late = self._readers.start_now() - self._anew
-        ends = await consumer.end_offsets([place for place in new if place.topic in late])
-        starts = await consumer.beginning_offsets([place for place in new if place.topic not in late])
-        for place, offset in {**starts, **ends}.items():
-            consumer.seek(place, offset)
-        # Noted at once, so that a crash before the first event does not skip what comes meanwhile.
+        noted = await consumer.noted(places)
+        new = {place for place in places if noted[place] is None}
+        late = {place.topic for place in new} & (self._readers.start_now() - self._anew)
+        everywhere = {TopicPartition(topic, n) for topic in late for n in consumer.partitions_for_topic(topic) or ()}
+        noted = await consumer.noted(new | everywhere)
+        # Where the group has begun, a partition that has no offset was added since: all of it is new.
+        begun = {place.topic for place in everywhere if noted[place] is not None}
+        ends = await consumer.end_offsets([place for place in everywhere if place.topic not in begun])
+        others = [place for place in new - ends.keys() if noted[place] is None]
+        found = {**noted, **ends, **await consumer.beginning_offsets(others)}
+        for place in new:
+            consumer.seek(place, found[place])
+        # Noted at once, so that a crash before the first event does not skip what comes meanwhile, and for all members
+        # together, so that none takes what was there for what was added.
         if ends:
-            await consumer.commit(ends)
+            await consumer.note(ends)
 
     def open(self, consumer: Any, failing: Container[TopicPartition]) -> None:  # noqa: ANN401
         """Read on everywhere but where a try is waited for or no more can be taken."""

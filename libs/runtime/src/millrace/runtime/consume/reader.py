@@ -1,6 +1,7 @@
 """What reads from Kafka: aiokafka's consumer, within a bound of memory."""
 
 import asyncio
+from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.group import JoinGroupRequest
+from aiokafka.structs import OffsetAndMetadata
 from millrace.runtime.consume.fetched import Fetched, Place, batches
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Record, Unread
@@ -54,6 +56,23 @@ class BoundedConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka publis
         """Learn at once which partitions there are, rather than when what is known is too old."""
         await self._client.force_metadata_update()
 
+    async def noted(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, int | None]:
+        """Return the offsets that the group has noted, as of one moment."""
+        found = await self._coordinator.fetch_committed_offsets(list(places))
+        offsets = {place: found[place].offset if place in found else -1 for place in places}
+        return {place: None if offset < 0 else offset for place, offset in offsets.items()}
+
+    async def note(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Note offsets for the group, whichever of its members has the partitions; aiokafka takes the own ones only."""
+        subscription = self._subscription.subscription
+        noted = {place: OffsetAndMetadata(offset, "") for place, offset in offsets.items()}
+        await self._coordinator.commit_offsets(subscription and subscription.assignment, noted)
+
+    async def has(self, place: TopicPartition) -> bool:
+        """Return whether a partition is there at all."""
+        cluster = await self._client.fetch_all_metadata()
+        return place.partition in (cluster.partitions_for_topic(place.topic) or ())
+
     async def _sent(self, node_id: int, request: Any, **options: Any) -> Any:  # noqa: ANN401 - likewise
         if isinstance(request, JoinGroupRequest) and len(request._group_protocols) < self._assignors:  # noqa: SLF001
             # aiokafka joins once for each assignor, with one more each time, and goes by the last answer alone; each
@@ -90,9 +109,13 @@ class Reader:
         await self._consumer.stop()
 
     async def record_at(self, topic: str, partition: int, offset: int) -> Record | None:
-        """Return the record at a place; nothing where it is no longer there."""
+        """Return the record at a place; nothing where it is no longer there, or not yet."""
         place = TopicPartition(topic, partition)
+        if offset < 0 or not await self._consumer.has(place):
+            return None
         self._consumer.assign([place])
+        if offset >= (await self._consumer.end_offsets([place]))[place]:
+            return None
         self._consumer.seek(place, offset)
         try:
             found = await self._consumer.getone(place)

@@ -12,7 +12,7 @@ from millrace.runtime.batches import OutageError, settle
 from millrace.runtime.consume.items import Item, Readers
 from millrace.runtime.consume.reader import Reader
 from millrace.runtime.consume.settlement import apply
-from millrace.runtime.errors import InvalidInput, MillraceError, Unavailable
+from millrace.runtime.errors import Conflict, InvalidInput, MillraceError, Unavailable
 from millrace.runtime.inbox import claim
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Record, Unread
@@ -22,10 +22,10 @@ FETCH_S = 4.0  # less than a transaction may be idle
 
 KEY_PAGE = """
 SELECT * FROM (
-    SELECT h.*, sum(size_bytes) OVER (ORDER BY partition, "offset") - size_bytes AS before_bytes FROM (
-        SELECT * FROM held WHERE consumer = $1 AND topic = $2 AND key = $3 AND state = 'parked'
-        ORDER BY partition, "offset" LIMIT $4) h
-) page WHERE before_bytes < $5 ORDER BY partition, "offset"
+    SELECT h.*, sum(size_bytes) OVER (ORDER BY id) - size_bytes AS before_bytes FROM (
+        SELECT * FROM held WHERE consumer = $1 AND topic = $2 AND sha256(key) = sha256($3) AND state = 'parked'
+        ORDER BY id LIMIT $4) h
+) page WHERE before_bytes < $5 ORDER BY id
 """
 PAGE_BYTES = 16 * 1024 * 1024
 
@@ -105,7 +105,7 @@ class Replay:
 
         async def alone(item: Item, error: Exception) -> None:
             if isinstance(error, InvalidInput):
-                held.bury(tx, self._service, item.record, _reason(item, error))
+                held.bury(tx, item.held_id, _reason(item, error))
             else:
                 self._note(tx, item, _reason(item, error), told)
 
@@ -123,34 +123,39 @@ class Replay:
             for item in items:
                 if item.unreadable:
                     raise InvalidInput(item.unreadable)
-            held.forget(part, self._service, [item.record for item in items])
+                if not item.wanted:
+                    raise Conflict("nobody here takes it: it is for another version of this service")
+            held.forget(part, [item.held_id for item in items])
             await apply(self._service, await _unhandled(items, part), part)
 
     def _note(self, tx: Transaction, item: Item, reason: str, told: Replayed) -> None:
-        held.failed_again(tx, self._service, item.record, reason)
+        held.failed_again(tx, item.held_id, reason)
         told.failed += 1
         told.reason = told.reason or reason
 
     async def _read(self, rows: Sequence[asyncpg.Record]) -> list[Item]:
-        cut = [held.record_of(row) for row in rows if not held.whole(row)]
+        cut = [row for row in rows if not held.whole(row)]
         again = await self._fetch_again(cut) if cut else {}
         items = []
         for row in rows:
-            record = held.record_of(row)
-            item = self._readers.read(again.get((record.topic, record.partition, record.offset), record))
-            items.append(replace(item, claimed=row["claimed"]))
+            item = self._readers.read(again.get(row["id"]) or held.record_of(row))
+            items.append(replace(item, held_id=row["id"], claimed=row["claimed"]))
         return items
 
-    async def _fetch_again(self, cut: Sequence[Record]) -> dict[tuple[str, int, int], Record]:
-        """Return records whose values were not kept whole, from Kafka; one that is gone is unread."""
-        found: dict[tuple[str, int, int], Record] = {}
+    async def _fetch_again(self, cut: Sequence[asyncpg.Record]) -> dict[int, Record]:
+        """Return records whose values were not kept whole, from Kafka; one that is gone is unread.
+
+        What is at the place now may be another one: the topic may have been deleted and made again.
+        """
+        found: dict[int, Record] = {}
         reader = Reader(self._settings)
         try:
             async with asyncio.timeout(FETCH_S):
                 await reader.start()
-                for record in cut:
-                    place = (record.topic, record.partition, record.offset)
-                    found[place] = await reader.record_at(*place) or _gone(record)
+                for row in cut:
+                    again = await reader.record_at(row["topic"], row["partition"], row["offset"])
+                    same = again and held.content(again) == (row["size_bytes"], row["sha256"])
+                    found[row["id"]] = again if again and same else _gone(held.record_of(row))
         except (TimeoutError, KafkaError) as error:
             raise Unavailable("Kafka, which has the rest of them, does not answer in time: ask for fewer") from error
         finally:

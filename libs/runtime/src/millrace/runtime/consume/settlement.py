@@ -1,5 +1,6 @@
 """How a round of records is settled: claimed, handled, held or put back."""
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -27,12 +28,14 @@ class Settlement:
 
     Attributes:
         handled: How many records have been settled.
+        settled_at: When any were last, by the loop's clock.
         outages: How many rounds in a row found the database away.
         attempts: How often each event that failed has been tried, by its place.
     """
 
     def __init__(self, service: str, begin: Transactions[Any], *, one_by_one: bool) -> None:
         self.handled = 0
+        self.settled_at = 0.0
         self.outages = 0
         self.attempts: dict[tuple[str, int, int], int] = {}
         self._service = service
@@ -76,6 +79,7 @@ class Settlement:
         for item in items:
             self.attempts.pop(item.place, None)
         self.handled += len(items)
+        self.settled_at = asyncio.get_running_loop().time()
         _report(self._service, items, todo)
 
     async def _sort(self, tx: Transaction, items: Sequence[Item]) -> list[Item]:
@@ -132,6 +136,7 @@ class Settlement:
                     await held_keys.park(tx, self._service, item.record, reason, attempts)
                     tx.on_commit(EVENTS_HELD.labels(item.record.topic).inc)
             await failpoint("consume.held")
+        self.settled_at = asyncio.get_running_loop().time()
         self.attempts.pop(item.place, None)
         return True
 

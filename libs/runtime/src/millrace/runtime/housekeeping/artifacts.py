@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+from millrace.runtime.errors import MillraceError
 from millrace.runtime.shelves import Note, Shelves
 from millrace.runtime.transaction import Transaction, Transactions
 
@@ -13,9 +14,15 @@ S = TypeVar("S", bound=Transaction)
 MOST_AT_ONCE = 200
 SETTLED = timedelta(minutes=10)
 """Longer than any removal takes: what is set aside since then, its remover has left behind."""
+APART = timedelta(minutes=3)
+"""By how much the clocks of process, database and store may differ; by more, nobody knows how old anything is."""
 
 Referred = Callable[[S, Sequence[str]], Awaitable[set[str]]]
 """Returns those of some digests that a service's tables refer to."""
+
+
+class ClocksApart(MillraceError):
+    """One of the clocks is wrong, so nothing is removed."""
 
 
 class Unreferenced:
@@ -30,6 +37,8 @@ class Unreferenced:
 
     A note written before 3 is seen in 3; one written later belongs to a put that is not done yet and brings the object
     itself. Whoever dies in between leaves the object set aside, and `recover` ends what was begun.
+
+    How old a note is, the store says that dated it, and what time it is, the database; never this process alone.
     """
 
     def __init__(
@@ -50,16 +59,31 @@ class Unreferenced:
         self._settled = settled
 
     async def batches(self) -> AsyncIterator[int]:
-        """Remove what may go, one small part of the store at a time."""
-        yield await asyncio.to_thread(self._recover)
+        """Remove what may go, one small part of the store at a time.
+
+        Raises:
+            ClocksApart: One of the clocks is wrong.
+        """
+        now = await self._now()
+        yield await asyncio.to_thread(self._recover, now)
         for shelf in self._shelves.names:
-            notes = await asyncio.to_thread(self._old_notes, shelf)
+            notes = await asyncio.to_thread(self._old_notes, shelf, now - self._grace)
             digests = sorted({note.digest for note in notes})
             for start in range(0, len(digests), MOST_AT_ONCE):
                 yield await self._collect(digests[start : start + MOST_AT_ONCE], notes)
 
-    def _old_notes(self, shelf: str) -> list[Note]:
-        before = datetime.now(UTC) - self._grace
+    async def _now(self) -> datetime:
+        """Return the database's time, once the clocks of store and process agree with it."""
+        stored = await asyncio.to_thread(self._shelves.now, self._service)
+        async with self._begin() as tx:
+            now: datetime = tx.now
+        clocks = {"database": now, "store": stored, "process": datetime.now(UTC)}
+        if max(clocks.values()) - min(clocks.values()) > APART:
+            said = ", ".join(f"{clock} {at.isoformat(timespec='seconds')}" for clock, at in clocks.items())
+            raise ClocksApart(f"nothing is removed while the clocks disagree: {said}")
+        return now
+
+    def _old_notes(self, shelf: str, before: datetime) -> list[Note]:
         return [note for note in self._shelves.notes(shelf) if note.owner == self._service and note.at <= before]
 
     async def _collect(self, digests: Sequence[str], notes: Sequence[Note]) -> int:
@@ -92,9 +116,8 @@ class Unreferenced:
         else:
             self._shelves.remove(aside.name)
 
-    def _recover(self) -> int:
+    def _recover(self, now: datetime) -> int:
         """End what a removal that died has begun, and drop what puts that died have left unfinished."""
-        now = datetime.now(UTC)
         for aside in self._shelves.asides():
             if aside.at <= now - self._settled:
                 noted = any(note.digest == aside.digest for note in self._shelves.notes(aside.shelf))

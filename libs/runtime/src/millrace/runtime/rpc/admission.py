@@ -28,16 +28,18 @@ class Rank:
         share: It is let in while fewer than this share of all places are taken, so that the lowest is shed first.
         patience_s: How long it stands in line; the age of a line says more of an overload than its length.
         back_in_s: When it is told to come back, for each line's length that waits.
+        most: It never takes more than this share of all places, nor of the line.
     """
 
     share: float
     patience_s: float
     back_in_s: float
+    most: float = 1.0
 
 
-#: The most important first.
+#: The most important first. What is left to `control` alone, and half of the rest, is the most that it takes.
 RANKS: dict[Priority, Rank] = {
-    "control": Rank(share=1.0, patience_s=5.0, back_in_s=0.5),
+    "control": Rank(share=1.0, patience_s=5.0, back_in_s=0.5, most=0.55),
     "interactive": Rank(share=0.9, patience_s=1.0, back_in_s=0.5),
     "background": Rank(share=0.7, patience_s=0.5, back_in_s=2.0),
     "batch": Rank(share=0.5, patience_s=0.25, back_in_s=4.0),
@@ -56,7 +58,8 @@ class Admission:
         self._service = service
         self._most = most
         self._limits = {name: math.ceil(most * rank.share) for name, rank in RANKS.items()}
-        self._inside = 0
+        self._most_of = {name: max(1, math.floor(most * rank.most)) for name, rank in RANKS.items()}
+        self._inside: dict[Priority, int] = dict.fromkeys(RANKS, 0)
         self._lines: dict[Priority, deque[asyncio.Future[None]]] = {name: deque() for name in RANKS}
 
     @asynccontextmanager
@@ -66,18 +69,22 @@ class Admission:
         Raises:
             Overloaded: None became free in time.
         """
-        if self._inside < self._limits[priority]:
-            self._inside += 1
+        if self._free(priority):
+            self._inside[priority] += 1
         else:
             await self._stand_in_line(priority)
         try:
             yield
         finally:
-            self._inside -= 1
+            self._inside[priority] -= 1
             self._let_in()
 
+    def _free(self, priority: Priority) -> bool:
+        inside = self._inside
+        return sum(inside.values()) < self._limits[priority] and inside[priority] < self._most_of[priority]
+
     async def _stand_in_line(self, priority: Priority) -> None:
-        if sum(map(len, self._lines.values())) >= LINE_PER_CALL * self._most and not self._make_room(priority):
+        if not self._has_room(priority):
             raise self._shed(priority)
         ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         line = self._lines[priority]
@@ -90,7 +97,7 @@ class Admission:
             if ticket in line:
                 line.remove(ticket)
             elif ticket.done() and not ticket.cancelled() and ticket.exception() is None:
-                self._inside -= 1  # it was let in just as it gave up
+                self._inside[priority] -= 1  # it was let in just as it gave up
                 self._let_in()
             if isinstance(error, TimeoutError):
                 raise self._shed(priority) from None
@@ -100,11 +107,16 @@ class Admission:
 
     def _let_in(self) -> None:
         for name, line in self._lines.items():
-            while line and self._inside < self._limits[name]:
+            while line and self._free(name):
                 ticket = line.popleft()
                 if not ticket.done():
                     ticket.set_result(None)
-                    self._inside += 1
+                    self._inside[name] += 1
+
+    def _has_room(self, priority: Priority) -> bool:
+        if len(self._lines[priority]) >= LINE_PER_CALL * self._most_of[priority]:
+            return False
+        return sum(map(len, self._lines.values())) < LINE_PER_CALL * self._most or self._make_room(priority)
 
     def _make_room(self, priority: Priority) -> bool:
         """Turn away the newest of the lowest rank below this one; return whether there was any."""

@@ -1,6 +1,7 @@
 """What operators ask of the events that a service could not handle."""
 
 import asyncio
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,10 +27,11 @@ WHERE consumer = $1 AND ($2 = '' OR namespace = $2) AND topic = $3 AND partition
 KEYS = """
 SELECT topic, key, namespace, reason, parked_at, (
     SELECT count(*) FROM held h
-    WHERE h.consumer = k.consumer AND h.topic = k.topic AND h.key = k.key AND h.state = 'parked') AS events
+    WHERE h.consumer = k.consumer AND h.topic = k.topic AND sha256(h.key) = k.key_sha256 AND h.state = 'parked'
+) AS events
 FROM parked_key k
 WHERE consumer = $1 AND ($2 = '' OR namespace = $2) AND ($3 = '' OR topic = $3) AND ($4 = ''::bytea OR key = $4)
-    AND (topic, key) > ($5, $6) ORDER BY topic, key LIMIT $7
+    AND (topic, key_sha256) > ($5, $6) ORDER BY topic, key_sha256 LIMIT $7
 """
 
 
@@ -112,21 +114,21 @@ class HeldApi:
         rows, more = await wanted.in_order(tx, most)
         if not rows and wanted.is_one:
             raise _missing(request.filter)
-        held.forget(tx, self._consumer, [held.record_of(row) for row in rows])
+        held.forget(tx, [row["id"] for row in rows])
         for topic, key in keys:
             await held_keys.release(tx, self._consumer, topic, key)
         return pb.HeldServiceDropResponse(dropped=len(rows), more=bool(more))
 
     async def ListKeys(self, request: pb.HeldServiceListKeysRequest, tx: Transaction) -> pb.HeldServiceListKeysResponse:
         most = limit(request.limit)
-        topic, _, key = request.page_token.partition("|")
-        after = (topic, _bytes(key))
+        topic, _, digest = request.page_token.partition("|")
+        after = (topic, _bytes(digest))
         asked = (self._consumer, request.namespace, request.topic, request.key.encode())
         rows = await tx.fetch(KEYS, *asked, *after, most)
         last = rows[-1] if len(rows) == most else None
         return pb.HeldServiceListKeysResponse(
             keys=[pb.ParkedKey(**dict(row)) for row in rows],
-            next_page_token=f"{last['topic']}|{last['key'].hex()}" if last else "",
+            next_page_token=f"{last['topic']}|{hashlib.sha256(last['key']).hexdigest()}" if last else "",
         )
 
     async def Unpark(self, request: pb.HeldServiceUnparkRequest, tx: Transaction) -> pb.HeldServiceUnparkResponse:

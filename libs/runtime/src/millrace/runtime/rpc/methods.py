@@ -152,7 +152,8 @@ def _rpc(method: MethodDescriptor, servicer: object, begin: Begin) -> Rpc:
         transactional=transactional,
         streams=method.server_streaming,
         any_namespace=of_runtime,
-        operates=of_runtime or access.action == access_pb2.ACTION_MANAGE,
+        # Reading is not mending: who may do no more could take the places of those who do.
+        operates=of_runtime and mutates and access.action == access_pb2.ACTION_MANAGE,
         deadline_s=access.default_deadline_s or DEFAULT_DEADLINE_S,
         longest_s=max(longest_s, access.default_deadline_s),
     )
