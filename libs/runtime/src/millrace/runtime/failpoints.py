@@ -22,18 +22,22 @@ def _armed() -> Callable[[str, str], float] | None:
 _reach = _armed()
 
 
-async def failpoint(name: str, key: str = "") -> None:
+async def failpoint(name: str, key: object = "") -> None:
     """Do what the environment says of this place: nothing, outside a test of faults.
 
     Args:
         name: The place; a literal, listed in `millrace.failpoints.points`.
-        key: Whose event it is, where a test may want to hit only one.
+        key: Whose event it is, where a test may want to hit only one; bytes, or what has a text.
     """
-    if _reach and (seconds := _reach(name, key)):
+    if _reach and (seconds := _reach(name, _text(key))):
         await asyncio.sleep(seconds)
 
 
-def blocking_failpoint(name: str, key: str = "") -> None:
+def blocking_failpoint(name: str, key: object = "") -> None:
     """Do the same where nothing can be awaited."""
-    if _reach and (seconds := _reach(name, key)):
+    if _reach and (seconds := _reach(name, _text(key))):
         time.sleep(seconds)
+
+
+def _text(key: object) -> str:
+    return key.decode(errors="replace") if isinstance(key, bytes) else str(key)

@@ -159,7 +159,7 @@ async def apply(service: str, items: Sequence[Item], tx: Transaction) -> None:
     batches: dict[Subscription, list[Item]] = {}
     foreign: dict[Listener, list[Record]] = {}
     for item in items:
-        await failpoint("consume.handling", (item.record.key or b"").decode(errors="replace"))
+        await failpoint("consume.handling", item.record.key or b"")
         if item.listener:
             foreign.setdefault(item.listener, []).append(item.record)
         for row in item.rows:

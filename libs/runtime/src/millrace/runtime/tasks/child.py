@@ -178,9 +178,9 @@ def _main(pipe: Connection, spec: tuple[Any, ...], traceparent: str) -> None:
     said: dict[str, Any]
     try:
         with span(service, task.kind, parent=traceparent):
-            blocking_failpoint("tasks.child_began", str(task.task_id))
+            blocking_failpoint("tasks.child_began", task.task_id)
             result = work(step, ComputeJob(pipe, service, settings, store, task))
-            blocking_failpoint("tasks.child_worked", str(task.task_id))
+            blocking_failpoint("tasks.child_worked", task.task_id)
         said = {"says": "result", "result": _to_json(result)}
     except errors.MillraceError as error:
         said = {"says": "error", "error": type(error).__name__, "message": str(error)}

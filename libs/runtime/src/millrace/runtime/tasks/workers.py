@@ -106,7 +106,7 @@ class Workers:
 
     async def _cancel(self, order: TaskCancelled, tx: Transaction) -> None:
         rows = await tx.fetch(CANCEL, order.task_id, order.attempt, order.token, order.namespace)
-        await failpoint("tasks.cancelled", str(order.task_id))
+        await failpoint("tasks.cancelled", order.task_id)
         if rows and rows[0]["kind"]:
             task = TaskDispatched.model_validate(rows[0]["dispatched"])
             tx.emit(failed(self._service, task, "cancelled", order.reason or "cancelled", retryable=False), cause=order)
@@ -148,9 +148,9 @@ class Workers:
         with span(self._service, task.kind, parent=envelope.traceparent if envelope else "", attributes=about) as made:
             if envelope:
                 attempt.envelope = replace(envelope, traceparent=traceparent_of(made.get_span_context()))
-            await failpoint("tasks.started", str(task.task_id))
+            await failpoint("tasks.started", task.task_id)
             ended = await self._doing.do(attempt)
-            await failpoint("tasks.worked", str(task.task_id))
+            await failpoint("tasks.worked", task.task_id)
         outcome = ended.error or "succeeded"
         TASK_DURATION.labels(task.kind, outcome).observe(time.monotonic() - attempt.accepted)
         self._ended.put_nowait(ended)
