@@ -22,7 +22,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from millrace.contracts.data import VersionPublished
 from millrace.contracts.feature import ViewApplied
-from millrace.runtime.consume import Consumer
+from millrace.runtime.consume import Consumer, Readers
 from millrace.runtime.envelope import headers_of
 from millrace.runtime.ids import new_id
 from millrace.runtime.outbox import Relay
@@ -91,8 +91,9 @@ def through_runtime(row: Subscription, *, one_by_one: bool = False) -> Mode:
         settings = settings_of(dsn, servers)
         async with Database(dsn) as database:
             begin = Transactions(database, Effects)
-            consumer = Consumer(f"bench-{new_id()}", settings, begin, one_by_one=one_by_one)
-            consumer.subscribe([row])
+            readers = Readers()
+            readers.subscribe(row)
+            consumer = Consumer(f"bench-{new_id()}", settings, begin, readers=readers, one_by_one=one_by_one)
             relay = Relay(database, settings, "bench")
 
             async def sent() -> bool:

@@ -9,7 +9,7 @@ import psutil
 from aiokafka import AIOKafkaProducer, TopicPartition
 from millrace.sdk.publish import CloudEvent
 
-from tests.faults.records import administration, ends_of, places
+from tests.faults.records import administration, ends_of, groups, places
 from tests.faults.stack import Stack
 
 MIB = 1024 * 1024
@@ -69,9 +69,10 @@ async def drained(stack: Stack, service: str, seconds: float) -> Drain:
     """
     ends = await ends_of(stack.servers, places([TOPIC]))
     drain, began = Drain(), 0.0
+    _, foreign = groups(service)
     async with administration(stack.servers) as admin, asyncio.timeout(seconds):
         while True:
-            read = {place: at.offset for place, at in (await admin.list_consumer_group_offsets(service)).items()}
+            read = {place: at.offset for place, at in (await admin.list_consumer_group_offsets(foreign)).items()}
             left = behind(ends, read)
             drain.waiting = drain.waiting or left
             if left < drain.waiting:

@@ -110,6 +110,11 @@ async def ends_of(servers: str, wanted: Sequence[TopicPartition]) -> dict[TopicP
         return found
 
 
+def groups(service: str) -> tuple[str, str]:
+    """Return by which groups a service reads: its own topics, and the foreign ones."""
+    return service, f"{service}.foreign"
+
+
 async def noted(servers: str, group: str) -> dict[TopicPartition, int]:
     """Return how far a group has read, by what it noted."""
     async with administration(servers) as admin:
@@ -136,6 +141,8 @@ async def move(servers: str, group: str, offsets: Mapping[TopicPartition, int]) 
 async def rewind(servers: str, group: str) -> int:
     """Have a group read everything again; return how many records it had read."""
     read = await noted(servers, group)
+    if not read:
+        return 0
     await move(servers, group, dict.fromkeys(read, 0))
     return sum(read.values())
 
@@ -143,6 +150,8 @@ async def rewind(servers: str, group: str) -> int:
 async def shuffle(servers: str, group: str, seed: int = 17) -> int:
     """Have a group that is down read what waits for it in another order, within and across keys; return how much."""
     since = await noted(servers, group)
+    if not since:
+        return 0
     waiting, ends = await between(servers, since)
     await move(servers, group, ends)
     random.Random(seed).shuffle(waiting)

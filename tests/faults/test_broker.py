@@ -65,12 +65,13 @@ async def test_row_07_while_the_broker_is_frozen_no_service_dies_or_waits_for_ev
     stack: Stack, judged: Judged
 ) -> None:
     async with judged(7, stack, f"the broker frozen {FROZEN_S:g} s", settle_s=120) as fault:
-        interrupted = given_up(stack)
+        interrupted = given_up(stack, "control")
         await frozen(stack, "kafka", FROZEN_S)
         fault.over()
-        bounded = [service for service in ("control", "data") if given_up(stack)[service] > interrupted[service]]
+        bounded = given_up(stack, "control") > interrupted
 
-    assert bounded == ["control", "data"], "a relay that had something to send went on waiting for its answer"
+    # Calls start runs all the while, so that control always has something to send.
+    assert bounded, "a relay that had something to send went on waiting for its answer"
 
 
 @row(7)
@@ -136,9 +137,9 @@ def lives(stack: Stack, service: str) -> bool:
         return False
 
 
-def given_up(stack: Stack) -> dict[str, int]:
-    """Return how often each service's relay has given up waiting for an acknowledgement."""
-    return {service: stack.parts[service].log.read_text().count("relay_interrupted") for service in SERVICES}
+def given_up(stack: Stack, service: str) -> int:
+    """Return how often a service's relay has given up waiting for an acknowledgement."""
+    return stack.parts[service].log.read_text().count("relay_interrupted")
 
 
 async def a_run_ends(load: Load, seconds: float) -> None:

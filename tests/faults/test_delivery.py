@@ -18,7 +18,7 @@ from tests.faults.crowd import Crowd
 from tests.faults.declared import NAMESPACE, full, light, prepared
 from tests.faults.finding import Finding
 from tests.faults.judge import Judged
-from tests.faults.records import Repeater, delete, expire, rewind, shuffle
+from tests.faults.records import Repeater, delete, expire, groups, rewind, shuffle
 from tests.faults.rows import FULL, row
 from tests.faults.stack import Stack
 from tests.journeys.shop import ENDED
@@ -160,14 +160,14 @@ async def alerts(stack: Stack, service: str, metric: str) -> float:
 
 
 async def down_while(stack: Stack, services: Sequence[str], do: Callable[[str, str], Awaitable[int]]) -> dict[str, int]:
-    """Do something to the groups of some services while those are down; return what it returned of each."""
+    """Do something to both groups of some services while those are down; return what it returned of each service."""
     for service in services:
         stack.hold_down(service)
         stack.signal(service, signal.SIGKILL)
     try:
-        done = await asyncio.gather(*(do(stack.servers, service) for service in services))
+        done = await asyncio.gather(*(do(stack.servers, group) for service in services for group in groups(service)))
     finally:
         for service in services:
             stack.let_up(service)
     await stack.ready(*services)
-    return dict(zip(services, done, strict=True))
+    return {service: sum(done[2 * n : 2 * n + 2]) for n, service in enumerate(services)}

@@ -10,6 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from millrace.contracts import SERVICES
 from millrace.contracts.catalogue import FOREIGN, catalogue
 
+from tests.faults.records import groups
 from tests.journeys.shop import Told
 
 
@@ -78,17 +79,18 @@ def _event(record: Any) -> tuple[str, Told] | None:
 
 
 async def lag(servers: str) -> dict[str, int]:
-    """Return how many records each service has not read yet, by its committed offsets; those with none left out."""
+    """Return how many records each group has not read yet, by its committed offsets; those with none left out."""
+    names = [group for service in SERVICES for group in groups(service)]
     admin = AIOKafkaAdminClient(bootstrap_servers=servers)
     await admin.start()
     try:
-        groups = await asyncio.gather(*(admin.list_consumer_group_offsets(service) for service in SERVICES))
+        found = await asyncio.gather(*(admin.list_consumer_group_offsets(group) for group in names))
     finally:
         await admin.close()
-    places = sorted({place for group in groups for place in group})
+    places = sorted({place for group in found for place in group})
     last = await _ends_of(servers, places) if places else {}
     behind = {
-        service: sum(max(0, last[place] - at.offset) for place, at in group.items() if at.offset >= 0)
-        for service, group in zip(SERVICES, groups, strict=True)
+        name: sum(max(0, last[place] - at.offset) for place, at in group.items() if at.offset >= 0)
+        for name, group in zip(names, found, strict=True)
     }
-    return {service: count for service, count in behind.items() if count}
+    return {name: count for name, count in behind.items() if count}

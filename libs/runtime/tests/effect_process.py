@@ -9,7 +9,7 @@ from pathlib import Path
 
 from millrace.contracts.data import VersionPublished
 from millrace.contracts.feature import ViewApplied
-from millrace.runtime.consume import Consumer
+from millrace.runtime.consume import Consumer, Readers
 from millrace.runtime.outbox import Relay
 from millrace.runtime.subscriptions import on
 from millrace.runtime.transaction import Database, Transactions
@@ -24,8 +24,9 @@ async def note_and_tell(event: VersionPublished, tx: Effects) -> None:
 async def main(group: str, dsn: str, servers: str, folder: str, instance: str) -> None:
     settings = settings_of(dsn, servers, Path(folder), int(instance))
     async with Database(dsn) as database:
-        consumer = Consumer(group, settings, Transactions(database, Effects))
-        consumer.subscribe([on(VersionPublished, note_and_tell, start="earliest")])
+        readers = Readers()
+        readers.subscribe(on(VersionPublished, note_and_tell, start="earliest"))
+        consumer = Consumer(group, settings, Transactions(database, Effects), readers=readers)
         relay = Relay(database, settings, group)
         await asyncio.gather(consumer.run(), relay.run())
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from millrace.contracts.data import VersionPublished
-from millrace.runtime.consume import Consumer
-from millrace.runtime.consume.replay import Replay
+from millrace.runtime.consume import Consumer, Listener, Readers, Replay
 from millrace.runtime.errors import Unavailable
 from millrace.runtime.held_pages import Held
 from millrace.runtime.settings import ServiceSettings
@@ -59,10 +58,21 @@ def settings_of(dsn: str, servers: str, folder: Path, instance: int = 0) -> Serv
 
 @asynccontextmanager
 async def consuming(
-    name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path, *rows: Subscription, instance: int = 0
+    name: str,
+    broker: Any,
+    begin: Transactions[Effects],
+    tmp_path: Path,
+    *rows: Subscription,
+    instance: int = 0,
+    listener: Listener | None = None,
 ) -> AsyncIterator[Consumer]:
-    consumer = Consumer(name, settings_of(begin.database._dsn, broker.servers, tmp_path, instance), begin, retry_s=0.05)
-    consumer.subscribe(rows)
+    settings = settings_of(begin.database._dsn, broker.servers, tmp_path, instance)
+    readers = Readers()
+    for row in rows:
+        readers.subscribe(row)
+    if listener:
+        readers.listen(listener)
+    consumer = Consumer(name, settings, begin, readers=readers, foreign=listener is not None, retry_s=0.05)
     running = asyncio.create_task(consumer.run())
     try:
         yield consumer
@@ -97,7 +107,12 @@ async def replayed(
     """Handle all dead events of a service again."""
     async with begin() as tx:
         rows, _ = await Held(name, {"state": "dead"}).in_order(tx, 500)
-        return await consumer.replay.page(tx, rows, accept_duplicate=accept_duplicate)
+        return await replay_of(consumer).page(tx, rows, accept_duplicate=accept_duplicate)
+
+
+def replay_of(consumer: Consumer) -> Replay:
+    """Return what handles held events of a consumer again."""
+    return Replay(consumer._service, consumer._settings, consumer.begin.database, consumer._readers)
 
 
 async def unparked(replay: Replay, begin: Transactions[Effects], topic: str, key: bytes, page: int = 100) -> str:

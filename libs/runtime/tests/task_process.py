@@ -10,7 +10,7 @@ from typing import Any
 
 from millrace.runtime.artifacts import Artifacts
 from millrace.runtime.client import Channels, Token
-from millrace.runtime.consume import Consumer
+from millrace.runtime.consume import Consumer, Readers
 from millrace.runtime.errors import Conflict, InvalidInput
 from millrace.runtime.outbox import Relay
 from millrace.runtime.subscriptions import task
@@ -83,8 +83,10 @@ async def main(service: str, dsn: str, servers: str, folder: str, instance: str)
             Artifacts(settings.artifacts_url),
             Channels(settings.endpoints, Token(settings.token_file)),
         )
-        consumer = Consumer(service, settings, begin)
-        consumer.subscribe(workers.subscriptions)
+        readers = Readers()
+        for row in workers.subscriptions:
+            readers.subscribe(row)
+        consumer = Consumer(service, settings, begin, readers=readers)
         relay = Relay(database, settings, service)
         await workers.recover()
         with suppress(asyncio.CancelledError):

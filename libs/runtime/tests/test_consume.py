@@ -320,10 +320,24 @@ def test_a_round_takes_half_of_one_that_was_slow_and_more_again_after_quick_ones
     pace, taken = Pace(), []
     for seconds in (0.1, 0.1, 0.1, 25.0, 10.0, 25.0, 25.0, 25.0, 0.1):
         taken.append(pace.most)
-        pace.took(pace.most, seconds)
+        pace.took(pace.most, 0.0, seconds)
 
     assert taken == [1, 2, 4, 8, 4, 4, 2, 1, 1]
     assert pace.most == 2
+
+
+def test_a_group_is_waited_for_only_where_one_comes_in_a_moment() -> None:
+    def next_after(per_s: float, records: int) -> float:
+        pace, rounds = Pace(), 400
+        for n in range(rounds):
+            began = n * records / per_s
+            pace.took(records, began, began + 0.003)
+        return pace.next_at - began
+
+    assert next_after(per_s=20, records=1) == pytest.approx(0.003)
+    assert next_after(per_s=150, records=1) == pytest.approx(0.003)
+    assert next_after(per_s=300, records=3) == pytest.approx(0.02)
+    assert next_after(per_s=1000, records=20) == pytest.approx(0.01, rel=0.1)
 
 
 async def test_a_long_round_that_gets_on_is_alive_and_one_that_does_not_is_stuck(

@@ -26,7 +26,7 @@ from millrace.runtime.subscriptions import Record, Subscription, Unread, on, on_
 from millrace.runtime.telemetry import PARKED_KEYS
 from millrace.runtime.testing import publish, until
 from millrace.runtime.transaction import Transactions
-from runtime_effects import Effects, consuming, count_is, effects, held, settings_of, unparked, version
+from runtime_effects import Effects, consuming, count_is, effects, held, replay_of, settings_of, unparked, version
 
 TOPIC = "data.versions"
 
@@ -52,7 +52,7 @@ class World:
         row = on_batch(VersionPublished, self._all, start="earliest") if batch else self._row()
         readers.subscribe(row)
         readers.listen(Listener(lambda: ["foreign"], self._records, "earliest"))
-        readers.topics()
+        readers.foreign()
         self.readers = readers
         self.replay = Replay(name, settings_of("postgresql://", "", tmp_path), begin.database, readers)
         self.restart()
@@ -440,7 +440,7 @@ async def test_a_bug_for_one_key_parks_that_key_only_and_its_events_are_handled_
         await until(all_wait)
         await until(count_is(begin, f"{service_name}-b", 3))
         broken[0] = False
-        reason = await unparked(consumer.replay, begin, TOPIC, f"{service_name}-a".encode())
+        reason = await unparked(replay_of(consumer), begin, TOPIC, f"{service_name}-a".encode())
         await publish(broker.servers, [version(f"{service_name}-a", "3")])
         await until(count_is(begin, f"{service_name}-a", 4))
 

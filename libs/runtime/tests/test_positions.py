@@ -136,8 +136,8 @@ async def test_what_comes_in_partitions_that_are_added_later_is_read_from_their_
 
         await create_topics(broker.servers, {topic: 1})
         await told(0, "before")
-        async with consuming(service_name, broker, begin, tmp_path) as consumer:
-            consumer.listen(Listener(lambda: [topic], keep, "now"))
+        listener = Listener(lambda: [topic], keep, "now")
+        async with consuming(service_name, broker, begin, tmp_path, listener=listener) as consumer:
 
             async def assigned() -> bool:
                 return consumer.progress.assigned and consumer._consumer.assignment()

@@ -4,8 +4,11 @@ import pytest
 from millrace.runtime.connection import hindered
 from millrace.runtime.envelope import MAX_EMITTED_BYTES
 from millrace.runtime.errors import InvalidInput, Unavailable
-from millrace.runtime.transaction import Transactions
+from millrace.runtime.transaction import Transactions, together
 from runtime_effects import Effects, version
+
+ADD = "INSERT INTO effect (name) VALUES ($1)"
+ADD_OTHER = "INSERT INTO effect (name) VALUES ($1), ($2)"
 
 
 async def test_an_event_that_no_broker_takes_is_refused_before_it_holds_up_the_others(
@@ -33,3 +36,33 @@ async def test_a_handlers_own_timeout_is_not_taken_for_the_databases(begin: Tran
     with pytest.raises(TimeoutError):
         async with begin():
             raise TimeoutError
+
+
+async def test_what_is_written_last_leaves_in_one_statement_with_the_events(begin: Transactions[Effects]) -> None:
+    sent: list[str] = []
+    async with begin() as tx:
+        tx._connection.add_query_logger(lambda record: sent.append(record.query))
+        tx.write_last(ADD, "a")
+        tx.write_last(ADD_OTHER, "b", "c")
+        tx.emit(version("d"))
+
+    assert len([query for query in sent if "effect" in query or "outbox" in query]) == 1
+    async with begin() as tx:
+        assert sorted(await tx.names()) == ["a", "b", "c"]
+        assert [row["key"] for row in await tx.fetch("SELECT key FROM outbox")] == ["d"]
+
+
+async def test_a_read_sees_what_is_to_be_written_last(begin: Transactions[Effects]) -> None:
+    async with begin() as tx:
+        tx.write_last(ADD, "a")
+        tx.write_last(ADD, "b")
+        tx.write_last(ADD_OTHER, "c", "d")
+        assert sorted(await tx.names()) == ["a", "b", "c", "d"]
+
+
+def test_statements_in_one_take_the_parameters_of_each_in_turn() -> None:
+    assert together("A $1 $2 $1", "B", "WITH c AS (C $1) D $2 $12") == (
+        "WITH part0 AS (A $1 $2 $1), part1 AS (B), c AS (C $3) D $4 $14"
+    )
+    assert together("A $1", "B $1") == "WITH part0 AS (A $1) B $2"
+    assert together("A $1") == "A $1"

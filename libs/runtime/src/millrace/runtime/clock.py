@@ -1,7 +1,7 @@
 """What time it is: the database's word, carried on by a clock that nobody sets."""
 
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 
 from millrace.runtime.telemetry import CLOCK_SKEW
 
@@ -16,6 +16,10 @@ class DatabaseClock:
         """Take over what the database has just said."""
         self._ahead_s = now.timestamp() - time.monotonic()
         CLOCK_SKEW.set(now.timestamp() - time.time())
+
+    def now(self) -> datetime:
+        """Return the time likewise, as a moment."""
+        return datetime.fromtimestamp(self.time(), UTC)
 
     def time(self) -> float:
         """Return the Unix time, seconds; until the database has said anything, by the process's own clock."""

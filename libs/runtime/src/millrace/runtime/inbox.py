@@ -11,8 +11,11 @@ HORIZON = timedelta(days=8)
 
 # Sorted, so that two transactions that claim the same events wait for one another rather than deadlock.
 CLAIM = """
-INSERT INTO inbox (event_id) SELECT id FROM unnest($1::uuid[]) AS id ORDER BY id
-ON CONFLICT DO NOTHING RETURNING event_id, EXISTS (SELECT FROM parked_key) AS parked
+WITH claimed AS (
+    INSERT INTO inbox (event_id) SELECT id FROM unnest($1::uuid[]) AS id ORDER BY id
+    ON CONFLICT DO NOTHING RETURNING event_id
+)
+SELECT now() AS now, array(SELECT event_id FROM claimed) AS fresh, EXISTS (SELECT FROM parked_key) AS parked
 """
 # A UUIDv7 begins with its time: the primary key finds the old ones.
 FORGET = """
@@ -23,18 +26,7 @@ RETURNING true
 
 async def claim(tx: Transaction, event_ids: Sequence[UUID]) -> set[UUID]:
     """Return those of the events that have not been handled; they are, once this transaction commits."""
-    fresh, _ = await claim_and_look(tx, event_ids)
-    return fresh
-
-
-async def claim_and_look(tx: Transaction, event_ids: Sequence[UUID]) -> tuple[set[UUID], bool]:
-    """Claim events likewise; return also whether any key may be parked.
-
-    Where some are not new, a former owner of their partition may just have parked their key: that is to be looked at.
-    """
-    rows = await tx.fetch(CLAIM, list(event_ids)) if event_ids else []
-    may_be_parked = not rows or len(rows) < len(event_ids) or bool(rows[0].get("parked", True))
-    return {row["event_id"] for row in rows}, may_be_parked
+    return set((await tx.fetch(CLAIM, list(event_ids)))[0]["fresh"]) if event_ids else set()
 
 
 async def forget(tx: Transaction, before: datetime, limit: int) -> int:

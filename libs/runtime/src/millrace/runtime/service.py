@@ -14,7 +14,7 @@ from millrace.runtime import held_keys, telemetry
 from millrace.runtime.access import Access
 from millrace.runtime.artifacts import Artifacts
 from millrace.runtime.client import Channels, Token
-from millrace.runtime.consume import Consumer, Foreign, Listener
+from millrace.runtime.consume import Consumer, Foreign, Listener, Readers, Replay
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.health import Check, Health
 from millrace.runtime.housekeeping import Keeper, Referred, Rule, Unreferenced, runtime_rules
@@ -28,7 +28,7 @@ from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Start, Subscription, TaskKind
 from millrace.runtime.tasks import Workers
 from millrace.runtime.tasks.child import preload
-from millrace.runtime.telemetry import READY
+from millrace.runtime.telemetry import READY, ROUND_AGE
 from millrace.runtime.transaction import Database, Transaction, Transactions
 
 S = TypeVar("S", bound=Transaction)
@@ -84,7 +84,9 @@ class Service:
             self._ready_checks, {"consumer": self._check_consumer}, host=settings.http_host, port=settings.http_port
         )
         self._begin = self.transactions(Transaction)
-        self._consumer: Consumer | None = None
+        self._handling: Transactions[Any] = self._begin
+        self._readers = Readers(settings.inbox_horizon)
+        self._consumers: list[Consumer] = []
         self._workers: Workers | None = None
         self._relay = Relay(database, settings, name)
         self._keeper = Keeper(name, database, settings.housekeeping_every_s)
@@ -101,13 +103,15 @@ class Service:
         self, subscriptions: Iterable[Subscription], begin: Transactions[Any], tasks: Sequence[TaskKind] = ()
     ) -> None:
         """React to facts, and take the kinds of tasks given."""
-        consumer = self._consuming(begin)
-        consumer.subscribe(subscriptions)
+        self._handling = begin
+        for row in subscriptions:
+            self._readers.subscribe(row)
         if tasks:
             # Work that is bound to plain values is a `partial`; its module is its function's.
             preload(sorted({getattr(kind.work, "func", kind.work).__module__ for kind in tasks}))
             self._workers = Workers(self.name, self.settings, begin, tasks, self.artifacts, self.channels)
-            consumer.subscribe(self._workers.subscriptions)
+            for row in self._workers.subscriptions:
+                self._readers.subscribe(row)
 
     def listen(
         self,
@@ -121,7 +125,8 @@ class Service:
 
         The function must bear to see a record twice: no inbox stands before it.
         """
-        self._consuming(begin).listen(Listener(topics, function, start))
+        self._handling = begin
+        self._readers.listen(Listener(topics, function, start))
 
     def serve(self, descriptor: ServiceDescriptor, servicer: object, begin: Transactions[Any]) -> None:
         """Answer the RPCs of one of our protos."""
@@ -165,13 +170,13 @@ class Service:
             ExceptionGroup: A part of the service failed in a way that nobody foresaw; the process is to be restarted.
         """
         self._add_runtime_rpcs()
+        self._add_consumers()
         if self._workers:
             await self._workers.recover()
         async with self.health:
             port = await self.rpc.start()
             parts = [asyncio.create_task(self._relay.run(), name="relay")]
-            if self._consumer and self._consumer.wanted:
-                parts.append(asyncio.create_task(self._consumer.run(), name=CONSUMER))
+            parts += [asyncio.create_task(consumer.run(), name=CONSUMER) for consumer in self._consumers]
             workers = [asyncio.create_task(self._workers.run(), name="workers")] if self._workers else []
             own = (self._keeper.run, self._follow_readiness, self._end_when_stuck, self._watch_keys)
             loops = [asyncio.ensure_future(loop()) for loop in (*self._loops, *own)]
@@ -207,16 +212,20 @@ class Service:
         finally:
             faulthandler.cancel_dump_traceback_later()
 
-    def _consuming(self, begin: Transactions[Any]) -> Consumer:
-        if self._consumer is None:
-            self._consumer = Consumer(self.name, self.settings, begin)
-        return self._consumer
+    def _add_consumers(self) -> None:
+        for foreign, wanted in ((False, self._readers.own()), (True, self._readers.listens)):
+            if wanted:
+                made = Consumer(self.name, self.settings, self._handling, readers=self._readers, foreign=foreign)
+                self._consumers.append(made)
+        ROUND_AGE.labels(self.name).set_function(
+            lambda: max((consumer.round_age_s() for consumer in self._consumers), default=0.0)
+        )
 
     def _add_runtime_rpcs(self) -> None:
         services = runtime_pb2.DESCRIPTOR.services_by_name
-        consumer = self._consuming(self._begin)
-        held = HeldApi(self.name, consumer.replay, self.settings.replays_per_s)
-        self.rpc.serve(services["HeldService"], held, consumer.begin)
+        replay = Replay(self.name, self.settings, self.database, self._readers)
+        held = HeldApi(self.name, replay, self.settings.replays_per_s)
+        self.rpc.serve(services["HeldService"], held, self._handling)
         self.rpc.serve(services["AuditService"], AuditApi(self.name), self._begin)
 
     async def _drain(
@@ -232,10 +241,10 @@ class Service:
         await self.rpc.set_serving(serving=False)
         for part in rest:
             part.cancel()
-        if self._consumer:
-            self._consumer.stop()
-            # What the round at hand accepts is drained too, rather than left to lapse.
-            await asyncio.wait([part for part in parts if part.get_name() == CONSUMER] or rest, timeout=ROUND_S)
+        for consumer in self._consumers:
+            consumer.stop()
+        # What the round at hand accepts is drained too, rather than left to lapse.
+        await asyncio.wait([part for part in parts if part.get_name() == CONSUMER] or rest, timeout=ROUND_S)
         if self._workers:
             await self._workers.drain(self.settings.drain_s / 2)
         for worker in workers:
@@ -260,7 +269,7 @@ class Service:
         return ""
 
     async def _check_broker(self) -> str:
-        return self._consumer.out_of_touch() if self._consumer else ""
+        return next(filter(None, (consumer.out_of_touch() for consumer in self._consumers)), "")
 
     async def _check_access(self) -> str:
         try:
@@ -270,7 +279,7 @@ class Service:
         return ""
 
     async def _check_consumer(self) -> str:
-        return self._consumer.stuck(STUCK_S) if self._consumer else ""
+        return next(filter(None, (consumer.stuck(STUCK_S) for consumer in self._consumers)), "")
 
 
 @asynccontextmanager

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
+from functools import lru_cache, partial
 from typing import Any, Generic, Self, TypeVar
 from uuid import UUID
 
@@ -60,6 +62,9 @@ FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[]) WITH ORDINALITY AS 
 ORDER BY e.place
 """
 
+PARAMETER = re.compile(r"\$(\d+)")
+
+NOW = "SELECT now()"
 HEALTH = "SELECT now(), current_setting('transaction_read_only') = 'off'"
 
 
@@ -79,11 +84,13 @@ class Transaction:
 
     Attributes:
         now: PostgreSQL's `now()`: one instant for all that the transaction writes.
+        opening: What the query that it was opened with returned.
         emitted: The events emitted so far, in order.
         task: The task whose result is being kept; only where one is.
     """
 
     now: datetime
+    opening: asyncpg.Record
     task: TaskDispatched
 
     def __init__(self, connection: asyncpg.Connection) -> None:
@@ -92,6 +99,7 @@ class Transaction:
         self.made_refs: dict[str, dict[str, Any]] = {}
         self._connection = connection
         self._writes: dict[str, list[tuple[Any, ...]]] = {}
+        self._last: dict[str, tuple[Any, ...]] = {}
         self._outgoing: list[tuple[str, str, str, bytes, bool]] = []
         self._after: list[Callable[[], None]] = []
         self._envelopes: dict[int, Envelope] = {}
@@ -109,10 +117,23 @@ class Transaction:
         """
         self._writes.setdefault(sql, []).append(row)
 
+    def write_last(self, sql: str, *row: Any) -> None:  # noqa: ANN401 - likewise
+        """Queue a statement that leaves in one with the events, and with others like it.
+
+        It must have no WITH of its own, and touch no row that another of them touches, nor see what that wrote. One
+        that is queued a second time sends the first before it.
+        """
+        if sql in self._last:
+            self.write(sql, *self._last.pop(sql))
+        self._last[sql] = row
+
     async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:  # noqa: ANN401 - likewise
         """Return the rows of a query, which sees all that was written before it."""
         if self._writes:
             await self._send_writes()
+        if self._last:
+            statements, values = self._take_last()
+            await self._connection.execute(together(*statements), *values)
         rows: list[asyncpg.Record] = await self._connection.fetch(sql, *args)
         return rows
 
@@ -185,13 +206,14 @@ class Transaction:
         """Send all that is queued, the events last."""
         if self._writes:
             await self._send_writes()
+        statements, values = self._take_last()
         if self._outgoing:
             *columns, numbered = zip(*self._outgoing, strict=True)
             self._outgoing = []
-            if any(numbered):
-                await self._connection.execute(EMIT, *columns, numbered)
-            else:
-                await self._connection.execute(EMIT_UNNUMBERED, *columns)
+            statements.append(EMIT if any(numbered) else EMIT_UNNUMBERED)
+            values += [*columns, numbered] if any(numbered) else columns
+        if statements:
+            await self._connection.execute(together(*statements), *values)
 
     def committed(self) -> None:
         """Call what waits for the commit."""
@@ -205,6 +227,30 @@ class Transaction:
                 await self._connection.execute(sql, *rows[0])
             else:
                 await self._connection.executemany(sql, rows)
+
+    def _take_last(self) -> tuple[list[str], list[Any]]:
+        last, self._last = self._last, {}
+        return list(last), [value for row in last.values() for value in row]
+
+
+def _moved(parameter: re.Match[str], by: int) -> str:
+    return f"${int(parameter[1]) + by}"
+
+
+@lru_cache(maxsize=256)
+def together(*statements: str) -> str:
+    """Return statements as one, which takes the parameters of each in turn; only the last may have its own WITH."""
+    parts: list[str] = []
+    count = 0
+    for sql in statements:
+        parts.append(PARAMETER.sub(partial(_moved, by=count), sql))
+        count += len(set(PARAMETER.findall(sql)))
+    *first, last = parts
+    if not first:
+        return last
+    named = ", ".join(f"part{n} AS ({sql})" for n, sql in enumerate(first))
+    own = last.strip().removeprefix("WITH ")
+    return f"WITH {named}, {own}" if own != last.strip() else f"WITH {named} {last}"
 
 
 def _is_task_topic(topic: str) -> bool:
@@ -298,8 +344,12 @@ class Transactions(Generic[S]):
         self.store = store
 
     @asynccontextmanager
-    async def __call__(self) -> AsyncIterator[S]:
+    async def __call__(self, first: str = NOW, *args: Any) -> AsyncIterator[S]:  # noqa: ANN401 - the query's
         """Open a transaction; it is committed at the end, or rolled back when anything raises.
+
+        Args:
+            first: Its first query, of one row that has `now()` as `now`: kept as `opening`.
+            args: The parameters of that.
 
         Raises:
             InvalidInput: It was given a text that PostgreSQL cannot keep.
@@ -310,7 +360,8 @@ class Transactions(Generic[S]):
             tx = self.store(connection)
             try:
                 await connection.execute("BEGIN")
-                tx.now = await connection.fetchval("SELECT now()")
+                (tx.opening,) = await connection.fetch(first, *args)
+                tx.now = tx.opening["now"]
                 self.database.clock.saw(tx.now)
                 yield tx
                 await tx.flush()

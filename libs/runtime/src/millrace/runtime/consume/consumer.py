@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,25 +12,23 @@ import structlog
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from millrace.runtime.assignors import assignors_of
-from millrace.runtime.consume.items import Item, Listener, Readers
+from millrace.runtime.consume.items import Item, Readers
 from millrace.runtime.consume.pace import Pace
 from millrace.runtime.consume.positions import Positions
 from millrace.runtime.consume.reader import BoundedConsumer
-from millrace.runtime.consume.replay import Replay
 from millrace.runtime.consume.settlement import Settlement
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.settings import ServiceSettings
-from millrace.runtime.subscriptions import Record, Subscription
-from millrace.runtime.telemetry import BATCH_DURATION, BATCH_EVENTS, ROUND_AGE
+from millrace.runtime.subscriptions import Record
+from millrace.runtime.telemetry import BATCH_DURATION, BATCH_EVENTS
 from millrace.runtime.transaction import Transactions
 
 POLL_MS = 1000
-ROUND_S = 0.01
-GROUP_RECORDS = 8
 COMMIT_EVERY_S = 1.0
 OUTAGE_CAP_S = 30.0
 LOOK_EVERY_S = 1.0
 SILENCE_S = 10.0
+NONE_S = 0.2
 REVOKE_WAIT_S = 30.0
 
 log = structlog.get_logger()
@@ -54,15 +52,20 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         settings: ServiceSettings,
         begin: Transactions[Any],
         *,
+        readers: Readers,
+        foreign: bool = False,
         one_by_one: bool = False,
         retry_s: float = 0.5,
     ) -> None:
-        """Make a consumer that has no subscriptions yet.
+        """Make a consumer.
 
         Args:
             service: Names the consumer group.
             settings: The service's.
             begin: Opens the transactions that handlers get.
+            readers: Who takes what; before `run`.
+            foreign: Whether to read the foreign topics, in a group of their own, rather than the service's own: records
+                from outside do not wait for a round of events, nor events for a change of the topics.
             one_by_one: One event per transaction: only to measure what batches are worth.
             retry_s: The first wait before an event is tried again, seconds; it doubles each time.
         """
@@ -71,10 +74,11 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         self._settings = settings
         self.begin = begin
         self._retry_s = retry_s
-        self._readers = Readers(settings.inbox_horizon)
+        self._readers = readers
+        self._group = f"{service}.foreign" if foreign else service
+        self._topics = readers.foreign if foreign else readers.own
         self._settlement = Settlement(service, begin, one_by_one=one_by_one)
         self._positions = Positions(service, settings.kafka_servers, self._readers)
-        self.replay = Replay(service, settings, begin.database, self._readers)
         self._pace = Pace()
         self._consumer: Any = None
         self._idle = asyncio.Event()
@@ -83,18 +87,8 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         self._uncommitted: dict[TopicPartition, int] = {}
         self._committed_at = 0.0
         self._round_began = 0.0
-        self._answered: dict[TopicPartition, int | None] = {}
+        self._answers = 0
         self._answered_at = 0.0
-        ROUND_AGE.labels(service).set_function(self.round_age_s)
-
-    def subscribe(self, subscriptions: Iterable[Subscription]) -> None:
-        """Add rows to what the service reacts to; before `run`."""
-        for row in subscriptions:
-            self._readers.subscribe(row)
-
-    def listen(self, listener: Listener) -> None:
-        """Add a function for foreign topics; which ones may change while running."""
-        self._readers.listen(listener)
 
     @property
     def handled(self) -> int:
@@ -105,11 +99,6 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         """Return how long the round at hand takes so far; 0 between two."""
         return asyncio.get_running_loop().time() - self._round_began if self._round_began else 0.0
 
-    @property
-    def wanted(self) -> bool:
-        """Whether there is anything to read."""
-        return bool(self._readers)
-
     def stuck(self, seconds: float) -> str:
         """Return why this consumer is no longer alive: a round has settled nothing for so long; nothing when it is."""
         since = max(self._round_began, self._settlement.settled_at)
@@ -119,18 +108,14 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
 
     def out_of_touch(self) -> str:
         """Return why nothing can be read now; nothing when it can, or when a round is being settled."""
-        if not self._readers or self._round_began:
+        if self._round_began or not self._topics():
             return ""
         if not self.progress.assigned:
             return "no partitions assigned yet"
-        answered = {
-            place: self._consumer.last_poll_timestamp(place)
-            for place in self._consumer.assignment() - self._consumer.paused()
-        }
-        # By the process's own clock, which may be set: only that they move says anything.
-        if answered != self._answered:
-            self._answered, self._answered_at = answered, time.monotonic()
-        if answered and time.monotonic() - self._answered_at > SILENCE_S:
+        reading = self._consumer.assignment() - self._consumer.paused()
+        if self._consumer.answers != self._answers or not reading:
+            self._answers, self._answered_at = self._consumer.answers, time.monotonic()
+        if time.monotonic() - self._answered_at > SILENCE_S:
             return f"the broker has not answered for {SILENCE_S:.0f} s"
         return ""
 
@@ -138,7 +123,10 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         """Read until stopped; lost brokers are waited for."""
         while not self._stopping.is_set():
             try:
-                await self._session()
+                if self._topics():
+                    await self._session()
+                else:
+                    await self._pause(NONE_S)
             except (KafkaError, TimeoutError, OSError) as error:
                 log.warning("consumer_interrupted", error=type(error).__name__)
                 await self._pause(1.0)
@@ -148,11 +136,11 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         self._stopping.set()
 
     async def _session(self) -> None:
-        topics = self._readers.topics()
+        topics = self._topics()
         self._consumer = BoundedConsumer(
             self._settings,
-            client_id=f"{self._service}-{self._settings.instance}",
-            group_id=self._service,
+            client_id=f"{self._group}-{self._settings.instance}",
+            group_id=self._group,
             # A killed member is back at once under the same name, with no rebalance.
             group_instance_id=f"{self._service}-{self._settings.instance}",
             partition_assignment_strategy=assignors_of(topics),
@@ -167,7 +155,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         try:
             await asyncio.wait_for(self._consumer.start(), 30)
             self._consumer.subscribe(sorted(topics), listener=self)
-            while not self._stopping.is_set() and topics == self._readers.topics():
+            while not self._stopping.is_set() and topics == self._topics():
                 await self._round()
                 if back := await self._positions.returned(self._consumer, topics):
                     # What was noted of the topic that is gone says nothing of the one that is there now.
@@ -195,14 +183,12 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
                 self._idle.set()
             BATCH_EVENTS.labels(self._service).observe(len(records))
             BATCH_DURATION.labels(self._service).observe(loop.time() - began)
-            self._pace.took(len(records), loop.time() - began)
+            self._pace.took(len(records), began, loop.time())
         self.progress.rounds += 1
         if self._uncommitted and loop.time() - self._committed_at > COMMIT_EVERY_S:
             await self._commit()
             await self._positions.measure_lag(self._consumer)
-        if len(records) >= GROUP_RECORDS:
-            # Under load larger groups cost less; a few records at a time do not wait for others.
-            await self._pause(ROUND_S - (loop.time() - began))
+        await self._pause(self._pace.next_at - loop.time())
 
     async def _poll(self) -> list[Record]:
         polling = asyncio.ensure_future(self._fetch())
@@ -223,6 +209,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         """
         consumer = self._consumer
         self._positions.open(consumer, self.progress.failing)
+        consumer.ask()
         found: dict[TopicPartition, list[Any]] = {}
         try:
             found = await consumer.getmany(timeout_ms=POLL_MS, max_records=self._pace.most)
@@ -230,7 +217,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
             mended = await self._positions.mend(consumer, error)
             self._uncommitted |= mended
         if 0 < sum(map(len, found.values())) < self._pace.most:
-            consumer.pause(*consumer.assignment())
+            consumer.rest()
         return found
 
     async def _settle(self, items: Sequence[Item]) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from millrace.contracts.event import Event
@@ -11,7 +11,6 @@ from millrace.runtime.errors import InvalidInput
 from millrace.runtime.inbox import HORIZON
 from millrace.runtime.subscriptions import Record, Subscription
 from millrace.runtime.telemetry import EVENTS_SKIPPED
-from millrace.runtime.transaction import Transaction
 
 Foreign = Callable[[Sequence[Record], Any], Awaitable[None]]
 
@@ -59,9 +58,9 @@ class Item:
         """Return where it stands in Kafka: topic, partition, offset."""
         return (self.record.topic, self.record.partition, self.record.offset)
 
-    def too_old(self, tx: Transaction) -> bool:
+    def too_old(self, now: datetime) -> bool:
         """Return whether the inbox no longer remembers events of its age."""
-        return self.envelope is not None and too_old(self.envelope, tx.now, self.horizon)
+        return self.envelope is not None and too_old(self.envelope, now, self.horizon)
 
 
 class Readers:
@@ -74,9 +73,6 @@ class Readers:
         self._listeners: list[Listener] = []
         self._foreign: dict[str, Listener] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._rows or self._listeners)
-
     def subscribe(self, row: Subscription) -> None:
         """Add a row."""
         for topic in row.topics:
@@ -88,10 +84,19 @@ class Readers:
         """Add a listener."""
         self._listeners.append(listener)
 
-    def topics(self) -> frozenset[str]:
-        """Return the topics to be read now; listeners may have changed theirs."""
+    @property
+    def listens(self) -> bool:
+        """Whether any listener is there, whatever topics it names now."""
+        return bool(self._listeners)
+
+    def own(self) -> frozenset[str]:
+        """Return the topics of events."""
+        return frozenset(self._rows)
+
+    def foreign(self) -> frozenset[str]:
+        """Return the foreign topics to be read now; listeners may have changed theirs."""
         self._foreign = {topic: listener for listener in self._listeners for topic in listener.topics()}
-        return frozenset(self._rows) | frozenset(self._foreign)
+        return frozenset(self._foreign)
 
     def start_now(self) -> set[str]:
         """Return the topics in which a new reader begins at the end."""

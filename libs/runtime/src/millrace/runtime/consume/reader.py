@@ -1,31 +1,40 @@
 """What reads from Kafka: aiokafka's consumer, within a bound of memory."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.errors import OffsetOutOfRangeError, for_code
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.group import JoinGroupRequest
 from aiokafka.structs import OffsetAndMetadata
 from millrace.runtime.consume.fetched import Fetched, Place, batches
+from millrace.runtime.consume.sessions import Asked, FetchSession
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Record, Unread
 
 
 class BoundedConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka publishes no types
-    """Reads records whose batches may hold far more than their size says.
+    """Reads records whose batches may hold far more than their size says, and asks for them when told to.
 
     aiokafka decompresses a batch whole, and stands still at one that it cannot read. So each answer to a fetch is made
     safe before aiokafka sees it; it has no other place for that than the client that sends the request.
+
+    Attributes:
+        answers: How many fetches have been answered.
     """
 
     def __init__(self, settings: ServiceSettings, **options: Any) -> None:  # noqa: ANN401 - aiokafka's own
         self._fetch_bytes = settings.fetch_bytes
         self._assignors = len(options.get("partition_assignment_strategy", ()))
         self._unread: dict[Place, Unread] = {}
+        self._sessions: defaultdict[int, FetchSession] = defaultdict(FetchSession)
+        self._asking = asyncio.Event()
+        self._asking.set()
+        self.answers = 0
         super().__init__(
             bootstrap_servers=settings.kafka_servers,
             enable_auto_commit=False,
@@ -37,6 +46,14 @@ class BoundedConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka publis
         )
         self._send = self._client.send
         self._client.send = self._sent
+
+    def ask(self) -> None:
+        """Have records fetched, until `rest`."""
+        self._asking.set()
+
+    def rest(self) -> None:
+        """Have nothing fetched until `ask`; what is on its way comes."""
+        self._asking.clear()
 
     def record(self, found: Any) -> Record:  # noqa: ANN401 - aiokafka has no types
         """Return what was read as a record."""
@@ -78,15 +95,26 @@ class BoundedConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka publis
             # aiokafka joins once for each assignor, with one more each time, and goes by the last answer alone; each
             # join takes the former one's place, which has the other members join again, and so on for ever.
             return SimpleNamespace(error_code=0)
-        answer = await self._send(node_id, request, **options)
         if isinstance(request, FetchRequest):
-            asked = {(topic, place[0]): place[1] for topic, places in request.topics for place in places}
-            fetched = Fetched(self._fetch_bytes, self._fetch_bytes // 4)
-            if any(batch.codec for _, parts in answer.topics for part in parts for batch in batches(part[-1] or b"")):
-                answer.topics = await asyncio.to_thread(_safe, answer.topics, asked, fetched)
-            else:
-                answer.topics = _safe(answer.topics, asked, fetched)
-            self._unread |= fetched.unread
+            return await self._fetched(node_id, request, options)
+        return await self._send(node_id, request, **options)
+
+    async def _fetched(self, node_id: int, request: FetchRequest, options: dict[str, Any]) -> Any:  # noqa: ANN401 - likewise
+        await self._asking.wait()
+        session = self._sessions[node_id]
+        for asked in (session.request(request) for _ in range(2)):
+            answer = await self._send(node_id, asked, **options)
+            if session.answered(asked, answer):
+                break
+        else:
+            raise for_code(answer.error_code)
+        self.answers += 1
+        fetched = Fetched(self._fetch_bytes, self._fetch_bytes // 4)
+        if any(batch.codec for _, parts in answer.topics for part in parts for batch in batches(part[-1] or b"")):
+            answer.topics = await asyncio.to_thread(_safe, answer.topics, asked.asked, fetched)
+        else:
+            answer.topics = _safe(answer.topics, asked.asked, fetched)
+        self._unread |= fetched.unread
         return answer
 
 
@@ -124,12 +152,12 @@ class Reader:
         return self._consumer.record(found) if found.offset == offset else None
 
 
-def _safe(topics: Any, asked: dict[tuple[str, int], int], fetched: Fetched) -> list[Any]:  # noqa: ANN401 - likewise
+def _safe(topics: Any, asked: Asked, fetched: Fetched) -> list[Any]:  # noqa: ANN401 - likewise
     return [
         (
             topic,
             [
-                (*part[:-1], fetched.safe(topic, part[0], asked[topic, part[0]], part[-1]) if part[-1] else part[-1])
+                (*part[:-1], fetched.safe(topic, part[0], asked[topic, part[0]][0], part[-1]) if part[-1] else part[-1])
                 for part in parts
             ],
         )

@@ -183,7 +183,7 @@ def _gone(record: Record) -> Record:
 
 def _too_old(item: Item, tx: Transaction) -> str:
     told = "too old to deduplicate: replay it with --accept-duplicate if it was not handled before"
-    return told if item.too_old(tx) else ""
+    return told if item.too_old(tx.now) else ""
 
 
 def _reason(item: Item, error: Exception) -> str:

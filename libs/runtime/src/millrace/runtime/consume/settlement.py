@@ -1,7 +1,7 @@
 """How a round of records is settled: claimed, handled, held or put back."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,7 +12,7 @@ from millrace.runtime.batches import OutageError, settle
 from millrace.runtime.consume.items import Item, Listener
 from millrace.runtime.errors import InvalidInput, MillraceError
 from millrace.runtime.failpoints import failpoint
-from millrace.runtime.inbox import claim, claim_and_look
+from millrace.runtime.inbox import CLAIM, claim
 from millrace.runtime.subscriptions import Record, Subscription
 from millrace.runtime.telemetry import EVENTS_FAILED, EVENTS_HANDLED, EVENTS_HELD, event_span
 from millrace.runtime.transaction import Transaction, Transactions
@@ -71,8 +71,11 @@ class Settlement:
         return _first_offsets(waiting)
 
     async def _handle(self, items: Sequence[Item]) -> None:
-        async with self._begin() as tx:
-            todo = await self._sort(tx, items)
+        now = self._begin.database.clock.now()
+        old = {item for item in items if item.wanted and item.too_old(now)}
+        ids = [item.envelope.event_id for item in items if item.envelope and item.wanted and item not in old]
+        async with self._begin(CLAIM, ids) as tx:
+            todo = await self._sort(tx, items, old, len(ids))
             await apply(self._service, todo, tx)
             await failpoint("consume.handled")
         await failpoint("consume.after_commit")
@@ -82,11 +85,14 @@ class Settlement:
         self.settled_at = asyncio.get_running_loop().time()
         _report(self._service, items, todo)
 
-    async def _sort(self, tx: Transaction, items: Sequence[Item]) -> list[Item]:
+    async def _sort(self, tx: Transaction, items: Sequence[Item], old: Container[Item], claimed: int) -> list[Item]:
         """Return what is to be handled, in order; hold what cannot be, and what waits behind an event of its key."""
-        wanted = [item for item in items if item.wanted and not item.too_old(tx)]
-        fresh, may_be_parked = await claim_and_look(tx, [i.envelope.event_id for i in wanted if i.envelope])
-        parked = await held_keys.among(tx, self._service, (item.key for item in wanted)) if may_be_parked else set()
+        fresh = set(tx.opening["fresh"])
+        parked: set[held_keys.Key] = set()
+        # Where some are not new, a former owner of their partition may just have parked their key.
+        if tx.opening["parked"] or len(fresh) < claimed:
+            wanted = (item.key for item in items if item.wanted and item not in old)
+            parked = await held_keys.among(tx, self._service, wanted)
         await failpoint("consume.claimed")
         todo: list[Item] = []
         for item in items:
@@ -94,7 +100,7 @@ class Settlement:
                 self._hold(tx, item, item.unreadable, 1, claimed=False)
             elif not item.wanted:
                 continue
-            elif item.envelope and item.too_old(tx):
+            elif item.envelope and item in old:
                 emitted = f"{item.envelope.emitted_at:%Y-%m-%d %H:%M}"
                 self._hold(tx, item, f"too old to deduplicate: emitted {emitted}", 1, claimed=False)
             elif item.listener or (item.envelope and item.envelope.event_id in fresh):
@@ -127,7 +133,7 @@ class Settlement:
             return False
         async with self._begin() as tx:
             # Who is not the first to claim it leaves it to who was: a former owner of the partition may be at it yet.
-            claimable = item.envelope is not None and not item.too_old(tx)
+            claimable = item.envelope is not None and not item.too_old(tx.now)
             if not claimable or (item.envelope and await claim(tx, [item.envelope.event_id])):
                 reason = f"{type(error).__name__}: {reason}"
                 if isinstance(error, InvalidInput):

@@ -151,13 +151,13 @@ class Runs(Definitions):
                 )
                 for kept in runs
             ]
-            self.write(ADD_RUNS, *_columns(rows))
+            self.write_last(ADD_RUNS, *_columns(rows))
 
     def save_decisions(self, decided: Sequence[tuple[KeptRun, Decision]], *, new: bool = False) -> None:
         """Keep what was decided; the rows of `new` runs themselves are kept by `add_runs`."""
         changed = [decision.run for _, decision in decided if decision.run_changed and not new]
         if changed:
-            self.write(
+            self.write_last(
                 SAVE_RUNS,
                 *_columns(
                     [(r.run_id, r.state, r.outcome, r.cause, r.started_at, r.ended_at, r.due_at) for r in changed]
@@ -165,7 +165,7 @@ class Runs(Definitions):
             )
         tasks = [_task_row(d.run.run_id, d.run.tasks[name]) for _, d in decided for name in d.changed]
         if tasks:
-            self.write(SAVE_TASKS, *_columns(tasks))
+            self.write_last(SAVE_TASKS, *_columns(tasks))
         for _, decision in decided:
             for effect in decision.effects:
                 if isinstance(effect, AttemptEnded):
