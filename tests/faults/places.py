@@ -32,7 +32,6 @@ LANES: dict[str, tuple[str, ...]] = {
         "control.runs_held",
         "control.decided",
         "control.events_kept",
-        "control.starts_kept",
         "control.runs_begun",
         "control.cancel_run",
         "control.due",

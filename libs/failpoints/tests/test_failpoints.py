@@ -96,9 +96,9 @@ def test_a_planted_fault_replaces_what_it_breaks_and_nothing_else() -> None:
 import asyncio
 from millrace.runtime import inbox, outbox
 from millrace.runtime.failpoints import failpoint
-before = inbox.CLAIM, outbox.NEXT_PAGE
+before = inbox.CLAIM, outbox.FORGET_AND_PAGE
 asyncio.run(failpoint("migrate.locked"))
-print(inbox.CLAIM == before[0], outbox.NEXT_PAGE == before[1])
+print(inbox.CLAIM == before[0], outbox.FORGET_AND_PAGE == before[1])
 """
     told = subprocess.run(
         [sys.executable, "-c", program],

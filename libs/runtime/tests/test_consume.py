@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 from millrace.contracts.data import VersionPublished
-from millrace.runtime.consume.items import Readers
+from millrace.runtime.consume.items import Listener, Readers
 from millrace.runtime.consume.pace import Pace
 from millrace.runtime.consume.replay import Replay
 from millrace.runtime.envelope import headers_of
@@ -324,6 +324,21 @@ def test_a_round_takes_half_of_one_that_was_slow_and_more_again_after_quick_ones
 
     assert taken == [1, 2, 4, 8, 4, 4, 2, 1, 1]
     assert pace.most == 2
+
+
+def test_what_was_read_of_a_topic_that_is_dropped_is_still_its_listeners() -> None:
+    topics = ["one", "other"]
+
+    async def take(records: Sequence[Record], tx: Effects) -> None:
+        """Take them."""
+
+    readers = Readers()
+    readers.listen(Listener(lambda: topics, take, "earliest"))
+    assert readers.foreign() == {"one", "other"}
+    topics.remove("one")
+
+    assert readers.foreign() == {"other"}
+    assert readers.read(Record("one", 0, 0, None, b"", (), 0)).listener
 
 
 def test_a_group_is_waited_for_only_where_one_comes_in_a_moment() -> None:

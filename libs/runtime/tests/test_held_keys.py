@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from millrace.runtime.consume.settlement import Settlement
 from millrace.runtime.envelope import headers_of
 from millrace.runtime.errors import InvalidInput
 from millrace.runtime.held_pages import Held
-from millrace.runtime.ids import new_id
+from millrace.runtime.ids import Ids
 from millrace.runtime.migrate import migrations
 from millrace.runtime.subscriptions import Record, Subscription, Unread, on, on_batch
 from millrace.runtime.telemetry import PARKED_KEYS
@@ -62,9 +62,10 @@ class World:
         self.settlement = Settlement(self.name, self.begin, one_by_one=False)
         self._read = 0
 
-    def publish(self, key: str, name: str, topic: str = TOPIC) -> None:
+    def publish(self, key: str, name: str, topic: str = TOPIC, age: timedelta = timedelta()) -> None:
         event = version(key, name)
-        headers = headers_of(event, new_id(), datetime.now(UTC), None, "") if topic == TOPIC else {}
+        told = datetime.now(UTC) - age
+        headers = headers_of(event, Ids().make(told.timestamp()), told, None, "") if topic == TOPIC else {}
         value = event.model_dump_json().encode()
         pairs = tuple((header, text.encode()) for header, text in headers.items())
         self._log.append(Record(topic, 0, len(self._log), key.encode(), value, pairs, 0))
@@ -127,6 +128,17 @@ async def test_a_key_that_keeps_failing_is_parked_with_what_comes_after_it_and_o
     assert rows == [("parked", b"a", 5), ("parked", b"a", 0), ("parked", b"a", 0), ("parked", b"a", 0)]
     assert await world.parked() == {"a"}
     assert await world.told() == ["KeyParked"]
+
+
+async def test_an_event_too_old_to_deduplicate_is_held_once_however_often_it_comes(world: World) -> None:
+    world.publish("a", "0", age=timedelta(days=9))
+    world.publish("a", "1")
+    await world.deliver()
+    world.restart()
+    await world.deliver()
+
+    assert await effects(world.begin, "") == ["a/1"]
+    assert [(row["state"], row["claimed"]) for row in await held(world.begin)] == [("dead", True)]
 
 
 async def test_unparking_drains_in_order_and_what_comes_meanwhile_joins_the_end(world: World) -> None:

@@ -169,15 +169,19 @@ async def test_the_database_refuses_an_open_attempt_or_run_that_nothing_would_wa
         await tx.fetch(sql)
 
 
-async def test_an_event_is_kept_once_and_its_deliveries_are_counted(tx: Store, landed: Any) -> None:
-    def arrival(record: Record) -> Arrival:
-        return Arrival("demo", read_record(record, TRIGGER.source), record)
+def starts_of(tx: Store, *records: Record, key: str = "") -> list[Start]:
+    """Return a start of a run by each record, under a key of its own where none is given."""
+    arrivals = [Arrival("demo", read_record(record, TRIGGER.source), record) for record in records]
+    return [Start(arrival, "t", key or f"key {n}", tx.new_id()) for n, arrival in enumerate(arrivals)]
 
+
+async def test_an_event_is_kept_once_and_its_deliveries_are_counted(tx: Store, landed: Any) -> None:
     one, again, two = landed("e1", {"n": 1}), landed("e1", {"n": 2}, offset=1), landed("e2", offset=2)
 
-    fresh = await tx.add_events([arrival(record) for record in (one, again, two)])
-    assert [found.received.event.id for found in fresh] == ["e1", "e2"]
-    assert await tx.add_events([arrival(one), arrival(again)]) == []
+    fresh = starts_of(tx, one, again, two)
+    assert await tx.add_events([start.arrival for start in fresh], fresh) == [fresh[0], fresh[2]]
+    known = starts_of(tx, one, again)
+    assert await tx.add_events([start.arrival for start in known], known) == []
 
     found = await tx.event("demo", "/airport", "e1")
     assert found is not None
@@ -186,11 +190,11 @@ async def test_an_event_is_kept_once_and_its_deliveries_are_counted(tx: Store, l
 
 
 async def test_a_dedupe_key_starts_one_run_whoever_asks(tx: Store, landed: Any) -> None:
-    events = [read_record(landed(name), TRIGGER.source).event for name in ("e1", "e2", "e3")]
-    starts = [Start("demo", event, "t", "key", tx.new_id()) for event in events]
+    starts = starts_of(tx, *(landed(f"e{n}", offset=n) for n in (1, 2, 3)), key="key")
+    arrivals = [start.arrival for start in starts]
 
-    assert await tx.add_starts(starts[:2]) == starts[:1]
-    assert await tx.add_starts(starts[2:]) == []
+    assert await tx.add_events(arrivals[:2], starts[:2]) == starts[:1]
+    assert await tx.add_events(arrivals[2:], starts[2:]) == []
 
     matches = [(await tx.matches("demo", "/airport", name))[0] for name in ("e1", "e2", "e3")]
     assert [found.disposition for found in matches] == ["started", "duplicate", "duplicate"]

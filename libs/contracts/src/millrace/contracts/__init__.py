@@ -4,6 +4,6 @@
 from millrace.contracts import control, data, feature, held, inference, openlineage, tasks, training
 
 SERVICES = ("control", "data", "feature", "training", "inference", "lineage", "observability")
-"""The seven: folder, package, topic prefix, consumer group, database, `service.name`."""
+"""The seven: folder, package, topic prefix, consumer group (and `.foreign`), database, `service.name`."""
 
 __all__ = ["SERVICES", "control", "data", "feature", "held", "inference", "openlineage", "tasks", "training"]

@@ -19,12 +19,15 @@ RETURNING job.task_id, job.attempt
 
 def inbox_forgets() -> None:
     """Every event is new, whatever was handled before."""
-    inbox.CLAIM = "SELECT DISTINCT id AS event_id FROM unnest($1::uuid[]) AS id"
+    inbox.CLAIM = """
+    SELECT now() AS now, array(SELECT DISTINCT id FROM unnest($1::uuid[]) AS id) AS fresh,
+        EXISTS (SELECT FROM parked_key) AS parked
+    """
 
 
 def outbox_deletes_early() -> None:
     """Rows are deleted as they are read, before the broker has acknowledged them."""
-    outbox.NEXT_PAGE = f"""
+    outbox.PAGE = outbox.FORGET_AND_PAGE = f"""
     WITH page AS (
         DELETE FROM outbox WHERE id IN (
             SELECT id FROM outbox WHERE id <> ALL($1::bigint[]) ORDER BY id LIMIT {outbox.PAGE_ROWS})

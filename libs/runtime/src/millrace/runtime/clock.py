@@ -1,7 +1,7 @@
 """What time it is: the database's word, carried on by a clock that nobody sets."""
 
 import time
-from datetime import UTC, datetime
+from datetime import datetime
 
 from millrace.runtime.telemetry import CLOCK_SKEW
 
@@ -12,14 +12,10 @@ class DatabaseClock:
     def __init__(self) -> None:
         self._ahead_s: float | None = None
 
-    def saw(self, now: datetime) -> None:
-        """Take over what the database has just said."""
-        self._ahead_s = now.timestamp() - time.monotonic()
-        CLOCK_SKEW.set(now.timestamp() - time.time())
-
-    def now(self) -> datetime:
-        """Return the time likewise, as a moment."""
-        return datetime.fromtimestamp(self.time(), UTC)
+    def saw(self, now: datetime, at: float) -> None:
+        """Take over what the database said when `time.monotonic()` was `at`."""
+        self._ahead_s = now.timestamp() - at
+        CLOCK_SKEW.set(self.time() - time.time())
 
     def time(self) -> float:
         """Return the Unix time, seconds; until the database has said anything, by the process's own clock."""

@@ -22,6 +22,7 @@ from millrace.runtime.transaction import Database
 
 MEASURE_EVERY_S = 10.0
 PAGE_ROWS = 1000
+FORGET_ROWS = 100
 POLL_S = 1.0
 LINGER_S = 0.02
 SEND_TIMEOUT_S = 30.0
@@ -30,13 +31,12 @@ END_S = 5.0
 LOCK = 7_316_241_150  # any number, the same for every relay
 CHANNEL = "outbox"
 
-# The last page is deleted and the next one read in one statement. Ids may be committed out of order, so the
-# deleted ones are named: a cursor over ids would lose those that come late.
-NEXT_PAGE = f"""
-WITH sent AS (DELETE FROM outbox WHERE id = ANY($1::bigint[]))
+# Ids may be committed out of order, so those that were sent are named: a cursor would lose those that come late.
+PAGE = f"""
 SELECT id, topic, key, headers::text AS headers, value FROM outbox
 WHERE id <> ALL($1::bigint[]) ORDER BY id LIMIT {PAGE_ROWS}
 """
+FORGET_AND_PAGE = f"WITH sent AS (DELETE FROM outbox WHERE id = ANY($1::bigint[])) {PAGE}"
 
 WAITING = (
     "SELECT count(*) AS events, coalesce(extract(epoch FROM now() - min(written_at)), 0)::float AS age_s FROM outbox"
@@ -78,7 +78,7 @@ class Relay:
         connection = await self._database.connect(idle_session_timeout="10s", synchronous_commit="off")
         try:
             # Prepared before the lock: between the two trips of a first use, no timeout of idleness runs.
-            page, waiting = await connection.prepare(NEXT_PAGE), await connection.prepare(WAITING)
+            page, forget_and_page, waiting = [await connection.prepare(sql) for sql in (PAGE, FORGET_AND_PAGE, WAITING)]
             while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
                 if self._stopping:
                     return
@@ -90,7 +90,7 @@ class Relay:
             producer = await new_producer(self._settings, f"{self._name}-relay")
             try:
                 await failpoint("outbox.locked")
-                await self._relay(page, waiting, producer)
+                await self._relay(page, forget_and_page, waiting, producer)
             finally:
                 # Whoever has the lock next measures it.
                 OUTBOX_EVENTS.labels(self._name).set(0)
@@ -101,8 +101,15 @@ class Relay:
                 await asyncio.wait_for(connection.close(), 2)
             connection.terminate()
 
-    async def _relay(self, page: PreparedStatement, waiting: PreparedStatement, producer: AIOKafkaProducer) -> None:
+    async def _relay(
+        self,
+        page: PreparedStatement,
+        forget_and_page: PreparedStatement,
+        waiting: PreparedStatement,
+        producer: AIOKafkaProducer,
+    ) -> None:
         sent: list[int] = []
+        woken = False
         measured_at = 0.0
         while True:
             self._database.wake_relay.clear()
@@ -112,22 +119,23 @@ class Relay:
                 left = await waiting.fetchrow()
                 OUTBOX_EVENTS.labels(self._name).set(left["events"])
                 OUTBOX_AGE.labels(self._name).set(left["age_s"])
-            rows = await page.fetch(sent)
-            if sent:
+            # What was sent is deleted when nothing waits to be read, or when it has become much.
+            forget = stopping or not woken or len(sent) >= FORGET_ROWS
+            rows = await (forget_and_page if forget else page).fetch(sent)
+            if forget and sent:
                 await failpoint("outbox.deleted")
-            sent = [row["id"] for row in rows]
+                sent = []
+            sent += [row["id"] for row in rows]
             if rows:
                 await failpoint("outbox.read")
                 await send_all(producer, rows)
                 await failpoint("outbox.after_send")
                 OUTBOX_SENT.inc(len(rows))
-                if len(rows) < PAGE_ROWS:
-                    # What comes in a moment is read by the statement that deletes this page: half the statements.
-                    await self._wait(LINGER_S)
+                woken = len(rows) == PAGE_ROWS or await self._wait(LINGER_S)
             elif stopping:
                 return
             else:
-                await self._wait(POLL_S)
+                woken = await self._wait(POLL_S)
 
     async def _make_topics(self) -> None:
         """Make those of our topics again that were deleted: nothing behind an event for one of them would be sent."""

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
@@ -120,8 +121,8 @@ class Transaction:
     def write_last(self, sql: str, *row: Any) -> None:  # noqa: ANN401 - likewise
         """Queue a statement that leaves in one with the events, and with others like it.
 
-        It must have no WITH of its own, and touch no row that another of them touches, nor see what that wrote. One
-        that is queued a second time sends the first before it.
+        It must have no WITH of its own, and touch no row that another of them touches, nor see what that wrote: they
+        are done in any order. One that is queued a second time sends the first before it.
         """
         if sql in self._last:
             self.write(sql, *self._last.pop(sql))
@@ -203,7 +204,7 @@ class Transaction:
         self._after.append(part.committed)
 
     async def flush(self) -> None:
-        """Send all that is queued, the events last."""
+        """Send all that is queued, the events after what is written in statements of its own."""
         if self._writes:
             await self._send_writes()
         statements, values = self._take_last()
@@ -325,7 +326,7 @@ class Database:
                 now, writable = await connection.fetchrow(HEALTH)
         except (Unavailable, TimeoutError, asyncpg.PostgresError, *LOST):
             return False
-        self.clock.saw(now)
+        self.clock.saw(now, time.monotonic())
         if not writable:
             await self.leave()
         return bool(writable)
@@ -360,9 +361,10 @@ class Transactions(Generic[S]):
             tx = self.store(connection)
             try:
                 await connection.execute("BEGIN")
+                began = time.monotonic()
                 (tx.opening,) = await connection.fetch(first, *args)
                 tx.now = tx.opening["now"]
-                self.database.clock.saw(tx.now)
+                self.database.clock.saw(tx.now, began)
                 yield tx
                 await tx.flush()
                 await failpoint("transaction.flushed")

@@ -123,10 +123,11 @@ async def take_records(records: Sequence[Record], tx: Store) -> None:
     topics = sorted({record.topic for record in records})
     sources, triggers = await tx.rules(topics)
     arrivals = [arrival for record in records for arrival in _arrivals(record, sources, tx)]
-    fresh = await tx.add_events(arrivals) if arrivals else []
-    if fresh:
-        await failpoint("control.events_kept")
-        await _start_by_triggers(fresh, triggers, tx)
+    wanted = _starts(arrivals, triggers, tx)
+    taken = await tx.add_events(arrivals, list(wanted))
+    await failpoint("control.events_kept")
+    if taken:
+        await _start_runs([(start.run_id, start.arrival, wanted[start]) for start in taken], tx)
 
 
 async def fire_due(run_ids: Sequence[UUID], tx: Store) -> int:
@@ -227,24 +228,17 @@ def _begin_runs(runs: Sequence[KeptRun], at_once: Sequence[KeptRun], tx: Store) 
     tx.save_decisions(decided, new=True)
 
 
-async def _start_by_triggers(fresh: Sequence[Arrival], triggers: Sequence[InForce], tx: Store) -> None:
-    wanted: dict[UUID, tuple[Arrival, InForce]] = {}
-    starts: list[Start] = []
-    for arrival in fresh:
+def _starts(arrivals: Sequence[Arrival], triggers: Sequence[InForce], tx: Store) -> dict[Start, InForce]:
+    """Return what triggers make of events, should those not have come before."""
+    starts: dict[Start, InForce] = {}
+    for arrival in arrivals:
         for rule in triggers:
             if rule.namespace != arrival.namespace or rule.trigger.source.topic != arrival.record.topic:
                 continue
             found = match(rule.trigger, arrival.received.event)
             if found.taken:
-                run_id = tx.new_id()
-                wanted[run_id] = (arrival, rule)
-                starts.append(
-                    Start(rule.namespace, arrival.received.event, rule.trigger.name, found.dedupe_key, run_id)
-                )
-    taken = await tx.add_starts(starts)
-    if taken:
-        await failpoint("control.starts_kept")
-        await _start_runs([(start.run_id, *wanted[start.run_id]) for start in taken], tx)
+                starts[Start(arrival, rule.trigger.name, found.dedupe_key, tx.new_id())] = rule
+    return starts
 
 
 async def _start_runs(starting: Sequence[tuple[UUID, Arrival, InForce]], tx: Store) -> None:

@@ -44,7 +44,7 @@ class Progress:
 
 
 class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publishes no types
-    """Reads all topics of one service and settles what it reads, at least once and with effect once."""
+    """Reads a service's own topics, or the foreign ones, and settles what it reads: at least once, with effect once."""
 
     def __init__(
         self,
@@ -60,10 +60,10 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         """Make a consumer.
 
         Args:
-            service: Names the consumer group.
+            service: Names the consumer group; that of the foreign topics ends in `.foreign`.
             settings: The service's.
             begin: Opens the transactions that handlers get.
-            readers: Who takes what; before `run`.
+            readers: Who takes what.
             foreign: Whether to read the foreign topics, in a group of their own, rather than the service's own: records
                 from outside do not wait for a round of events, nor events for a change of the topics.
             one_by_one: One event per transaction: only to measure what batches are worth.
@@ -87,7 +87,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         self._uncommitted: dict[TopicPartition, int] = {}
         self._committed_at = 0.0
         self._round_began = 0.0
-        self._answers = 0
+        self._answers = -1
         self._answered_at = 0.0
 
     @property
@@ -113,7 +113,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         if not self.progress.assigned:
             return "no partitions assigned yet"
         reading = self._consumer.assignment() - self._consumer.paused()
-        if self._consumer.answers != self._answers or not reading:
+        if self._consumer.answers != self._answers or not reading or not self._consumer.asking:
             self._answers, self._answered_at = self._consumer.answers, time.monotonic()
         if time.monotonic() - self._answered_at > SILENCE_S:
             return f"the broker has not answered for {SILENCE_S:.0f} s"
@@ -286,5 +286,6 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
     async def on_partitions_assigned(self, assigned: list[TopicPartition]) -> None:
         """Begin where the group stopped; a new listener begins where its row says."""
         await failpoint("consume.assigned")
+        self._consumer.tell_all()
         await self._positions.begin(self._consumer, assigned)
         self.progress.assigned = True

@@ -95,8 +95,10 @@ class Readers:
 
     def foreign(self) -> frozenset[str]:
         """Return the foreign topics to be read now; listeners may have changed theirs."""
-        self._foreign = {topic: listener for listener in self._listeners for topic in listener.topics()}
-        return frozenset(self._foreign)
+        now = {topic: listener for listener in self._listeners for topic in listener.topics()}
+        # What was read of a topic that was just dropped is still its listener's.
+        self._foreign |= now
+        return frozenset(now)
 
     def start_now(self) -> set[str]:
         """Return the topics in which a new reader begins at the end."""

@@ -1,13 +1,14 @@
 """What reads from Kafka: aiokafka's consumer, within a bound of memory."""
 
 import asyncio
+import random
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import OffsetOutOfRangeError, for_code
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError, for_code
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.group import JoinGroupRequest
 from aiokafka.structs import OffsetAndMetadata
@@ -47,13 +48,29 @@ class BoundedConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka publis
         self._send = self._client.send
         self._client.send = self._sent
 
+    @property
+    def asking(self) -> bool:
+        """Whether records are fetched now."""
+        return self._asking.is_set()
+
     def ask(self) -> None:
-        """Have records fetched, until `rest`."""
+        """Have records fetched, until `rest`.
+
+        Raises:
+            KafkaError: What fetches has failed, and does not go on.
+        """
+        if self._fetcher.error_future.done():
+            raise KafkaError("fetching has ended")
         self._asking.set()
 
     def rest(self) -> None:
         """Have nothing fetched until `ask`; what is on its way comes."""
         self._asking.clear()
+
+    def tell_all(self) -> None:
+        """Have the next answers say of every partition where it ends."""
+        for session in self._sessions.values():
+            session.forget()
 
     def record(self, found: Any) -> Record:  # noqa: ANN401 - aiokafka has no types
         """Return what was read as a record."""
@@ -111,7 +128,10 @@ class BoundedConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka publis
         self.answers += 1
         fetched = Fetched(self._fetch_bytes, self._fetch_bytes // 4)
         if any(batch.codec for _, parts in answer.topics for part in parts for batch in batches(part[-1] or b"")):
-            answer.topics = await asyncio.to_thread(_safe, answer.topics, asked.asked, fetched)
+            # In any order: what comes first may use up what may be decompressed.
+            found = random.sample(answer.topics, len(answer.topics))
+            found = [(topic, random.sample(parts, len(parts))) for topic, parts in found]
+            answer.topics = await asyncio.to_thread(_safe, found, asked.asked, fetched)
         else:
             answer.topics = _safe(answer.topics, asked.asked, fetched)
         self._unread |= fetched.unread

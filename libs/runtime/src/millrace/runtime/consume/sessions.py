@@ -30,7 +30,7 @@ class FetchSession:
         asked = {(topic, n): (offset, most) for topic, places in whole.topics for n, offset, most in places}
         changed = [place for place, what in asked.items() if self._told.get(place) != what]
         made = SessionRequest(whole, self._id, self._epoch, asked, changed, self._told.keys() - asked.keys())
-        self._forget()
+        self.forget()
         return made
 
     def answered(self, request: "SessionRequest", answer: Any) -> bool:  # noqa: ANN401 - aiokafka has no types
@@ -44,8 +44,9 @@ class FetchSession:
             self._id, self._epoch, self._told = answer.session_id, request.epoch % MAX_EPOCH + 1, request.asked
         return True
 
-    def _forget(self) -> None:
-        self._id, self._epoch, self._told = 0, 0, {}
+    def forget(self) -> None:
+        """Tell everything next time, under the same id: the broker then ends that session as it begins another."""
+        self._epoch, self._told = 0, {}
 
 
 class SessionRequest(FetchRequest):  # type: ignore[misc] # aiokafka publishes no types

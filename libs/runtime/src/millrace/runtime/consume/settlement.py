@@ -1,18 +1,17 @@
 """How a round of records is settled: claimed, handled, held or put back."""
 
 import asyncio
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
 import structlog
 from aiokafka import TopicPartition
-from millrace.runtime import held, held_keys
+from millrace.runtime import held, held_keys, inbox
 from millrace.runtime.batches import OutageError, settle
 from millrace.runtime.consume.items import Item, Listener
 from millrace.runtime.errors import InvalidInput, MillraceError
 from millrace.runtime.failpoints import failpoint
-from millrace.runtime.inbox import CLAIM, claim
 from millrace.runtime.subscriptions import Record, Subscription
 from millrace.runtime.telemetry import EVENTS_FAILED, EVENTS_HANDLED, EVENTS_HELD, event_span
 from millrace.runtime.transaction import Transaction, Transactions
@@ -71,11 +70,9 @@ class Settlement:
         return _first_offsets(waiting)
 
     async def _handle(self, items: Sequence[Item]) -> None:
-        now = self._begin.database.clock.now()
-        old = {item for item in items if item.wanted and item.too_old(now)}
-        ids = [item.envelope.event_id for item in items if item.envelope and item.wanted and item not in old]
-        async with self._begin(CLAIM, ids) as tx:
-            todo = await self._sort(tx, items, old, len(ids))
+        ids = [item.envelope.event_id for item in items if item.envelope and item.wanted]
+        async with self._begin(inbox.CLAIM, ids) as tx:
+            todo = await self._sort(tx, items, len(ids))
             await apply(self._service, todo, tx)
             await failpoint("consume.handled")
         await failpoint("consume.after_commit")
@@ -85,14 +82,13 @@ class Settlement:
         self.settled_at = asyncio.get_running_loop().time()
         _report(self._service, items, todo)
 
-    async def _sort(self, tx: Transaction, items: Sequence[Item], old: Container[Item], claimed: int) -> list[Item]:
+    async def _sort(self, tx: Transaction, items: Sequence[Item], claimed: int) -> list[Item]:
         """Return what is to be handled, in order; hold what cannot be, and what waits behind an event of its key."""
         fresh = set(tx.opening["fresh"])
         parked: set[held_keys.Key] = set()
         # Where some are not new, a former owner of their partition may just have parked their key.
         if tx.opening["parked"] or len(fresh) < claimed:
-            wanted = (item.key for item in items if item.wanted and item not in old)
-            parked = await held_keys.among(tx, self._service, wanted)
+            parked = await held_keys.among(tx, self._service, (item.key for item in items if item.wanted))
         await failpoint("consume.claimed")
         todo: list[Item] = []
         for item in items:
@@ -100,13 +96,13 @@ class Settlement:
                 self._hold(tx, item, item.unreadable, 1, claimed=False)
             elif not item.wanted:
                 continue
-            elif item.envelope and item in old:
-                emitted = f"{item.envelope.emitted_at:%Y-%m-%d %H:%M}"
-                self._hold(tx, item, f"too old to deduplicate: emitted {emitted}", 1, claimed=False)
             elif item.listener or (item.envelope and item.envelope.event_id in fresh):
                 if item.envelope:
                     fresh.discard(item.envelope.event_id)
-                if item.key in parked:
+                if item.envelope and item.too_old(tx.now):
+                    emitted = f"{item.envelope.emitted_at:%Y-%m-%d %H:%M}"
+                    self._hold(tx, item, f"too old to deduplicate: emitted {emitted}", 1)
+                elif item.key in parked:
                     self._hold(tx, item, WAITS, 0, state="parked")
                 else:
                     todo.append(item)
@@ -133,11 +129,10 @@ class Settlement:
             return False
         async with self._begin() as tx:
             # Who is not the first to claim it leaves it to who was: a former owner of the partition may be at it yet.
-            claimable = item.envelope is not None and not item.too_old(tx.now)
-            if not claimable or (item.envelope and await claim(tx, [item.envelope.event_id])):
+            if not item.envelope or await inbox.claim(tx, [item.envelope.event_id]):
                 reason = f"{type(error).__name__}: {reason}"
                 if isinstance(error, InvalidInput):
-                    self._hold(tx, item, reason, attempts, claimed=claimable)
+                    self._hold(tx, item, reason, attempts, claimed=item.envelope is not None)
                 else:
                     await held_keys.park(tx, self._service, item.record, reason, attempts)
                     tx.on_commit(EVENTS_HELD.labels(item.record.topic).inc)

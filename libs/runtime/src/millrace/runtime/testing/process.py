@@ -219,7 +219,7 @@ async def deployed(
 ) -> AsyncIterator[Deployment]:
     """Run some services as processes, each on a fresh database, until the block ends.
 
-    Consumer groups are the services' names, so two deployments of one service on one broker share its reading: a test
+    Consumer groups have the services' names, so two deployments of one service on one broker share its reading: a test
     session runs them one after another, and what an earlier one left behind is dropped by its fresh database only if it
     is read; a test looks for its own ids.
 

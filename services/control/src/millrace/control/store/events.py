@@ -1,7 +1,7 @@
 """Events from outside and what triggers made of them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,25 +14,29 @@ from millrace.runtime.transaction import Transaction
 
 # A delivery counts once per place in the topic: what Kafka gives again after a crash is not another one.
 ADD_EVENTS = """
-INSERT INTO event AS e (namespace, source, id, type, subject, time, data, traceparent, topic, partition, "offset")
-SELECT n.namespace, n.source, n.id, n.type, n.subject, n.time, n.data::jsonb, n.traceparent, n.topic, n.partition, n.at
-FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-    $9::text[], $10::int[], $11::bigint[])
-    AS n(namespace, source, id, type, subject, time, data, traceparent, topic, partition, at)
-ORDER BY n.namespace, n.source, n.id
-ON CONFLICT (namespace, source, id) DO UPDATE SET deliveries = e.deliveries + 1, topic = excluded.topic,
-    partition = excluded.partition, "offset" = excluded."offset"
-    WHERE (e.topic, e.partition) <> (excluded.topic, excluded.partition) OR e."offset" < excluded."offset"
-RETURNING e.namespace, e.source, e.id, e.deliveries = 1 AS fresh
-"""
-ADD_STARTS = """
-INSERT INTO trigger_match (namespace, source, event_id, trigger, dedupe_key, disposition, run_id)
-SELECT n.namespace, n.source, n.event_id, n.trigger, n.dedupe_key, 'started', n.run_id
-FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::uuid[])
-    AS n(namespace, source, event_id, trigger, dedupe_key, run_id)
-ORDER BY n.namespace, n.trigger, n.dedupe_key
-ON CONFLICT (namespace, trigger, dedupe_key) WHERE disposition = 'started' DO NOTHING
-RETURNING run_id
+WITH kept AS (
+    INSERT INTO event AS e (namespace, source, id, type, subject, time, data, traceparent, topic, partition, "offset")
+    SELECT n.namespace, n.source, n.id, n.type, n.subject, n.time, n.data::jsonb, n.traceparent, n.topic, n.partition,
+        n.at
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+        $9::text[], $10::int[], $11::bigint[])
+        AS n(namespace, source, id, type, subject, time, data, traceparent, topic, partition, at)
+    ORDER BY n.namespace, n.source, n.id
+    ON CONFLICT (namespace, source, id) DO UPDATE SET deliveries = e.deliveries + 1, topic = excluded.topic,
+        partition = excluded.partition, "offset" = excluded."offset"
+        WHERE (e.topic, e.partition) <> (excluded.topic, excluded.partition) OR e."offset" < excluded."offset"
+    RETURNING e.namespace, e.source, e.id, e.deliveries = 1 AS fresh
+), started AS (
+    INSERT INTO trigger_match (namespace, source, event_id, trigger, dedupe_key, disposition, run_id)
+    SELECT n.namespace, n.source, n.event_id, n.trigger, n.dedupe_key, 'started', n.run_id
+    FROM unnest($12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::uuid[])
+        WITH ORDINALITY AS n(namespace, source, event_id, trigger, dedupe_key, run_id, place)
+    JOIN kept k ON (k.namespace, k.source, k.id) = (n.namespace, n.source, n.event_id) AND k.fresh
+    ORDER BY n.namespace, n.trigger, n.dedupe_key, n.place
+    ON CONFLICT (namespace, trigger, dedupe_key) WHERE disposition = 'started' DO NOTHING
+    RETURNING run_id
+)
+SELECT namespace, source, id, array(SELECT run_id FROM started) AS started FROM kept WHERE fresh
 """
 ADD_DUPLICATE = """
 INSERT INTO trigger_match (namespace, source, event_id, trigger, dedupe_key, disposition, run_id)
@@ -60,7 +64,7 @@ WHERE namespace = $1 AND source = $2 AND event_id = $3 ORDER BY trigger
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Arrival:
     """One record read as an event of one namespace."""
 
@@ -69,12 +73,11 @@ class Arrival:
     record: Record
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Start:
     """A run that an event is to start, unless its dedupe key has started one."""
 
-    namespace: str
-    event: Event
+    arrival: Arrival
     trigger: str
     dedupe_key: str
     run_id: UUID
@@ -107,31 +110,23 @@ class Kept:
 class Events(Transaction):
     """The events that came, once each."""
 
-    async def add_events(self, arrivals: Sequence[Arrival]) -> list[Arrival]:
-        """Keep events; return those that had not come before, in their order."""
-        fresh: dict[tuple[str, str, str], Arrival] = {}
-        for some in _apart(arrivals):
-            rows = await self.fetch(ADD_EVENTS, *_columns(some))
-            new = {(row["namespace"], row["source"], row["id"]) for row in rows if row["fresh"]}
-            fresh |= {_key(arrival): arrival for arrival in some if _key(arrival) in new}
-        return [arrival for arrival in arrivals if fresh.get(_key(arrival)) is arrival]
+    async def add_events(self, arrivals: Sequence[Arrival], starts: Sequence[Start]) -> list[Start]:
+        """Keep events, and which of them start runs.
 
-    async def add_starts(self, starts: Sequence[Start]) -> list[Start]:
-        """Keep which events start runs; return those whose key had not started one, in their order."""
-        if not starts:
-            return []
-        first: dict[tuple[str, str, str], Start] = {}
+        Returns:
+            The starts of events that had not come before and whose key had not started a run, in their order.
+        """
+        fresh: set[Arrival] = set()
+        taken: set[UUID] = set()
+        for some in _apart(arrivals):
+            theirs = [start for start in starts if some.get(_key(start.arrival)) is start.arrival]
+            for row in await self.fetch(ADD_EVENTS, *_event_columns(some.values()), *_start_columns(theirs)):
+                fresh.add(some[row["namespace"], row["source"], row["id"]])
+                taken.update(row["started"])
         for start in starts:
-            first.setdefault((start.namespace, start.trigger, start.dedupe_key), start)
-        columns = zip(
-            *((s.namespace, s.event.source, s.event.id, s.trigger, s.dedupe_key, s.run_id) for s in first.values()),
-            strict=True,
-        )
-        taken = {row["run_id"] for row in await self.fetch(ADD_STARTS, *columns)}
-        for start in starts:
-            if start.run_id not in taken:
-                at = (start.namespace, start.event.source, start.event.id, start.trigger, start.dedupe_key)
-                self.write(ADD_DUPLICATE, *at)
+            if start.arrival in fresh and start.run_id not in taken:
+                namespace, source, event_id = _key(start.arrival)
+                self.write(ADD_DUPLICATE, namespace, source, event_id, start.trigger, start.dedupe_key)
         return [start for start in starts if start.run_id in taken]
 
     async def hold_queues(self, triggers: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
@@ -168,7 +163,7 @@ def _key(arrival: Arrival) -> tuple[str, str, str]:
     return (arrival.namespace, event.source, event.id)
 
 
-def _apart(arrivals: Sequence[Arrival]) -> list[list[Arrival]]:
+def _apart(arrivals: Sequence[Arrival]) -> list[dict[tuple[str, str, str], Arrival]]:
     """Return the arrivals in groups of which none holds an event twice: one statement changes a row once."""
     groups: list[dict[tuple[str, str, str], Arrival]] = []
     for arrival in arrivals:
@@ -176,10 +171,20 @@ def _apart(arrivals: Sequence[Arrival]) -> list[list[Arrival]]:
         if group is None:
             groups.append(group := {})
         group[_key(arrival)] = arrival
-    return [list(group.values()) for group in groups]
+    return groups
 
 
-def _columns(arrivals: Sequence[Arrival]) -> list[list[Any]]:
+def _start_columns(starts: Sequence[Start]) -> list[list[Any]]:
+    keys = [_key(start.arrival) for start in starts]
+    return [
+        *([key[n] for key in keys] for n in range(3)),
+        [start.trigger for start in starts],
+        [start.dedupe_key for start in starts],
+        [start.run_id for start in starts],
+    ]
+
+
+def _event_columns(arrivals: Iterable[Arrival]) -> list[list[Any]]:
     rows = [
         (
             arrival.namespace,
