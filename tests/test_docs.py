@@ -1,7 +1,10 @@
 """What the documents for users and operators say is there."""
 
 import ast
+import inspect
 import re
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,12 @@ ROOT = Path(__file__).resolve().parents[1]
 GUARANTEES = (ROOT / "docs/guarantees.md").read_text()
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
 NAMED = sorted(set(re.findall(r"`([\w/]+\.py)::(\w+)`", GUARANTEES)))
+#: Where a reason comes from for which an event is held; what a handler raises is shown by its class.
+HOLDERS = ("envelope", "held", "consume.fetched", "consume.replay", "consume.settlement")
+#: What these say to somebody else: to who calls, or as a part of the reason for which a batch cannot be read.
+TO_OTHERS = {"Unavailable", "UnreadableError"}
+PLACE = "…"
+QUERY = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE) ")
 GROUPS = yaml.safe_load((ROOT / "infra/prometheus/rules.yml").read_text())["groups"]
 RULES = [rule for group in GROUPS for rule in group["rules"]]
 
@@ -23,6 +32,46 @@ def functions(file: Path) -> set[str]:
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     }
+
+
+def texts(tree: ast.AST, names: Mapping[str, object]) -> Iterator[str]:
+    """Yield the texts in a source that people read: `…` stands for what is put into them, docstrings are left out."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            continue
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in TO_OTHERS:
+            continue
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from re.findall(r"'(.+?)'", node.value) if QUERY.match(node.value) else [node.value]
+        elif isinstance(node, ast.JoinedStr):
+            yield "".join(part(value, names) for value in node.values)
+        else:
+            yield from texts(node, names)
+
+
+def part(node: ast.expr, names: Mapping[str, object]) -> str:
+    """Return a part of a text: a constant's value where it is one."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    inner = node.value if isinstance(node, ast.FormattedValue) else node
+    return str(names[inner.id]) if isinstance(inner, ast.Name) and inner.id.isupper() else PLACE
+
+
+def reasons() -> list[str]:
+    """Return every reason for which an event is held: all texts of a few words."""
+    found = set()
+    for name in HOLDERS:
+        module = import_module(f"millrace.runtime.{name}")
+        found |= set(texts(ast.parse(inspect.getsource(module)), vars(module)))
+    return sorted(text for text in found if len([word for word in text.split() if word[:1].isalpha()]) > 2)
+
+
+def explained(reason: str) -> bool:
+    """Whether the page for operators has a line for a reason, or says it in one."""
+    table = OPERATIONS.partition("| reason |")[2].partition("\n\n")[0]
+    told = [text for line in table.splitlines()[2:] for text in re.findall(r"`(.+?)`", line.split("|")[1])]
+    forms = (".+".join(map(re.escape, text.removesuffix(f" {PLACE}").split(PLACE))) for text in told)
+    return reason in table or any(re.search(form, reason) for form in forms)
 
 
 @pytest.mark.parametrize(("file", "test"), NAMED, ids=lambda part: Path(part).name)
@@ -46,6 +95,21 @@ def test_an_alert_says_what_to_do_and_asks_for_what_is_measured(rule: dict[str, 
 
     assert f"| `{rule['alert']}` |" in OPERATIONS
     assert set(re.findall(r"millrace_\w+", rule["expr"])) <= measured
+
+
+@pytest.mark.parametrize("reason", reasons())
+def test_a_reason_for_which_an_event_is_held_says_what_to_do(reason: str) -> None:
+    assert explained(reason)
+
+
+def test_a_reason_that_no_line_is_there_for_is_found() -> None:
+    source = ast.parse('"""A docstring that is long."""\nhold(f"the {thing} is of no use, more than {MOST}")')
+
+    (reason,) = texts(source, {"MOST": 5})
+
+    assert reason == "the … is of no use, more than 5"
+    assert not explained(reason)
+    assert not explained("ce_id … is green")
 
 
 def test_the_readme_leads_to_both() -> None:

@@ -39,6 +39,10 @@ from pydantic_settings import SettingsConfigDict
 from rich.console import Console
 from rich.table import Table
 
+from tests.benchmarks.bars import tell
+
+AT_LEAST = {"runs_per_s": 200}
+AT_MOST = {"cpu_ms_per_step": 1.5, "dispatch_p50_ms": 6, "dispatch_p99_ms": 25}
 STEPS = 5
 IN_FLIGHT = 32
 WARM_UP_RUNS = 300
@@ -296,14 +300,14 @@ async def measure_parts(upstream: Upstream, parts: dict[str, int]) -> dict[str, 
     return {"runs_per_s": RUNS / took_s, "cpu_s": used_s, "latencies_ms": await run_open(upstream)}
 
 
-def main() -> None:
-    """Measure, show a table, and end with one line of JSON."""
+def main() -> int:
+    """Measure, show a table, and end with one line of JSON; return 1 when a bar is missed."""
     if sys.argv[1:2] == ["worker"]:
         uvloop.run(work())
-        return
+        return 0
     if sys.argv[1:2] == ["traces"]:
         receive_traces()
-        return
+        return 0
     with tempfile.TemporaryDirectory(prefix="millrace-bench-") as scratch:
         folder = Path(scratch)
         folder.chmod(0o755)
@@ -317,11 +321,11 @@ def main() -> None:
         finally:
             kafka.stop()
             postgres.stop()
-    show(found)
+    return show(found)
 
 
-def show(found: dict[str, Any]) -> None:
-    """Print where the processor time went, by process, and the figures as one line of JSON."""
+def show(found: dict[str, Any]) -> int:
+    """Print where the processor time went, by process, and the figures; return 1 when a bar is missed."""
     used_s: dict[str, float] = found["cpu_s"]
     steps, all_s = RUNS * STEPS, sum(used_s.values())
     table = Table("process", "CPU s", "CPU ms per step", "share", title=f"{RUNS} runs of {STEPS} steps")
@@ -330,17 +334,14 @@ def show(found: dict[str, Any]) -> None:
     table.add_row("all", f"{all_s:.2f}", f"{all_s / steps * 1000:.3f}", "", style="bold")
     Console(file=sys.stdout).print(table)
     latencies = found["latencies_ms"]
-    print(
-        json.dumps(
-            {
-                "runs_per_s": round(found["runs_per_s"], 1),
-                "cpu_ms_per_step": round(all_s / steps * 1000, 3),
-                "dispatch_p50_ms": round(latencies[len(latencies) // 2], 2),
-                "dispatch_p99_ms": round(latencies[int(len(latencies) * 0.99)], 2),
-            }
-        )
-    )
+    told = {
+        "runs_per_s": round(found["runs_per_s"], 1),
+        "cpu_ms_per_step": round(all_s / steps * 1000, 3),
+        "dispatch_p50_ms": round(latencies[len(latencies) // 2], 2),
+        "dispatch_p99_ms": round(latencies[int(len(latencies) * 0.99)], 2),
+    }
+    return tell(told, at_least=AT_LEAST, at_most=AT_MOST)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -36,6 +36,10 @@ from millrace.sdk.stack.postgres import Postgres
 from rich.console import Console
 from rich.table import Table
 
+from tests.benchmarks.bars import tell
+
+AT_LEAST = {"on_batch_over_floor": 0.5, "on_over_floor": 0.4, "on_over_single": 10}
+AT_MOST = {"receive_p99_ms": 20}
 EVENTS = 20_000
 SINGLE_EVENTS = 1_000
 ROUNDS = 3
@@ -267,8 +271,8 @@ async def measure(postgres: Postgres, servers: str) -> dict[str, list[float]]:
     return rates
 
 
-def main() -> None:
-    """Measure, show a table, and end with one line of JSON."""
+def main() -> int:
+    """Measure, show a table, and end with one line of JSON; return 1 when a bar is missed."""
     with tempfile.TemporaryDirectory(prefix="millrace-bench-") as scratch:
         folder = Path(scratch)
         folder.chmod(0o755)
@@ -288,18 +292,15 @@ def main() -> None:
     for name, rate in middle.items():
         table.add_row(name, f"{rate:,.0f}", f"{rate / middle['floor']:.2f}")
     Console(file=sys.stdout).print(table)
-    print(
-        json.dumps(
-            {
-                "on_batch_over_floor": round(middle["on_batch"] / middle["floor"], 3),
-                "on_over_floor": round(middle["on"] / middle["floor"], 3),
-                "on_over_single": round(middle["on"] / middle["single"], 1),
-                "receive_p50_ms": round(took[len(took) // 2], 2),
-                "receive_p99_ms": round(took[int(len(took) * 0.99)], 2),
-            }
-        )
-    )
+    found = {
+        "on_batch_over_floor": round(middle["on_batch"] / middle["floor"], 3),
+        "on_over_floor": round(middle["on"] / middle["floor"], 3),
+        "on_over_single": round(middle["on"] / middle["single"], 1),
+        "receive_p50_ms": round(took[len(took) // 2], 2),
+        "receive_p99_ms": round(took[int(len(took) * 0.99)], 2),
+    }
+    return tell(found, at_least=AT_LEAST, at_most=AT_MOST)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

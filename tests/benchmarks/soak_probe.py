@@ -3,6 +3,8 @@
 import asyncio
 import time
 from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import suppress
 
 import asyncpg
 import psutil
@@ -54,6 +56,9 @@ class Probe:
             process = psutil.Process(self._stack.pid(name))
             self._add("memory, MB", name, process.memory_info().rss / 1e6)
             self._add("file descriptors", name, process.num_fds())
+        own = list(_backends(self._stack.postgres.pid))
+        self._add("memory, MB", "a backend of postgres", sum(size for size, _ in own) / len(own) / 1e6)
+        self._add("file descriptors", "a backend of postgres", sum(count for _, count in own) / len(own))
         for name in SERVICES:
             told = await self._stack.metrics(name)
             self._add("asyncio tasks", name, told.get("millrace_asyncio_tasks", 0.0))
@@ -113,3 +118,10 @@ class Probe:
 
     def _add(self, what: str, whose: str, value: float) -> None:
         self.measured[what, whose].append((time.time(), value))
+
+
+def _backends(pid: int) -> Iterator[tuple[int, int]]:
+    """Yield what each of PostgreSQL's processes has by itself, bytes, and its descriptors; some come and go."""
+    for backend in (psutil.Process(pid), *psutil.Process(pid).children()):
+        with suppress(psutil.NoSuchProcess):
+            yield backend.memory_full_info().uss, backend.num_fds()

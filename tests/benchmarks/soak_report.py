@@ -14,7 +14,7 @@ TOLERANCES = {
     # than 0.6 of its median in 3 minutes, and by more than all of it in 10.
     "rows": Tolerance(0.5, 25.0),
 }
-#: The permanent record of the work: it grows with it, and is deleted by no age.
+#: The permanent record of the work: it grows with it, and is deleted by no age, or (`stream`) by whole days.
 RECORD = frozenset(
     {"version", "check_result", "part", "training_set", "node", "fact", "edge", "stream", "shift", "schema_version"}
     | {"declaration", "contract", "study", "trial", "metric", "model_version", "evaluation", "verdict"}
@@ -98,8 +98,10 @@ def _doors(probe: Probe, console: Console, since: float) -> tuple[dict[str, dict
         }
         table.add_row(door, *(f"{value:g}" for value in found[door].values()))
         usual = percentile(otherwise, P99)
-        if service and during:
-            undisturbed &= percentile(during, P99) <= usual * (1 + DISTURBED.share) + DISTURBED.slack
+        if service:
+            # Where no house was kept nothing is shown.
+            bound = usual * (1 + DISTURBED.share) + DISTURBED.slack
+            undisturbed &= bool(during) and percentile(during, P99) <= bound
     console.print(table)
     return found, undisturbed
 

@@ -1,9 +1,11 @@
 """A backlog: how it comes to be, and how it is worked off."""
 
 import asyncio
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psutil
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -25,16 +27,23 @@ class Drain:
         waiting: How many events waited at the beginning.
         seconds: How long it took.
         rss: The service's memory over time: seconds since the beginning, MiB.
+        rounds: How many events each of its transactions took.
     """
 
     waiting: int = 0
     seconds: float = 0.0
     rss: list[tuple[float, float]] = field(default_factory=list)
+    rounds: list[int] = field(default_factory=list)
 
     @property
     def rate(self) -> float:
         """Events per second."""
         return self.waiting / self.seconds
+
+    @property
+    def per_transaction(self) -> float:
+        """Events per transaction."""
+        return sum(self.rounds) / len(self.rounds)
 
     @property
     def growth_mib(self) -> float:
@@ -46,7 +55,8 @@ class Drain:
         """Return it for people."""
         most = max(mib for _, mib in self.rss)
         return (
-            f"{self.waiting:,} events in {self.seconds:.1f} s: {self.rate:,.0f} events/s; "
+            f"{self.waiting:,} events in {self.seconds:.1f} s: {self.rate:,.0f} events/s, "
+            f"{self.per_transaction:,.0f} a transaction; "
             f"memory at most {most:.0f} MiB, {self.growth_mib:+.1f} MiB from its first quarter to its last, "
             f"{self.growth_mib * MIB / self.waiting:+.0f} bytes an event"
         )
@@ -67,6 +77,8 @@ async def drained(stack: Stack, service: str, seconds: float) -> Drain:
     Raises:
         TimeoutError: Not in time.
     """
+    log = stack.parts[service].log
+    since = log.stat().st_size
     ends = await ends_of(stack.servers, places([TOPIC]))
     drain, began = Drain(), 0.0
     _, foreign = groups(service)
@@ -81,8 +93,18 @@ async def drained(stack: Stack, service: str, seconds: float) -> Drain:
             if pid := stack.pid(service):
                 drain.rss.append((drain.seconds, psutil.Process(pid).memory_info().rss / MIB))
             if not left:
+                drain.rounds = foreign_rounds(log, since)
                 return drain
             await asyncio.sleep(LOOK_S)
+
+
+def foreign_rounds(log: Path, since: int) -> list[int]:
+    """Return how many foreign records each transaction of a service took, by its log after so many bytes."""
+    with log.open("rb") as file:
+        file.seek(since)
+        whole, _, _ = file.read().rpartition(b"\n")
+    told = [json.loads(line) for line in whole.splitlines() if b'"events_handled"' in line]
+    return [one["events"] for one in told if not one["first"]]  # what is foreign has no id that a service would know
 
 
 def behind(ends: Mapping[TopicPartition, int], read: Mapping[TopicPartition, int]) -> int:

@@ -6,14 +6,16 @@ It knows nothing of the inside and does no I/O. That it finds nothing is the pro
 from collections.abc import Callable, Iterator
 
 from tests.faults.claims import lineage, registries, runs
+from tests.faults.claims.lineage import COMPLETE
 from tests.faults.claims.registries import COSTS, COUNTED, EFFECTS, REGISTRIES
-from tests.faults.claims.runs import ANSWERS, ENDS, ONE_RUN, ORDER, TASKS, TOLD, told_once
+from tests.faults.claims.runs import ANSWERS, DONE, ENDS, ONE_RUN, ORDER, TASKS, TOLD, told_once
 from tests.faults.facts import Facts
 from tests.faults.finding import Finding
 
 CLAIMS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     runs.one_run,
     runs.every_run_ends,
+    runs.every_run_succeeds,
     runs.tasks_once,
     runs.in_order,
     runs.same_answer,
@@ -25,6 +27,8 @@ CLAIMS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     registries.costs_once,
     registries.counted_once,
     lineage.runs_known,
+    lineage.tasks_known,
+    lineage.told_known,
     lineage.ways_whole,
     lineage.no_cycle,
     lineage.answers_explained,
@@ -39,8 +43,10 @@ def check(facts: Facts) -> list[Finding]:
 __all__ = [
     "ANSWERS",
     "CLAIMS",
+    "COMPLETE",
     "COSTS",
     "COUNTED",
+    "DONE",
     "EFFECTS",
     "ENDS",
     "ONE_RUN",

@@ -31,6 +31,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in left]
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    told = [report for reports in terminalreporter.stats.values() for report in reports]
+    rows = [report for report in told if "row" in getattr(report, "keywords", ())]
+    if rows:
+        names = {report.nodeid for report in rows}
+        terminalreporter.write_line(f"{len(names)} tests of fault rows: {sum(row.duration for row in rows):.0f} s")
+
+
 def leave(folder: Path, *, failed: bool) -> None:
     """Remove a stack's folder; after a failure all but its logs and what its clients saw."""
     if failed:

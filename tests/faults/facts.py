@@ -27,9 +27,9 @@ class Facts:
         effects: What was done outside.
         versions: Of the dataset that the load's files go to.
         aliases: Of the model in use.
-        graphs: node -> what lineage says of it and around it.
-        explanations: prediction -> the way back from it.
-        costs: run -> what it took.
+        graphs: node -> what lineage says of it and around it; None for one that it does not know.
+        explanations: prediction -> the way back from it; None for one that lineage does not know.
+        costs: run -> what it took; None for one that observability does not know.
         handled: topic -> how many of its events observability has counted meanwhile.
     """
 
@@ -41,15 +41,20 @@ class Facts:
     effects: Sequence[Effect] = ()
     versions: Sequence[data_pb2.Version] = ()
     aliases: Sequence[str] = ()
-    graphs: Mapping[str, lineage_pb2.GetGraphResponse] = field(default_factory=dict)
-    explanations: Mapping[str, lineage_pb2.ExplainResponse] = field(default_factory=dict)
-    costs: Mapping[str, observability_pb2.GetRunCostResponse] = field(default_factory=dict)
+    graphs: Mapping[str, lineage_pb2.GetGraphResponse | None] = field(default_factory=dict)
+    explanations: Mapping[str, lineage_pb2.ExplainResponse | None] = field(default_factory=dict)
+    costs: Mapping[str, observability_pb2.GetRunCostResponse | None] = field(default_factory=dict)
     handled: Mapping[str, int] = field(default_factory=dict)
 
 
 def once(told: Sequence[Told]) -> list[Told]:
     """Return each event where it came first: a relay that is killed sends again what it cannot know to have arrived."""
     return list({one.event_id: one for one in told}.values())  # a dict keeps the place of the first
+
+
+def grown(now: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
+    """Return by how much each count has grown; one that has not is among them."""
+    return {name: now.get(name, 0) - before.get(name, 0) for name in now.keys() | before.keys()}
 
 
 def event_of(run: control_pb2.Run) -> str:

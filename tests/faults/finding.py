@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["lost", "doubled", "open", "disordered", "changed", "incomplete"]
+Kind = Literal["lost", "doubled", "open", "failed", "disordered", "changed", "incomplete"]
 
 
 @dataclass(frozen=True)
@@ -14,11 +14,13 @@ class Finding:
         claim: Which promise, as a sentence.
         kind: What is wrong.
         detail: With ids.
+        about: The id of the run, or the node of lineage, that it is about; empty where it is about neither.
     """
 
     claim: str
     kind: Kind
     detail: str
+    about: str = ""
 
     def __str__(self) -> str:
         """Return it as one line."""

@@ -121,7 +121,8 @@ class Judged:
             bound_s: The longest recovery, where it is not the row's own.
             rate: Times the usual load.
             settle_s: How long what is under way may take to end after the load.
-            expected: Findings that are no failure; for planted faults, which must be found.
+            expected: Findings that are no failure: of what the block itself takes away or ends otherwise, by `about`.
+                That they are there is for the row to see, in `fault.findings`.
 
         Raises:
             AssertionError: Something was lost, doubled or out of order, or the recovery took too long.

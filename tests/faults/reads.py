@@ -23,9 +23,9 @@ from millrace.contracts.rpc.training.v1.training_pb2_grpc import TrainingService
 from millrace.runtime.errors import MillraceError, NotFound
 from millrace.runtime.testing import until
 
-from tests.faults.claims.lineage import run_node, version_node
+from tests.faults.claims.lineage import reporting, run_node, version_node
 from tests.faults.declared import DATASET, MODEL, NAMESPACE
-from tests.faults.facts import Facts
+from tests.faults.facts import Facts, grown
 from tests.faults.load import Load
 from tests.faults.stack import Stack
 from tests.faults.topics import lag, told_since
@@ -36,7 +36,7 @@ LOOK_S = 0.2
 QUIET_S = 20.0
 #: How many predictions are explained, of all that were answered.
 EXPLAINED = 10
-#: How far lineage is read around a node: from a version to its file and to what is made of it.
+#: How far lineage is read around a version: to its file and to what is made of it.
 AROUND = 3
 OPEN_STATES = ("pending", "running")
 
@@ -64,7 +64,7 @@ async def facts(
     runs = {run.run_id: run for run in await at_once(partial(_run, stack), _started(load, told, explained))}
     asked = [str(entry.value) for entry in load.history.of("predict")]
     versions = [str(one.value["version_id"]) for one in told if one.type == "VersionPublished"]
-    nodes = [*map(run_node, runs), *map(version_node, set(versions))]
+    near = [*map(run_node, runs), *(run_node(task.task_id) for run in runs.values() for task in reporting(run))]
     return Facts(
         history=load.history.entries,
         told=told,
@@ -74,10 +74,11 @@ async def facts(
         effects=effects,
         versions=await _versions(stack),
         aliases=await _aliases(stack),
-        graphs=await by_key(partial(_graph, stack), nodes),
+        graphs=await by_key(partial(_graph, stack, 1), near)
+        | await by_key(partial(_graph, stack, AROUND), [version_node(version) for version in sorted(set(versions))]),
         explanations=await by_key(partial(_way_back, stack), asked[:: max(1, len(asked) // EXPLAINED)]),
         costs=await by_key(partial(_cost, stack), list(runs)),
-        handled=await counted(stack) - before,
+        handled=grown(await counted(stack), before),
     )
 
 
@@ -139,7 +140,7 @@ async def quiet(stack: Stack, seconds: float = QUIET_S) -> None:
 
 
 async def by_key(ask: Any, keys: Sequence[str]) -> dict[str, Any]:
-    """Ask about many, and return the answers by what was asked about; what is not found is left out."""
+    """Ask about many, and return the answers by what was asked about; None for what is not found."""
 
     async def found(key: str) -> Any:
         try:
@@ -147,8 +148,7 @@ async def by_key(ask: Any, keys: Sequence[str]) -> dict[str, Any]:
         except NotFound:
             return None
 
-    answers = zip(keys, await at_once(found, keys), strict=True)
-    return {key: answer for key, answer in answers if answer is not None}
+    return dict(zip(keys, await at_once(found, keys), strict=True))
 
 
 async def at_once(ask: Any, keys: Sequence[str]) -> list[Any]:
@@ -201,8 +201,8 @@ async def _aliases(stack: Stack) -> list[str]:
     return [alias for version in found.versions for alias in version.aliases]
 
 
-async def _graph(stack: Stack, node: str) -> lineage_pb2.GetGraphResponse:
-    asked = lineage_pb2.GetGraphRequest(namespace=NAMESPACE, node=node, depth=AROUND)
+async def _graph(stack: Stack, depth: int, node: str) -> lineage_pb2.GetGraphResponse:
+    asked = lineage_pb2.GetGraphRequest(namespace=NAMESPACE, node=node, depth=depth)
     found: lineage_pb2.GetGraphResponse = await LineageServiceStub(stack.channel("lineage")).GetGraph(asked)
     return found
 

@@ -1,4 +1,4 @@
-"""Lineage that a service reports, made by hand: one file, and what was made of it."""
+"""Events made by hand and published as a service does: of lineage, one file and what was made of it."""
 
 import asyncio
 from collections.abc import Iterable
@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from aiokafka import AIOKafkaProducer
+from millrace.contracts.event import Event
 from millrace.contracts.openlineage import LineageReported, ref, run_event
 from millrace.contracts.rpc.lineage.v1 import lineage_pb2
 from millrace.contracts.rpc.lineage.v1.lineage_pb2_grpc import LineageServiceStub
@@ -54,7 +55,7 @@ def node(name: str) -> str:
     return ref("data.version", name)
 
 
-def headers(event: LineageReported, *, age: timedelta = timedelta()) -> dict[str, bytes | None]:
+def headers(event: Event, *, age: timedelta = timedelta()) -> dict[str, bytes | None]:
     """Return an event's headers, as of so long ago."""
     event_id = new_id()
     if age:
@@ -63,14 +64,15 @@ def headers(event: LineageReported, *, age: timedelta = timedelta()) -> dict[str
     return {name: text.encode() for name, text in headers_of(event, event_id, datetime.now(UTC), None, "").items()}
 
 
-async def report(servers: str, events: Iterable[LineageReported], *, age: timedelta = timedelta()) -> None:
-    """Publish reports as the data service's relay does."""
+async def report(servers: str, events: Iterable[Event], *, age: timedelta = timedelta()) -> None:
+    """Publish events as their service's relay does."""
     async with AIOKafkaProducer(bootstrap_servers=servers, acks="all", linger_ms=5) as producer:
         for n, event in enumerate(events):
             if n % YIELD_EVERY == 0:
                 await asyncio.sleep(0)  # others have something to do as well
             found = list(headers(event, age=age).items())
-            await producer.send(TOPIC, event.model_dump_json().encode(), key=str(event.run_id).encode(), headers=found)
+            value, key = event.model_dump_json().encode(), event.key().encode()
+            await producer.send(event.topic_name(), value, key=key, headers=found)
         await producer.flush()
 
 

@@ -11,6 +11,8 @@ import pytest
 FULL = bool(os.environ.get("MILLRACE_FAULTS_FULL"))
 #: Under which name a test's report carries a line of the table.
 RESULT = "fault"
+#: Under which name it carries what else was measured, for people.
+MEASURED = "measured"
 VERSIONS = "one version has been released so far"
 
 
@@ -32,7 +34,7 @@ class Row:
 
 _ALL = (
     Row(0, "undisturbed", 5),
-    Row(1, "kill -9 each of 7 services at every failpoint", 15),
+    Row(1, "kill -9 at every failpoint, each in one of the 7 services", 15),
     Row(2, "kill -9 between commit and ack, and between send and mark-sent", 15),
     Row(3, "crash loop of one service", 30),
     Row(4, "SIGSTOP a lease holder / leader, then SIGCONT", 20),
@@ -45,7 +47,7 @@ _ALL = (
     Row(11, "PostgreSQL restart fast / immediate; backend terminate", 15),
     Row(12, "failover: promote standby, old primary read-only", 30),
     Row(13, "PostgreSQL frozen / lock held 60 s / connections exhausted", 20),
-    Row(14, "partition service <-> broker, PostgreSQL, service", 30),
+    Row(14, "partition of data from broker, PostgreSQL, callers; one-way, flapping", 30),
     Row(15, "half-open TCP, reset mid-response, 500 ms, 1 Mbit", 20),
     Row(16, "duplicate delivery; offsets rewound to 0", 30),
     Row(17, "reorder within and across keys"),

@@ -25,6 +25,16 @@ class Line:
     outcome: str
     results: Sequence[Result] = ()
 
+    @property
+    def ran(self) -> bool:
+        """Whether it came to its end, good or bad."""
+        return self.outcome in {"passed", "failed"}
+
+
+def all_ran(lines: Sequence[Line], wanted: Sequence[int]) -> bool:
+    """Whether every row wanted ran, with all of its tests."""
+    return {line.number for line in lines} >= {*wanted} and all(line.ran for line in lines)
+
 
 def show(lines: Sequence[Line], chosen: Sequence[int]) -> None:
     """Print the table of the rows chosen, and last how many passed and failed."""
@@ -35,7 +45,7 @@ def show(lines: Sequence[Line], chosen: Sequence[int]) -> None:
         row = ROWS[number]
         own = [line for line in lines if line.number == number]
         if not own:
-            table.add_row(str(number), row.name, "", f"later: {row.later}" if row.later else "not built", "", "", "")
+            table.add_row(str(number), row.name, "", f"later: {row.later}" if row.later else "not run", "", "", "")
         for line in own:
             for cells in _cells(line):
                 table.add_row(str(number), row.name, *cells)
@@ -46,7 +56,7 @@ def show(lines: Sequence[Line], chosen: Sequence[int]) -> None:
 
 def _cells(line: Line) -> list[tuple[str, str, str, str, str]]:
     """Return a line's cells: one row for each fault that was judged in it, at least one."""
-    if line.outcome not in {"passed", "failed"}:
+    if not line.ran:
         return [(line.test, f"not run: {line.outcome}", "", "", "")]
     found = [_cells_of(result) for result in line.results]
     held = all(result.held for result in line.results)

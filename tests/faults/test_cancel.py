@@ -13,6 +13,7 @@ from millrace.contracts.rpc.control.v1.control_pb2_grpc import ControlServiceStu
 from millrace.runtime.errors import Conflict, MillraceError
 from millrace.runtime.testing import until
 
+from tests.faults.checker import DONE, Finding
 from tests.faults.declared import LIGHT, NAMESPACE
 from tests.faults.facts import once
 from tests.faults.judge import Judged
@@ -32,15 +33,23 @@ ANSWERED_S = 60.0
 
 @row(35, short=True)
 async def test_row_35_a_cancel_races_the_end_of_a_run(stack: Stack, judged: Judged) -> None:
-    async with judged(35, stack, f"{RACES} cancels while steps finish, both held up at failpoints") as fault:
+    cancelled: set[str] = set()
+
+    def asked_for(finding: Finding) -> bool:
+        return finding.claim == DONE and finding.about in cancelled
+
+    told = f"{RACES} cancels while steps finish, both held up at failpoints"
+    async with judged(35, stack, told, expected=asked_for) as fault:
         await asyncio.gather(end(stack, "data"), end(stack, "control"))
         start_armed(stack, "data", "tasks.finishing=sleep:0.2; tasks.cancelled=sleep:0.2")
         start_armed(stack, "control", "control.cancel_run=sleep:0.1; control.decided=sleep:0.1")
         await stack.ready("data", "control")
         raced = await asyncio.gather(*(_race(stack, n) for n in range(RACES)))
+        cancelled |= {run.run_id for granted, run in raced if granted}
         fault.over()
 
-    assert {(cancelled, run.state) for cancelled, run in raced} == {(True, "cancelled"), (False, "succeeded")}
+    assert {(granted, run.state) for granted, run in raced} == {(True, "cancelled"), (False, "succeeded")}
+    assert {finding.about for finding in fault.findings} == cancelled
     assert fault.seen is not None
     ended = Counter(
         (one.value["task_id"], one.value["attempt"])

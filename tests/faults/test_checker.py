@@ -1,122 +1,19 @@
 """The judge on histories made by hand: a good one passes, and each thing that is wrong in it is named."""
 
 from dataclasses import replace
-from itertools import pairwise
-from typing import Any
 
 import pytest
-from google.protobuf.message import Message
 from millrace.contracts.rpc.control.v1 import control_pb2
-from millrace.contracts.rpc.data.v1 import data_pb2
-from millrace.contracts.rpc.lineage.v1 import lineage_pb2
-from millrace.contracts.rpc.observability.v1 import observability_pb2
+from millrace.runtime.errors import NotFound
 
 from tests.faults.checker import check
+from tests.faults.claims.example import EVENT, RUN, again, changed, cost, entry, found, good, known, told, without
 from tests.faults.effects import Effect
-from tests.faults.facts import Facts
-from tests.faults.history import Entry, Outcome
-from tests.journeys.shop import Told
+from tests.faults.facts import Facts, grown
+from tests.faults.reads import by_key
 
-RUN, EVENT, TASK = "run-1", "event-1", "task-outside"
-FILE, VERSION, FEATURES = "file:sha256:f1", "data.version:v1", "feature.view:g1"
-
-
-def entry(op: str, key: str, outcome: Outcome = "ok", value: object = None) -> Entry:
-    return Entry(op, op, key, outcome, 0.0, value)
-
-
-def told(type_: str, key: str, sequence: int, topic: str = "", **value: object) -> Told:
-    topic = topic or {"R": "control.runs"}.get(type_[0], f"{type_}s")
-    return Told(topic, key, type_, f"{topic}/{key}/{sequence}", sequence, value)
-
-
-def task(name: str, kind: str, output: str = "") -> control_pb2.Task:
-    return control_pb2.Task(task_id=f"task-{name}", name=name, kind=kind, state="succeeded", output_json=output)
-
-
-TASKS = [
-    task("ingest", "data.ingest"),
-    task("materialise", "feature.materialise", '{"generations": {"view": "g1"}}'),
-    task("outside", "data.effect", '{"receipt": 7}'),
-    task("promote", "training.promote"),
-]
-
-
-def good() -> Facts:
-    """Return what is known of one event, its run, a call made twice and a prediction, where all is well."""
-    run = control_pb2.Run(run_id=RUN, workflow="full", state="succeeded", event_id=EVENT, tasks=TASKS)
-    asked = control_pb2.Run(run_id="run-2", state="succeeded", trigger_data_json='{"event": "call-1"}')
-    runs = {one.run_id: one for one in (run, asked)}
-    done = [told("TaskSucceeded", one.task_id, 1, "data.tasks", run_id=RUN, duration_s=0.5) for one in TASKS]
-    match = control_pb2.TriggerMatch(trigger="full", disposition="started", run_id=RUN)
-    return Facts(
-        history=[
-            entry("trigger", EVENT, "invoke"),
-            entry("trigger", EVENT),
-            entry("start", "call-1", value="run-2"),
-            entry("start", "call-1", value="run-2"),
-            entry("predict", "a", value="p1"),
-            entry("read", RUN, value="running"),
-            entry("read", RUN, value="succeeded"),
-        ],
-        told=[
-            *(told("RunStarted", one, 1, run_id=one) for one in runs),
-            *done,
-            told("VersionPublished", "readings", 4, partition=EVENT, version_id="v1", source_sha256="f1"),
-            told("ViewMaterialised", "view", 9, version_ids=["v1"], generation="g1"),
-            told("AliasMoved", "model", 3, alias=EVENT),
-            *(told("RunSucceeded", one, 2, run_id=one) for one in runs),
-        ],
-        explained={EVENT: control_pb2.ExplainEventResponse(received=True, deliveries=1, matches=[match])},
-        runs=runs,
-        effects=[Effect(7, TASK, EVENT, "outside", 1)],
-        versions=[data_pb2.Version(version_id="v1", partition=EVENT)],
-        aliases=[EVENT, "champion"],
-        graphs={**{f"run:{one}": known(one, "COMPLETE") for one in runs}, VERSION: way(FILE, VERSION, FEATURES)},
-        explanations={"p1": lineage_pb2.ExplainResponse(complete=True, hops=[hop("file")])},
-        costs={RUN: cost(RUN, 0.5 * len(TASKS)), "run-2": cost("run-2", 0.0)},
-        handled={"control.runs": 4, "data.tasks": len(TASKS)},
-    )
-
-
-def known(run_id: str, state: str) -> lineage_pb2.GetGraphResponse:
-    node = lineage_pb2.Node(id=f"run:{run_id}", kind="run", facts_json=f'{{"run": {{"state": "{state}"}}}}')
-    return lineage_pb2.GetGraphResponse(nodes=[node])
-
-
-def way(*nodes: str) -> lineage_pb2.GetGraphResponse:
-    edges = [lineage_pb2.Edge(from_node=one, to_node=other) for one, other in pairwise(nodes)]
-    return lineage_pb2.GetGraphResponse(nodes=[lineage_pb2.Node(id=node) for node in nodes], edges=edges)
-
-
-def hop(kind: str) -> lineage_pb2.Hop:
-    return lineage_pb2.Hop(node=lineage_pb2.Node(kind=kind))
-
-
-def cost(run_id: str, seconds: float) -> observability_pb2.GetRunCostResponse:
-    steps = [observability_pb2.StepCost(task="outside", duration_s=seconds)]
-    return observability_pb2.GetRunCostResponse(run_id=run_id, state="succeeded", steps=steps)
-
-
-def changed(message: Any, **fields: object) -> Any:
-    made: Message = type(message)()
-    made.CopyFrom(message)
-    for name, value in fields.items():
-        setattr(made, name, value)
-    return made
-
-
-def without(facts: Facts, type_: str) -> Facts:
-    return replace(facts, told=[one for one in facts.told if one.type != type_])
-
-
-def again(facts: Facts, type_: str, event_id: str) -> Facts:
-    twice = [replace(one, event_id=event_id, sequence=one.sequence + 1) for one in facts.told if one.type == type_]
-    return replace(facts, told=[*facts.told, *twice[:1]])
-
-
-def found(facts: Facts) -> set[tuple[str, str]]:
-    return {(finding.claim.split(",")[0], finding.kind) for finding in check(facts)}
+DONE = "what is asked for is done: an event starts a run"
+COUNTED = "each event is counted once by who counts them"
 
 
 def test_where_all_is_well_nothing_is_found() -> None:
@@ -131,12 +28,31 @@ def test_an_event_that_was_not_acknowledged_may_have_come_to_nothing() -> None:
     assert check(replace(facts, history=[*facts.history, *unknown], explained=explained)) == []
 
 
-def test_a_refusal_that_is_on_record_is_no_loss() -> None:
+def test_a_refusal_that_is_on_record_is_no_loss_but_not_what_was_asked_for() -> None:
     refused = control_pb2.TriggerMatch(trigger="full", disposition="ignored", reason="the filter says no")
     explained = control_pb2.ExplainEventResponse(received=True, matches=[refused])
     facts = Facts(history=[entry("trigger", EVENT)], explained={EVENT: explained})
 
-    assert check(facts) == []
+    assert found(facts) == {(DONE, "failed")}
+
+
+@pytest.mark.parametrize(("state", "lineage"), [("failed", "FAIL"), ("refused", "COMPLETE"), ("cancelled", "ABORT")])
+def test_a_run_that_did_not_succeed_is_found_however_well_it_is_known(state: str, lineage: str) -> None:
+    facts = good()
+    end = f"Run{state.capitalize()}"
+    otherwise = [
+        replace(one, type=end) if (one.type, one.key) == ("RunSucceeded", "run-2") else one for one in facts.told
+    ]
+    ended = replace(
+        facts,
+        told=otherwise,
+        runs={**facts.runs, "run-2": changed(facts.runs["run-2"], state=state)},
+        graphs={**facts.graphs, "run:run-2": known("run-2", lineage, state)},
+        costs={**facts.costs, "run-2": changed(facts.costs["run-2"], state=state)},
+    )
+
+    assert [(finding.kind, finding.about) for finding in check(ended)] == [("failed", "run-2")]
+    assert found(ended) == {(DONE, "failed")}
 
 
 @pytest.mark.parametrize("received", [False, True])
@@ -258,42 +174,36 @@ def test_a_registry_that_does_not_have_what_was_told_is_found() -> None:
 
 def test_what_is_counted_twice_or_not_at_all_is_found() -> None:
     facts = good()
-    claim = "each event is counted once by who counts them"
 
-    assert found(replace(facts, handled={"control.runs": 5})) == {(claim, "doubled")}
-    assert found(replace(facts, handled={"control.runs": 3})) == {(claim, "lost")}
+    assert found(replace(facts, handled={**facts.handled, "control.runs": 5})) == {(COUNTED, "doubled")}
+    assert found(replace(facts, handled={**facts.handled, "control.runs": 3})) == {(COUNTED, "lost")}
     assert ("what a run took is counted once", "doubled") in found(replace(facts, costs={RUN: cost(RUN, 9.0)}))
 
 
-def test_a_run_that_lineage_does_not_know_is_found() -> None:
-    facts = good()
-    claim = "the lineage of every run that has ended is complete"
-    unknown = {node: graph for node, graph in facts.graphs.items() if node != f"run:{RUN}"}
-
-    assert found(replace(facts, graphs=unknown)) == {(claim, "lost")}
-    assert found(replace(facts, graphs={**facts.graphs, f"run:{RUN}": known(RUN, "START")})) == {(claim, "lost")}
-
-
-@pytest.mark.parametrize("broken", [way(VERSION, FEATURES), way(FILE, VERSION), way(FILE, "data.version:v2")])
-def test_a_gap_in_the_way_from_a_file_is_found(broken: lineage_pb2.GetGraphResponse) -> None:
+def test_a_topic_of_which_nothing_at_all_is_counted_is_found() -> None:
     facts = good()
 
-    findings = found(replace(facts, graphs={**facts.graphs, VERSION: broken}))
+    assert found(replace(facts, handled={"control.runs": 4})) == {(COUNTED, "lost")}
+    assert found(replace(facts, handled={})) == {(COUNTED, "lost")}
 
-    assert findings == {("the lineage of every run that has ended is complete", "incomplete")}
+
+def test_a_count_that_has_not_grown_is_told_as_such() -> None:
+    assert grown({"a": 3, "b": 2, "d": 1}, {"a": 1, "b": 2, "c": 1}) == {"a": 2, "b": 0, "c": -1, "d": 1}
 
 
-def test_a_cycle_is_found_even_where_no_single_answer_holds_it() -> None:
+@pytest.mark.parametrize("costs", [{}, {RUN: None}])
+def test_a_run_of_which_nobody_knows_what_it_took_is_found(costs: dict[str, None]) -> None:
     facts = good()
 
-    findings = found(replace(facts, graphs={**facts.graphs, FEATURES: way(FEATURES, FILE)}))
+    unknown = replace(facts, costs={"run-2": facts.costs["run-2"], **costs})
 
-    assert findings == {("lineage has no cycle", "incomplete")}
+    assert found(unknown) == {("what a run took is counted once", "lost")}
 
 
-def test_an_answer_that_is_not_explained_is_found() -> None:
-    gap = lineage_pb2.ExplainResponse(complete=False, missing=["training.model:m"], hops=[hop("file")])
+async def test_what_is_asked_about_and_not_found_is_among_the_answers() -> None:
+    async def ask(key: str) -> str:
+        if key == "b":
+            raise NotFound("no b")
+        return key.upper()
 
-    assert found(replace(good(), explanations={"p1": gap})) == {
-        ("each answer is explained down to its files", "incomplete")
-    }
+    assert await by_key(ask, ["a", "b"]) == {"a": "A", "b": None}

@@ -138,7 +138,7 @@ def longest_s(history: History) -> float:
     asked: dict[tuple[str, str], float] = {}
     longest = 0.0
     for entry in history.entries:
-        if entry.op not in {"predict", "read"}:
+        if entry.op not in {"start", "predict", "read"}:
             continue
         if entry.outcome == "invoke":
             asked[entry.op, entry.key] = entry.at

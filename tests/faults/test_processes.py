@@ -1,10 +1,12 @@
 """Rows about processes: one that crashes in a loop, freezes, is replaced, loses its clock, its memory, its power."""
 
 import asyncio
+import math
 import random
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -15,18 +17,27 @@ from millrace.runtime.testing import until
 
 from tests.faults.judge import Judged
 from tests.faults.load import Load
+from tests.faults.places import acted, end, start_armed
 from tests.faults.rows import needs_root, row
 from tests.faults.stack import Stack, running
 from tests.faults.topics import ends
 from tests.journeys.shop import ENDED
 
 LOOP_S = 60.0
-#: Longer than any lease, session or lock lasts.
-FROZEN_S = 30.0
+#: Longer than any lease, session or lock lasts; also a border of the metric of how long tasks took.
+FROZEN_S = 60.0
 TAKEN_OVER_S = 60.0
+#: One task of those under way has worked and has not said so: its lease is held.
+HOLD = "tasks.worked=sleep:8@10"
 OFF_S = 3.0
 LIBRARY = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
-CLOCKS = ("+1h", "-1h", "+0 x1.2")
+#: What a clock is told -> by how much it is then ahead, seconds.
+JUMPS = {"+1h": 3600.0, "-1h": -3600.0}
+#: A clock that is a fifth too fast.
+DRIFT, DRIFT_PER_S = "+0 x1.2", 0.2
+#: By how much a clock may be off what it is told: it drifts from the start of its process on.
+NEAR_S = 300.0
+SEEN_S = 15.0
 CGROUPS = Path("/sys/fs/cgroup/memory")
 REPLICAS = ("", "-1")
 
@@ -63,22 +74,34 @@ async def test_row_03_while_one_service_crashes_in_a_loop_the_others_go_on(stack
             await asyncio.sleep(LOOP_S / 2)
             await a_run_ends(fault.load, 20)
             await asyncio.sleep(LOOP_S / 2)
+            alert = await is_ready(stack, "feature")
         finally:
             broken.prefix = []
         after = await ends(stack.servers)
         crashed = broken.starts - starts
         fault.over()
+        await fault.recovered()
+        cleared = await is_ready(stack, "feature")
 
     assert crashed > LOOP_S / 2
+    assert (alert, cleared) == (None, 1), "ServiceNotReady is raised while it does not answer, and cleared"
     waiting = sum(after[place] - before[place] for place in after if place.topic == "control.tasks.feature")
     assert waiting <= 2 * len(fault.history.of("trigger")), "control dispatches again what nobody can take"
 
 
+async def is_ready(stack: Stack, service: str) -> float | None:
+    """Return what a service measures of whether it is of use; None where it does not answer."""
+    return (await stack.metrics(service)).get(f'millrace_ready{{service="{service}"}}')
+
+
 @row(4)
 async def test_row_04_what_was_frozen_finds_others_at_its_work(pair: Stack, judged: Judged) -> None:
+    late = []
     async with judged(4, pair, f"SIGSTOP of one replica of each service, then of the other, {FROZEN_S:g} s") as fault:
         for ordinal in REPLICAS:
-            frozen = [f"{service}{ordinal}" for service in SERVICES]
+            holder = f"data{ordinal}"
+            await holding_a_lease(pair, holder)
+            frozen = [holder, *(f"{service}{ordinal}" for service in SERVICES if service != "data")]
             for part in frozen:
                 pair.signal(part, signal.SIGSTOP)
             try:
@@ -86,9 +109,36 @@ async def test_row_04_what_was_frozen_finds_others_at_its_work(pair: Stack, judg
             finally:
                 for part in frozen:
                     pair.signal(part, signal.SIGCONT)
-            if ordinal != REPLICAS[-1]:
+            if ordinal == REPLICAS[-1]:
+                fault.over()
+            else:
                 await pair.ready()
-        fault.over()
+            late.append(await until(partial(late_ends, pair, holder)))
+
+    assert fault.seen is not None
+    again = [task for run in fault.seen.runs.values() for task in run.tasks if task.attempts > 1]
+    assert len(again) >= sum(late), "who holds a lease that has lapsed has lost it"
+    assert {task.state for task in again} == {"succeeded"}
+    took_s = [told.value["duration_s"] for told in fault.seen.told if told.type == "TaskSucceeded"]
+    assert max(took_s) < FROZEN_S, "what ended late was refused"
+
+
+async def holding_a_lease(stack: Stack, part: str) -> None:
+    """Start a part anew, and return while it holds the lease of a task that has worked."""
+    await end(stack, part)
+    since = stack.parts[part].log.stat().st_size
+    start_armed(stack, part, HOLD)
+    await acted(stack, part, HOLD.partition("=")[0], since)
+
+
+async def late_ends(stack: Stack, part: str) -> float:
+    """Return how many tasks of a part have worked well that it had accepted before it was frozen."""
+    counts = {"+Inf": 0.0, f"{FROZEN_S}": 0.0}
+    for name, value in (await stack.metrics(part)).items():
+        if name.startswith("millrace_task_duration_seconds_bucket{") and 'outcome="succeeded"' in name:
+            for border in counts:
+                counts[border] += value if f'le="{border}"' in name else 0
+    return counts["+Inf"] - counts[f"{FROZEN_S}"]
 
 
 @row(5)
@@ -106,8 +156,8 @@ async def test_row_05_no_call_fails_while_every_process_is_replaced(pair: Stack,
 
 
 @asynccontextmanager
-async def clocks(stack: Stack) -> AsyncIterator[list[Path]]:
-    """Start every service under a clock of its own; yield the files that say how wrong each is."""
+async def clocks(stack: Stack) -> AsyncIterator[dict[str, Path]]:
+    """Start every service under a clock of its own; yield by service the files that say how wrong each is."""
     files = {service: stack.folder / f"{service}.clock" for service in SERVICES}
     for service, file in files.items():
         file.write_text("+0\n")
@@ -117,7 +167,7 @@ async def clocks(stack: Stack) -> AsyncIterator[list[Path]]:
         stack.parts[service].environment |= told
     try:
         await asyncio.gather(*(stack.restart(service) for service in SERVICES))
-        yield list(files.values())
+        yield files
     finally:
         for service in SERVICES:
             stack.parts[service].environment.pop("LD_PRELOAD")
@@ -128,19 +178,38 @@ async def clocks(stack: Stack) -> AsyncIterator[list[Path]]:
 async def test_row_21_a_clock_that_is_wrong_moves_no_timer_token_or_lease(stack: Stack, judged: Judged) -> None:
     if not LIBRARY.exists():
         needs_root("needs libfaketime")
-    told = f"the clock of each service in turn: {', '.join(CLOCKS)}"
+    drifted_s: dict[str, float] = {}
+    told = f"the clock of each service in turn: {', '.join([*JUMPS, DRIFT])}"
     async with clocks(stack) as files, judged(21, stack, told) as fault:
-        for file in files:
-            for wrong in (*CLOCKS, "+0"):
+        for service, file in files.items():
+            for wrong, ahead_s in JUMPS.items():
                 file.write_text(f"{wrong}\n")
+                await until(partial(is_about, stack, service, ahead_s), seconds=SEEN_S)
                 await asyncio.sleep(OFF_S)
+            file.write_text(f"{DRIFT}\n")
+            await until(partial(is_about, stack, service, 0), seconds=SEEN_S)
+            first_s = await ahead(stack, service)
+            await asyncio.sleep(OFF_S)
+            drifted_s[service] = await ahead(stack, service) - first_s
+            file.write_text("+0\n")
         fault.over()
 
+    assert all(drift_s > OFF_S * DRIFT_PER_S / 2 for drift_s in drifted_s.values()), drifted_s
     for op in ("start", "predict", "read"):
         assert not fault.history.of(op, "fail")
     assert fault.seen is not None
     lost = [told.value for told in fault.seen.told if told.type == "TaskFailed" and told.value["error"] == "lost"]
     assert not lost
+
+
+async def ahead(stack: Stack, service: str) -> float:
+    """Return how far a service says that its clock is ahead of its database's, seconds; NaN where it says nothing."""
+    return -(await stack.metrics(service)).get("millrace_clock_skew_seconds", math.nan)
+
+
+async def is_about(stack: Stack, service: str, seconds: float) -> bool:
+    """Whether a service says that its clock is ahead by about so much."""
+    return abs(await ahead(stack, service) - seconds) < NEAR_S
 
 
 @contextmanager
@@ -183,8 +252,10 @@ async def test_row_31_what_the_kernel_kills_for_memory_is_done_again(stack: Stac
             (children / "cgroup.procs").write_text(str(server_of_children(stack.pid("data"))))
             await fault.load.full()
             await until(lambda: asyncio.to_thread(killed_in, children), seconds=30)
-        with memory_limit("millrace-faults-service", 2) as service:
+        # What it has given back to its own heap it may take again: only a limit of nothing at all is surely passed.
+        with memory_limit("millrace-faults-service", 0) as service:
             (service / "cgroup.procs").write_text(str(stack.pid("feature")))
+            await fault.load.full()
             await until(lambda: asyncio.to_thread(killed_in, service), seconds=30)
         fault.over()
 

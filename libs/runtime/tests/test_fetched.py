@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cramjam
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatch
 from hypothesis import given
 from hypothesis import strategies as st
 from millrace.runtime.consume.fetched import Fetched
-from millrace.runtime.testing.batches import GZIP, MIB, ZSTD, batch, bomb, odd_name, rebased, with_codec
+from millrace.runtime.consume.inflate import GZIP, LZ4, NONE, SNAPPY, XERIAL, ZSTD
+from millrace.runtime.testing.batches import MIB, batch, bomb, odd_name, rebased, with_codec
 
 
 def read(data: bytes) -> Iterator[tuple[int, bytes | None, bytes | None, list[Any]]]:
@@ -45,13 +47,25 @@ RECORDS = st.lists(
 )
 
 
-@given(records=RECORDS, base=st.integers(0, 2**40), codec=st.sampled_from([0, GZIP]), after=st.integers(0, 30))
+@given(
+    records=RECORDS,
+    base=st.integers(0, 2**40),
+    codec=st.sampled_from([NONE, GZIP, SNAPPY, LZ4, ZSTD]),
+    after=st.integers(0, 30),
+)
 def test_what_can_be_read_is_given_on_as_it_is(records: list[Any], base: int, codec: int, after: int) -> None:
     found, fetched = safe(batch(records, base=base, codec=codec), offset=base + after)
 
     expected = [(base + n, *record) for n, record in enumerate(records)]
     assert [one for one in found if one[0] >= base + after] == expected[after:]
     assert fetched.unread == {}
+
+
+def test_snappy_without_javas_blocks_is_read_too() -> None:
+    plain = batch([(b"k", b"v" * 1000, [])])
+    packed = with_codec(plain, SNAPPY, bytes(cramjam.snappy.compress_raw(plain[61:])))
+
+    assert safe(packed)[0] == [(0, b"k", b"v" * 1000, [])]
 
 
 @given(records=RECORDS, most=st.integers(40, 4000))
@@ -123,7 +137,15 @@ def test_a_name_that_is_not_utf8_is_shown_as_escapes_and_told() -> None:
 @pytest.mark.parametrize(
     ("codec", "payload", "reason"),
     [
-        (ZSTD, b"\x28\xb5\x2f\xfd", "compressed with zstd, which is not read here"),
+        (ZSTD, b"\x28\xb5\x2f\xfd", "damaged, or holds more than 33554432 bytes once decompressed"),
+        (ZSTD, bytes(cramjam.zstd.compress(bytes(400 * MIB))), "which zstd reads all at once"),
+        (LZ4, b"no frame", "damaged"),
+        (LZ4, bytes(cramjam.lz4.compress(b"\x02")), "ends in the middle"),
+        (SNAPPY, b"no block", "damaged: snappy cannot read it"),
+        (SNAPPY, b"\xff\xff\xff\xff\x0f", "a block in it holds 4294967295 bytes"),
+        (SNAPPY, XERIAL + bytes(8) + b"\x00\x00", "ends in the middle of a block"),
+        (SNAPPY, XERIAL + bytes(8) + b"\xff\xff\xff\xff\x00", "ends in the middle"),
+        (7, b"", "codec 7, which is not known here"),
         (GZIP, b"no gzip", "damaged"),
         (GZIP, gzip.compress(b"\x02"), "ends in the middle"),
         (GZIP, gzip.compress(b"\xff" * 20), "no end"),

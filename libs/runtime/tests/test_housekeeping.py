@@ -21,7 +21,7 @@ from millrace.runtime.shelves import Shelves
 from millrace.runtime.telemetry import HOUSEKEEPING_FAILED, HOUSEKEEPING_REMOVED
 from millrace.runtime.testing import until
 from millrace.runtime.transaction import Transactions
-from runtime_effects import Effects, settings_of
+from runtime_effects import Effects, settings_of, version
 
 DAY = timedelta(days=1)
 AGES = st.lists(st.floats(0, 600), max_size=20)
@@ -92,11 +92,32 @@ async def test_of_every_table_what_is_past_its_time_goes_and_nothing_else(
         assert {what: (await tx.fetch(sql))[0][0] for what, sql in COUNT.items()} == left
 
 
+async def test_a_key_that_has_long_been_silent_is_counted_from_1_again_and_others_go_on(
+    begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    async with begin() as tx:
+        for name in ("silent", "spoken"):
+            tx.emit(version(name))
+    async with begin() as tx:
+        await tx.fetch("UPDATE stream SET told_on = told_on - 102")
+        tx.emit(version("spoken"))
+
+    assert await _keeper(begin, *runtime_rules(settings_of("", "", tmp_path), begin)).round()
+
+    async with begin() as tx:
+        for name in ("silent", "spoken"):
+            tx.emit(version(name))
+    async with begin() as tx:
+        rows = await tx.fetch("SELECT key, headers ->> 'ce_sequence' AS number FROM outbox ORDER BY id")
+    assert [(row["key"], row["number"]) for row in rows][-2:] == [("silent", "1"), ("spoken", "3")]
+
+
 def test_what_tells_a_redelivery_is_kept_longer_than_any_topic_keeps_its_records(tmp_path: Path) -> None:
     given_settings = settings_of("", "", tmp_path)
     longest = max(timedelta(seconds=topic.retention_s) for topic in catalogue())
+    kept = (given_settings.inbox_horizon, given_settings.job_retention, given_settings.stream_retention)
 
-    assert min(given_settings.inbox_horizon, given_settings.job_retention) >= longest + DAY
+    assert min(kept) >= longest + DAY
 
 
 async def test_a_batch_is_small_and_one_transaction(begin: Transactions[Effects]) -> None:

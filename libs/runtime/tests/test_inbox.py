@@ -19,6 +19,7 @@ from runtime_effects import Effects
         (rules.FORGET_HELD, 2),
         (rules.FORGET_REQUESTS, 2),
         (rules.FORGET_JOBS, 3),
+        (rules.FORGET_STREAMS, 2),
         (leases.END, 4),
         (leases.BEAT, 3),
         (leases.END_LAPSED, 0),

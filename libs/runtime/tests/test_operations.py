@@ -248,6 +248,78 @@ async def test_a_parked_key_is_listed_and_drained_in_order_by_several_calls(
         await held.Unpark(pb.HeldServiceUnparkRequest(request_id="u9", **about))
 
 
+async def test_keys_are_listed_by_what_waits_behind_them_page_by_page(
+    manager: Channels, begin: Transactions[Effects]
+) -> None:
+    held: Any = HeldServiceStub(manager.to("trial"))
+    await put(begin, range(20, 23), "a", park=True)
+    await put(begin, range(30, 32), "b", park=True)
+    await put(begin, [40], "dead")
+    events = (await held.List(pb.HeldServiceListRequest(namespace="demo", filter=pb.HeldFilter(state="parked")))).held
+    of_a = next(event for event in events if event.offset == 22)
+    since_b = min((event.held_at for event in events if event.key == "b"), key=lambda at: at.ToNanoseconds())
+
+    async def found(**asked: Any) -> list[tuple[bytes, int]]:
+        request = pb.HeldServiceListKeysRequest(namespace="demo", filter=pb.HeldFilter(**asked))
+        return sorted((key.key, key.events) for key in (await held.ListKeys(request)).keys)
+
+    both = [(b"a", 3), (b"b", 2)]
+    assert await found() == await found(topic=NOTED) == await found(type=VersionPublished.type_name()) == both
+    assert await found(state="parked") == await found(reason="FAIL") == both
+    assert await found(reason="not JSON") == []
+    assert await found(key="b") == await found(since=since_b) == [(b"b", 2)]
+    assert await found(event_id=of_a.event_id) == await found(until=since_b) == [(b"a", 3)]
+    assert await found(topic=NOTED, partition=1, offset=31) == [(b"b", 2)]
+    assert await found(key="a", since=since_b) == await found(topic="other") == await found(key="dead") == []
+
+    pages, token = [], ""
+    while token or not pages:
+        request = pb.HeldServiceListKeysRequest(
+            namespace="demo", filter=pb.HeldFilter(partition=1), limit=1, page_token=token
+        )
+        page = await held.ListKeys(request)
+        pages.append([key.key for key in page.keys])
+        token = page.next_page_token
+    assert sorted(key for page in pages for key in page) == [b"a", b"b"]
+    assert max(len(page) for page in pages) == 1
+
+
+async def test_a_key_that_nothing_waits_behind_any_more_is_listed_until_it_is_let_go(
+    manager: Channels, begin: Transactions[Effects]
+) -> None:
+    held: Any = HeldServiceStub(manager.to("trial"))
+    await put(begin, [20], "k", park=True)
+    await held.Unpark(pb.HeldServiceUnparkRequest(namespace="demo", request_id="u", topic=NOTED, key=b"k"))
+
+    for asked in (pb.HeldFilter(), pb.HeldFilter(topic=NOTED, key="k")):
+        (key,) = (await held.ListKeys(pb.HeldServiceListKeysRequest(namespace="demo", filter=asked))).keys
+        assert (key.key, key.events) == (b"k", 0)
+
+
+async def test_keys_of_another_namespace_are_not_told_whatever_the_filter(
+    target: str, tmp_path: Path, begin: Transactions[Effects]
+) -> None:
+    await put(begin, [20], "k", park=True)
+    request = pb.HeldServiceListKeysRequest(namespace="other", filter=pb.HeldFilter(reason="failed"))
+
+    async with ours(tmp_path, target, "root") as channels:
+        assert not (await HeldServiceStub(channels.to("trial")).ListKeys(request)).keys
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"filter": pb.HeldFilter(state="dead")}, "a dead one is replayed or dropped"),
+        ({"filter": pb.HeldFilter(topic="a"), "topic": "b"}, "topic: say it once, in the filter"),
+        ({"filter": pb.HeldFilter(key="a"), "key": "b"}, "key: say it once, in the filter"),
+        ({"page_token": "data.versions|none"}, "page_token"),
+    ],
+)
+async def test_what_cannot_be_asked_of_keys_is_refused(manager: Channels, asked: Any, said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        await HeldServiceStub(manager.to("trial")).ListKeys(pb.HeldServiceListKeysRequest(namespace="demo", **asked))
+
+
 async def test_a_parked_event_is_not_replayed_out_of_order_and_dropping_the_last_lets_its_key_flow(
     manager: Channels, begin: Transactions[Effects]
 ) -> None:

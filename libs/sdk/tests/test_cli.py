@@ -15,7 +15,7 @@ from millrace.sdk.cli.documents import kind_of, read_json, read_rows
 from millrace.sdk.cli.lineage import explanation_tree
 from millrace.sdk.cli.output import console, duration, plain, printable, say
 from millrace.sdk.cli.watching import changes, run_table
-from millrace.sdk.held import Place
+from millrace.sdk.held import Place, Which
 from rich.console import Console
 from typer.core import TyperGroup
 from typer.testing import CliRunner
@@ -171,6 +171,37 @@ def test_the_place_of_a_held_event_is_one_word_to_copy() -> None:
     for text in ("control:triggers:0", "nobody:triggers:0:1", "control:triggers:-1:1", "control:a:b:0:1"):
         with pytest.raises(InvalidInput, match="no place"):
             Place.read(text)
+
+
+def test_a_place_goes_with_nothing_else() -> None:
+    place = Place("control", "triggers", 0, 12)
+
+    assert Which(place=place).services == ("control",)
+    with pytest.raises(InvalidInput, match="control:triggers:0:12 is one event already: leave out service, since"):
+        Which(service="control", since=datetime.now(UTC), place=place)
+
+
+@pytest.mark.parametrize("command", ["list", "keys", "replay", "drop", "unpark"])
+def test_a_place_with_a_filter_is_refused_before_anything_is_asked(command: str) -> None:
+    env = {"MILLRACE_ENDPOINTS": '{"control": "127.0.0.1:1"}', "MILLRACE_TOKEN": "t"}
+    place = "control:triggers:0:12"
+    wrong = {"--since 2h": "leave out since, or the place", "--topic triggers --in dead": "leave out topic, state"}
+    if command not in ("list", "keys"):
+        wrong["--all"] = f"{place} or --all: leave out one of them"
+
+    for options, said in wrong.items():
+        told = CliRunner().invoke(app, ["held", command, place, *options.split()], env=env)
+        assert (told.exit_code, said in told.stderr) == (1, True), (options, told.stderr)
+
+
+@pytest.mark.parametrize("options", ["", "--in parked", "--dry-run"])
+def test_to_unpark_without_a_word_on_which_is_refused(options: str) -> None:
+    env = {"MILLRACE_ENDPOINTS": '{"control": "127.0.0.1:1"}', "MILLRACE_TOKEN": "t"}
+
+    told = CliRunner().invoke(app, ["held", "unpark", *options.split()], env=env)
+
+    assert told.exit_code == 1
+    assert "say which: a place, an event's id, options such as --topic, or --all" in told.stderr
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,16 @@ from uuid import uuid4
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from millrace.contracts.tasks import TaskDispatched, TaskSucceeded
+from millrace.runtime import held, held_keys
 from millrace.runtime.client import FixedToken
 from millrace.runtime.errors import Denied, InvalidInput, NotFound
+from millrace.runtime.subscriptions import Record
 from millrace.runtime.testing import create_topics, publish, until
 from millrace.runtime.testing.process import Deployment, deployed
+from millrace.runtime.transaction import Database, Transaction, Transactions
 from millrace.sdk.client import Client
 from millrace.sdk.connection import Connection
+from millrace.sdk.held import Which
 from millrace.sdk.stack.kafka import Kafka
 from millrace.sdk.stack.postgres import Postgres
 
@@ -44,6 +48,7 @@ class World:
         self._orders = orders
         self.endpoints = {name: process.target for name, process in deployment.services.items()}
         self.token = deployment.authority.token("dev")
+        self.dsn = deployment.settings["control"]["POSTGRES_DSN"]
 
     def client(self, namespace: str = "demo") -> Client:
         return Client(Connection(self.endpoints, FixedToken(self.token)), namespace=namespace)
@@ -184,6 +189,108 @@ async def test_what_cannot_be_read_is_held_and_can_be_shown_replayed_and_dropped
     assert f"{place} is held still" in still
     assert dropped == {"dropped": 1, "failed": 0, "reason": ""}
     assert world.topic not in await world.command("held", "list")
+
+
+@pytest.fixture
+async def waiting(world: World) -> AsyncIterator[dict[str, list[str]]]:
+    """Two parked keys with the ids of their events: of EWR, held three hours ago, and of JFK, held just now."""
+    ids = {key: [f"{key}-{n}-{uuid4().hex[:8]}" for n in range(2)] for key in ("EWR", "JFK")}
+    async with Database(world.dsn, pool_size=1) as database, Transactions(database, Transaction)() as tx:
+        for partition, (key, type_, reason) in enumerate(
+            (("EWR", "month.landed", "fog"), ("JFK", "day.landed", "ice"))
+        ):
+            for offset, event_id in enumerate(ids[key]):
+                await held_keys.park(tx, "control", _record(world, partition, offset, key, event_id, type_), reason, 5)
+        dead = _record(world, 2, 0, "BOS", "dead", "day.landed")
+        held.hold(tx, "control", dead, "never")
+        tx.write("UPDATE held SET held_at = held_at - interval '3 hours' WHERE key = $1", b"EWR")
+    yield ids
+    await world.command("held", "drop", "--service", "control", "--topic", world.topic)
+
+
+def _record(world: World, partition: int, offset: int, key: str, event_id: str, type_: str) -> Record:
+    own = {"ce_specversion": "1.0", "ce_id": event_id, "ce_source": SOURCE, "ce_type": type_}
+    headers = tuple((name, text.encode()) for name, text in own.items())
+    return Record(world.topic, partition, 100 + offset, key.encode(), b'{"uri": "file:///9"}', headers, 0)
+
+
+async def _parked(world: World) -> list[str]:
+    async with world.client("") as client:
+        return [one.key.key.decode() for one in await client.held.keys(Which("control", world.topic))]
+
+
+@pytest.mark.parametrize(
+    ("asked", "key", "other"),
+    [
+        ("--key EWR", "EWR", "JFK"),
+        ("--until 2h", "EWR", "JFK"),
+        ("--since 2h", "JFK", "EWR"),
+        ("--type day.landed", "JFK", "EWR"),
+        ("--in parked --reason FOG --until 2h", "EWR", "JFK"),
+    ],
+)
+async def test_a_filter_unparks_the_keys_that_such_events_wait_behind_and_no_others(
+    world: World, waiting: dict[str, list[str]], asked: str, key: str, other: str
+) -> None:
+    which = ("--service", "control", *asked.split())
+    shown = await world.command("held", "keys", *which)
+    counted = await world.json("held", "unpark", *which, "--dry-run")
+    before = await _parked(world)
+    drained = await world.json("held", "unpark", *which)
+
+    assert (key in shown, other in shown) == (True, False)
+    assert (counted, sorted(before)) == ({"matched": 2}, ["EWR", "JFK"])
+    assert drained == {"handled": 2, "failed": 0, "reason": ""}
+    assert await _parked(world) == [other]
+    assert await _handled(world, waiting[key]) == waiting[key]
+    assert await _handled(world, waiting[other]) == []
+
+
+async def _handled(world: World, event_ids: list[str]) -> list[str]:
+    """Return those of the events that a run was started by, in that order."""
+    async with world.client() as client:
+        runs = sorted(await client.runs(), key=lambda run: run.run_id)
+    return [run.event_id for run in runs if run.event_id in event_ids]
+
+
+@pytest.mark.parametrize("named", ["id", "place"])
+async def test_an_event_that_is_named_is_listed_alone_and_its_key_is_unparked_whole(
+    world: World, waiting: dict[str, list[str]], named: str
+) -> None:
+    last = waiting["EWR"][-1]
+    what = last if named == "id" else f"control:{world.topic}:0:101"
+
+    listed = await world.json("held", "list", what)
+    shown = await world.command("held", "keys", what)
+    counted = await world.command("held", "unpark", what, "--dry-run")
+    drained = await world.json("held", "unpark", what)
+
+    assert [one["event_id"] for one in listed["held"]] == [last]
+    assert ("EWR" in shown, "JFK" in shown) == (True, False)
+    assert counted == "2 would be handled\n"
+    assert drained["handled"] == 2
+    assert await _parked(world) == ["JFK"]
+    assert await _handled(world, waiting["EWR"]) == waiting["EWR"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("unpark --service control --in dead", "a dead one is replayed or dropped"),
+        ("keys --service control --in dead", "a dead one is replayed or dropped"),
+        ("unpark dead", "no event dead is parked: `millrace held list dead` shows it; a dead one is replayed"),
+        ("unpark nothing", "no event nothing is held; not asked, as they do not answer: data"),
+        ("unpark dead --reason other", "no event dead is held that the options let through"),
+    ],
+)
+async def test_what_would_unpark_other_keys_than_was_said_is_refused(
+    world: World, waiting: dict[str, list[str]], arguments: str, said: str
+) -> None:
+    told = await world.command("held", *arguments.split(), status=1)
+
+    assert told.startswith("millrace: ")
+    assert said in told
+    assert sorted(await _parked(world)) == sorted(waiting)
 
 
 async def _write_poison(world: World) -> None:

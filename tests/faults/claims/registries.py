@@ -4,7 +4,11 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 
+from millrace.contracts import SERVICES
+from millrace.contracts.control import RunEvent
+from millrace.contracts.held import KeyChange
 from millrace.contracts.rpc.control.v1 import control_pb2
+from millrace.contracts.tasks import TaskOrder, TaskReport
 
 from tests.faults.facts import Facts, event_of, once
 from tests.faults.finding import Finding, Kind
@@ -14,6 +18,15 @@ EFFECTS = "what a run does outside happens once"
 REGISTRIES = "what a run puts into a registry is there once"
 COUNTED = "each event is counted once by who counts them"
 COSTS = "what a run took is counted once"
+#: What is told there, observability counts.
+COUNTED_TOPICS = frozenset(
+    (
+        RunEvent.topic,
+        *(TaskReport.topic.format(service=service) for service in SERVICES),
+        *(TaskOrder.topic.format(queue=service) for service in SERVICES),
+        *(KeyChange.topic.format(service=service) for service in SERVICES),
+    )
+)
 #: A sum of durations, told and kept as they are.
 TOLERANCE_S = 1e-6
 
@@ -71,9 +84,12 @@ def costs_once(facts: Facts) -> Iterator[Finding]:
     for one in once(facts.told):
         if one.type in {"TaskSucceeded", "TaskFailed"}:
             took[str(one.value["run_id"])] += one.value["duration_s"]
-    for run_id, cost in facts.costs.items():
-        run = facts.runs.get(run_id)
-        if run is not None and run.state in ENDED and cost.state != run.state:
+    for run_id, run in facts.runs.items():
+        cost = facts.costs.get(run_id)
+        if cost is None:
+            yield Finding(COSTS, "lost", f"run {run_id} took {took[run_id]} s as told, nothing is known of it", run_id)
+            continue
+        if run.state in ENDED and cost.state != run.state:
             yield Finding(COSTS, "lost", f"run {run_id} is {run.state}, its cost says {cost.state}")
         counted = sum(step.duration_s for step in cost.steps)
         if abs(counted - took[run_id]) > TOLERANCE_S:
@@ -82,9 +98,10 @@ def costs_once(facts: Facts) -> Iterator[Finding]:
 
 
 def counted_once(facts: Facts) -> Iterator[Finding]:
-    """Observability has counted each event that was told, repeated ones once."""
+    """Observability has counted each event that was told, repeated ones once, in every topic that it reads."""
     told = Counter(one.topic for one in once(facts.told))
-    for topic, count in facts.handled.items():
+    for topic in sorted(COUNTED_TOPICS | facts.handled.keys()):
+        count = facts.handled.get(topic, 0)
         if count != told[topic]:
             kind: Kind = "doubled" if count > told[topic] else "lost"
             yield Finding(COUNTED, kind, f"{topic}: {told[topic]} events told, {count} counted")

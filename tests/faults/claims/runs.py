@@ -9,6 +9,7 @@ from tests.journeys.shop import ENDED
 
 ONE_RUN = "each acknowledged event led to exactly one run or a recorded refusal"
 ENDS = "every run ends, once"
+DONE = "what is asked for is done: an event starts a run, and a run succeeds"
 TASKS = "a task is done once"
 ORDER = "facts of a key are told in order, without a gap"
 ANSWERS = "a request that is asked twice gets the same answer"
@@ -61,6 +62,24 @@ def every_run_ends(facts: Facts) -> Iterator[Finding]:
         if begins[run.run_id] != 1:
             kind = "doubled" if begins[run.run_id] else "lost"
             yield Finding(ENDS, kind, f"the begin of run {run.run_id} was told {begins[run.run_id]} times")
+
+
+def every_run_succeeds(facts: Facts) -> Iterator[Finding]:
+    """Each acknowledged event started a run, and each run succeeded.
+
+    The load asks for nothing else, and its retries are patient; what a row ends otherwise, it expects.
+    """
+    acknowledged = {entry.key for entry in facts.history if entry.op == "trigger" and entry.outcome == "ok"}
+    with_a_run = {event_of(run) for run in facts.runs.values()}
+    for event, explained in facts.explained.items():
+        runs = [match.run_id for match in explained.matches if match.run_id]
+        if event in acknowledged - with_a_run and explained.matches and not runs:
+            said = {match.trigger: match.disposition for match in explained.matches}
+            yield Finding(DONE, "failed", f"event {event} started no run: {said}")
+    for run in facts.runs.values():
+        if run.state in ENDED and run.state != "succeeded":
+            detail = f"run {run.run_id} of {event_of(run)} is {run.state}: {run.cause}"
+            yield Finding(DONE, "failed", detail, run.run_id)
 
 
 def tasks_once(facts: Facts) -> Iterator[Finding]:

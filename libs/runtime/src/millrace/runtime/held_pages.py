@@ -1,5 +1,6 @@
 """Held events by filter, page by page, each by an index."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -29,6 +30,19 @@ CLAUSES = {
     "since": "held_at >= {}",
     "until": "held_at < {}",
 }
+OF_A_KEY = ("namespace", "topic", "key")
+"""What can be asked of a parked key itself, whether any event waits behind it or not."""
+
+WAITS = """
+EXISTS (SELECT FROM held WHERE topic = k.topic AND sha256(key) = k.key_sha256 AND state = 'parked' AND {})
+"""
+KEYS = """
+SELECT topic, key, namespace, reason, parked_at, (
+    SELECT count(*) FROM held h
+    WHERE h.consumer = k.consumer AND h.topic = k.topic AND sha256(h.key) = k.key_sha256 AND h.state = 'parked'
+) AS events
+FROM parked_key k
+"""
 
 
 class Held:
@@ -42,8 +56,8 @@ class Held:
     def __init__(self, consumer: str, wanted: Mapping[str, Any]) -> None:
         self._wanted = dict(wanted)
         self._args = [consumer, *self._wanted.values()]
-        clauses = (CLAUSES[name].format(f"${n}") for n, name in enumerate(self._wanted, start=2))
-        self._where = " AND ".join(("consumer = $1", *clauses))
+        self._clauses = {name: CLAUSES[name].format(f"${n}") for n, name in enumerate(self._wanted, start=2)}
+        self._where = " AND ".join(("consumer = $1", *self._clauses.values()))
 
     @property
     def is_one(self) -> bool:
@@ -93,6 +107,21 @@ class Held:
         """
         return [(row["topic"], row["key"]) for row in await tx.fetch(sql, *self._args)]
 
+    async def keys(self, tx: Transaction, limit: int, token: str) -> tuple[list[asyncpg.Record], str]:
+        """Return a page of the parked keys behind which such an event waits, and where the next one begins.
+
+        Where nothing is asked of the events, a key is told also when none waits any more: it still has to be let go.
+        """
+        topic, _, digest = token.partition("|")
+        args = [*self._args, topic, _digest(digest)]
+        clauses = ["consumer = $1", *(self._clauses[name] for name in OF_A_KEY if name in self._clauses)]
+        if not self._clauses.keys() <= set(OF_A_KEY):
+            clauses.append(WAITS.format(self._where))
+        clauses.append(f"(topic, key_sha256) > {_places(len(self._args), 2)}")
+        rows = await tx.fetch(f"{KEYS} WHERE {' AND '.join(clauses)} ORDER BY topic, key_sha256 LIMIT {limit}", *args)
+        last = rows[-1] if len(rows) == limit else None
+        return rows, f"{last['topic']}|{hashlib.sha256(last['key']).hexdigest()}" if last else ""
+
     async def count(self, tx: Transaction) -> int:
         """Return how many there are."""
         found: int = (await tx.fetch(f"SELECT count(*) AS n FROM held WHERE {self._where}", *self._args))[0]["n"]
@@ -120,6 +149,13 @@ def _read(token: str, parts: int) -> list[Any]:
     if not isinstance(found, list) or [type(part) for part in found] != list(kinds):
         raise InvalidInput("page_token: take the one that the page before told")
     return found
+
+
+def _digest(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise InvalidInput("page_token: take the one that the page before told") from None
 
 
 def _instant(text: str) -> datetime:

@@ -103,5 +103,8 @@ class ServiceSettings(BaseSettings):
     job_retention: timedelta = Field(timedelta(days=30), gt=timedelta())
     """How long an attempt that has ended is kept: longer than any topic that is read keeps its records."""
 
+    stream_retention: timedelta = Field(timedelta(days=100), gt=timedelta())
+    """How long a key's events are counted on after the last: then they begin at 1 again; by whole days."""
+
     artifact_grace: timedelta = Field(timedelta(days=7), gt=timedelta())
     """How long an artifact stays that nothing refers to: longer than any task takes."""

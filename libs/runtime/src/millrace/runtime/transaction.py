@@ -43,7 +43,7 @@ WITH event AS MATERIALIZED (
 ), counted AS (
     INSERT INTO stream AS s (topic, key, events)
     SELECT topic, key, count(*) FROM event WHERE numbered GROUP BY topic, key ORDER BY topic, key
-    ON CONFLICT (topic, key) DO UPDATE SET events = s.events + excluded.events
+    ON CONFLICT (topic, key) DO UPDATE SET events = s.events + excluded.events, told_on = excluded.told_on
     RETURNING topic, key, events
 )
 INSERT INTO outbox (topic, key, headers, value)

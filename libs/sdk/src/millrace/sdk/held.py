@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Self
 from uuid import uuid4
@@ -57,7 +57,10 @@ class Which:
         state: `dead` or `parked`.
         since: Held from then on.
         until: Held before then.
-        place: The one event there.
+        place: The one event there; it goes with nothing else.
+
+    Raises:
+        InvalidInput: There is more than a place.
     """
 
     service: str = ""
@@ -70,6 +73,11 @@ class Which:
     since: datetime | None = None
     until: datetime | None = None
     place: Place | None = None
+
+    def __post_init__(self) -> None:
+        more = [field.name for field in fields(self) if field.name != "place" and getattr(self, field.name)]
+        if self.place and more:
+            raise InvalidInput(f"{self.place} is one event already: leave out {', '.join(more)}, or the place")
 
     @property
     def services(self) -> Sequence[str]:
@@ -185,14 +193,18 @@ class HeldEvents:
         return command.outcome
 
     async def keys(self, which: Which | None = None) -> Sequence[ParkedKey]:
-        """Return the parked keys, by service, topic and key."""
+        """Return the parked keys behind which at least one such event waits, by service, topic and key.
+
+        Raises:
+            InvalidInput: Dead events are asked for: they hold up no key.
+        """
         which = which or Which()
         found: list[ParkedKey] = []
         for service in which.services:
             token = ""
             while True:
                 request = pb.HeldServiceListKeysRequest(
-                    namespace=self._namespace, topic=which.topic, key=which.key, page_token=token
+                    namespace=self._namespace, filter=which.filter(), page_token=token
                 )
                 page = await self._stub(service).ListKeys(request, timeout=TIMEOUT_S)
                 found += [ParkedKey(service, key) for key in page.keys]

@@ -36,6 +36,11 @@ DELETE FROM job WHERE (task_id, attempt) IN (
     ORDER BY task_id, attempt LIMIT $3 FOR UPDATE SKIP LOCKED)
 RETURNING true
 """
+FORGET_STREAMS = """
+DELETE FROM stream WHERE (topic, key) IN (
+    SELECT topic, key FROM stream WHERE told_on < $1 ORDER BY told_on LIMIT $2 FOR UPDATE SKIP LOCKED)
+RETURNING true
+"""
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,7 @@ def runtime_rules(settings: ServiceSettings, begin: Transactions[Any]) -> tuple[
         older_than(settings.held_retention, "held", forget_held, begin),
         older_than(settings.request_retention, "request", forget_requests, begin),
         older_than(settings.job_retention, "job", forget_jobs, begin),
+        older_than(settings.stream_retention, "stream", forget_streams, begin),
     )
 
 
@@ -89,3 +95,8 @@ async def forget_requests(tx: Transaction, before: datetime, limit: int) -> int:
 async def forget_jobs(tx: Transaction, before: datetime, limit: int) -> int:
     """Delete attempts that have ended."""
     return len(await tx.fetch(FORGET_JOBS, inbox.first_id(before), before, limit))
+
+
+async def forget_streams(tx: Transaction, before: datetime, limit: int) -> int:
+    """Delete the counts of keys that have long had no event, such as those of runs."""
+    return len(await tx.fetch(FORGET_STREAMS, before.date(), limit))

@@ -1,7 +1,6 @@
 """What operators ask of the events that a service could not handle."""
 
 import asyncio
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,15 +22,6 @@ MOST_PAGE = 500
 SHOW = """
 SELECT * FROM held
 WHERE consumer = $1 AND ($2 = '' OR namespace = $2) AND topic = $3 AND partition = $4 AND "offset" = $5
-"""
-KEYS = """
-SELECT topic, key, namespace, reason, parked_at, (
-    SELECT count(*) FROM held h
-    WHERE h.consumer = k.consumer AND h.topic = k.topic AND sha256(h.key) = k.key_sha256 AND h.state = 'parked'
-) AS events
-FROM parked_key k
-WHERE consumer = $1 AND ($2 = '' OR namespace = $2) AND ($3 = '' OR topic = $3) AND ($4 = ''::bytea OR key = $4)
-    AND (topic, key_sha256) > ($5, $6) ORDER BY topic, key_sha256 LIMIT $7
 """
 
 
@@ -120,16 +110,11 @@ class HeldApi:
         return pb.HeldServiceDropResponse(dropped=len(rows), more=bool(more))
 
     async def ListKeys(self, request: pb.HeldServiceListKeysRequest, tx: Transaction) -> pb.HeldServiceListKeysResponse:
-        most = limit(request.limit)
-        topic, _, digest = request.page_token.partition("|")
-        after = (topic, _bytes(digest))
-        asked = (self._consumer, request.namespace, request.topic, request.key.encode())
-        rows = await tx.fetch(KEYS, *asked, *after, most)
-        last = rows[-1] if len(rows) == most else None
-        return pb.HeldServiceListKeysResponse(
-            keys=[pb.ParkedKey(**dict(row)) for row in rows],
-            next_page_token=f"{last['topic']}|{hashlib.sha256(last['key']).hexdigest()}" if last else "",
-        )
+        if request.filter.state not in ("", "parked"):
+            raise InvalidInput("filter.state: only a parked event holds up its key; a dead one is replayed or dropped")
+        wanted = self._held(request, **_said_once(request))
+        rows, token = await wanted.keys(tx, limit(request.limit), request.page_token)
+        return pb.HeldServiceListKeysResponse(keys=[pb.ParkedKey(**dict(row)) for row in rows], next_page_token=token)
 
     async def Unpark(self, request: pb.HeldServiceUnparkRequest, tx: Transaction) -> pb.HeldServiceUnparkResponse:
         namespace = {"namespace": request.namespace} if request.namespace else {}
@@ -187,11 +172,17 @@ def _within(asked: int, usual: int, most: int) -> int:
     return asked or usual
 
 
-def _bytes(text: str) -> bytes:
-    try:
-        return bytes.fromhex(text)
-    except ValueError:
-        raise InvalidInput("page_token: take the one that the page before told") from None
+def _said_once(request: pb.HeldServiceListKeysRequest) -> dict[str, Any]:
+    """Return what is asked of a key outside the filter.
+
+    Raises:
+        InvalidInput: The filter says otherwise.
+    """
+    for name in ("topic", "key"):
+        if getattr(request, name) and getattr(request.filter, name) not in ("", getattr(request, name)):
+            raise InvalidInput(f"{name}: say it once, in the filter")
+    own = {"topic": held.storable(request.topic), "key": request.key.encode()}
+    return {name: value for name, value in own.items() if value}
 
 
 def _text(asked: pb.HeldFilter, name: str) -> str:

@@ -12,9 +12,9 @@ from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c, encode_varint
 from millrace.runtime.consume.fetched import CHECKED_AT, CRC_AT, HEADER, LENGTH
+from millrace.runtime.consume.inflate import GZIP
 
 MIB = 1024 * 1024
-GZIP, ZSTD = 1, 4
 PRODUCE_MS = 20_000
 
 Made = tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]

@@ -9,7 +9,7 @@ import typer
 from millrace.contracts.rpc.runtime.v1.runtime_pb2 import HeldServiceShowResponse
 from millrace.sdk.cli.connection import FOLDER, Folder, Json, asked, fail
 from millrace.sdk.cli.output import console, moment, plain, print_json, printable, say, state_text, table, whole
-from millrace.sdk.cli.which import filtered, one_or_many, place_of, place_or_id, rate
+from millrace.sdk.cli.which import filtered, named, one_or_many, parked_keys, place_of, place_or_id, rate
 from millrace.sdk.client import Client
 from millrace.sdk.held import HeldList, Which
 from millrace.sdk.held_command import Command, Outcome
@@ -35,7 +35,7 @@ What = Annotated[
     ),
 ]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many to show.")]
-Every = Annotated[bool, typer.Option("--all", help="All of them, where no filter is given.")]
+Every = Annotated[bool, typer.Option("--all", help="All of them, where nothing says which.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say how many.")]
 Rate = Annotated[str, typer.Option("--rate", help="Most events a second; the services have a bound of their own.")]
 Duplicates = Annotated[
@@ -46,13 +46,19 @@ Duplicates = Annotated[
 @held.command("list")
 @filtered
 def list_held(
-    which: Which, limit: Limit = 50, state: Folder = FOLDER, namespace: Namespace = EVERYBODY, as_json: Json = False
+    which: Which,
+    what: What = "",
+    limit: Limit = 50,
+    state: Folder = FOLDER,
+    namespace: Namespace = EVERYBODY,
+    as_json: Json = False,
 ) -> None:
     """Show what all services hold, newest first, each with the reason.
 
     Example: `millrace held list --service control --since 2h`
     """
-    found = asked(state, namespace, lambda client: client.held.list(limit, which))
+    wanted = named(which, what)
+    found = asked(state, namespace, lambda client: client.held.list(limit, wanted))
     if as_json:
         events = [{"place": str(one.place), "service": one.place.service, **plain(one.event)} for one in found.events]
         return print_json({"held": events, "unreachable": found.unreachable})
@@ -82,12 +88,20 @@ def show(what: What, state: Folder = FOLDER, namespace: Namespace = EVERYBODY, a
 
 @held.command()
 @filtered
-def keys(which: Which, state: Folder = FOLDER, namespace: Namespace = EVERYBODY, as_json: Json = False) -> None:
+def keys(
+    which: Which,
+    what: What = "",
+    state: Folder = FOLDER,
+    namespace: Namespace = EVERYBODY,
+    as_json: Json = False,
+) -> None:
     """Show the parked keys, each with the number of events that wait and why the first one failed.
+
+    A filter, a place or an event's id shows the keys behind which at least one such event waits.
 
     Example: `millrace held keys --topic data.tasks`
     """
-    found = asked(state, namespace, lambda client: client.held.keys(which))
+    found = asked(state, namespace, lambda client: parked_keys(client, which, what, every=not what))
     if as_json:
         return print_json([{"service": one.service, **plain(one.key)} for one in found])
     shown = table("service", "topic", whole("key"), "since", "waiting", "reason")
@@ -163,6 +177,7 @@ def drop(
 @filtered
 def unpark(
     which: Which,
+    what: What = "",
     every: Every = False,
     dry_run: DryRun = False,
     per_s: Rate = "500/s",
@@ -172,12 +187,14 @@ def unpark(
 ) -> None:
     """Handle the events of parked keys, in order, until the keys flow again or an event fails.
 
+    A filter, a place or an event's id chooses the keys behind which at least one such event waits. A key is always
+    drained whole and in order: its other events are handled too.
+
     Example: `millrace held unpark --service control --key 0192a1de-0000-7000-8000-000000000001`
     """
 
     async def ask(client: Client) -> Outcome:
-        (wanted,) = await one_or_many(client, which, "", every=every)
-        found = await client.held.keys(wanted)
+        found = await parked_keys(client, which, what, every=every)
         total = sum(one.key.events for one in found)
         if dry_run:
             return Outcome(done=total)

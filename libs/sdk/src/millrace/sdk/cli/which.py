@@ -12,7 +12,7 @@ import typer
 from millrace.contracts import SERVICES
 from millrace.runtime.errors import InvalidInput, NotFound
 from millrace.sdk.client import Client
-from millrace.sdk.held import Place, Which
+from millrace.sdk.held import ParkedKey, Place, Which
 
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _AGO = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
@@ -78,14 +78,43 @@ async def one_or_many(client: Client, asked: Which, what: str, *, every: bool = 
     """Return what is meant by a place, an event's id, or else a filter.
 
     Raises:
-        InvalidInput: Nothing is said, and not that all are meant.
+        InvalidInput: Nothing is said, and not that all are meant; or more than a place is.
         NotFound: No such event is held.
     """
+    if what and every:
+        raise InvalidInput(f"{what} or --all: leave out one of them")
     if what:
         return [Which(place=place) for place in await _places(client, asked, what)]
     if asked == Which() and not every:
         raise InvalidInput("say which: a place, an event's id, options such as --topic, or --all")
     return [asked]
+
+
+async def parked_keys(client: Client, asked: Which, what: str, *, every: bool = False) -> list[ParkedKey]:
+    """Return the parked keys behind which an event waits that a place, an event's id, or else a filter names.
+
+    Raises:
+        InvalidInput: Nothing is said, and not that all are meant; or more than a place is.
+        NotFound: No such event is held, or none that is parked.
+    """
+    # All that hold up a key are parked: to say so says nothing of which.
+    state = "" if asked.state == "parked" else asked.state
+    wanted = await one_or_many(client, replace(asked, state=state), what, every=every)
+    found = [key for one in wanted for key in await client.held.keys(one)]
+    if what and not found:
+        raise NotFound(f"no event {what} is parked: `millrace held list {what}` shows it; a dead one is replayed")
+    return list({(one.service, one.key.topic, one.key.key): one for one in found}.values())
+
+
+def named(asked: Which, what: str) -> Which:
+    """Return a filter that lets through only what a place or an event's id names, if any.
+
+    Raises:
+        InvalidInput: There is more than a place.
+    """
+    if not what:
+        return asked
+    return replace(asked, place=Place.read(what)) if ":" in what else replace(asked, event_id=what)
 
 
 async def place_of(client: Client, what: str) -> Place:
@@ -98,12 +127,15 @@ async def place_of(client: Client, what: str) -> Place:
 
 
 async def _places(client: Client, asked: Which, what: str) -> list[Place]:
-    if ":" in what:
-        return [Place.read(what)]
-    found = [one.place for one in (await client.held.list(100, replace(asked, event_id=what))).events]
-    if not found:
-        raise NotFound(f"no event {what} is held")
-    return found
+    one = named(asked, what)
+    if one.place:
+        return [one.place]
+    found = await client.held.list(100, one)
+    if not found.events:
+        told = f"no event {what} is held{'' if asked == Which() else ' that the options let through'}"
+        silent = ", ".join(found.unreachable)
+        raise NotFound(f"{told}; not asked, as they do not answer: {silent}" if silent else told)
+    return [event.place for event in found.events]
 
 
 def place_or_id(text: str) -> str:

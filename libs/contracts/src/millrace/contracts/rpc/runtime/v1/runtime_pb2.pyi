@@ -140,18 +140,20 @@ class HeldServiceDropResponse(_message.Message):
     def __init__(self, dropped: _Optional[int] = ..., more: bool = ..., matched: _Optional[int] = ...) -> None: ...
 
 class HeldServiceListKeysRequest(_message.Message):
-    __slots__ = ("namespace", "topic", "key", "limit", "page_token")
+    __slots__ = ("namespace", "topic", "key", "limit", "page_token", "filter")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     TOPIC_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     topic: str
     key: str
     limit: int
     page_token: str
-    def __init__(self, namespace: _Optional[str] = ..., topic: _Optional[str] = ..., key: _Optional[str] = ..., limit: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    filter: HeldFilter
+    def __init__(self, namespace: _Optional[str] = ..., topic: _Optional[str] = ..., key: _Optional[str] = ..., limit: _Optional[int] = ..., page_token: _Optional[str] = ..., filter: _Optional[_Union[HeldFilter, _Mapping]] = ...) -> None: ...
 
 class HeldServiceListKeysResponse(_message.Message):
     __slots__ = ("keys", "next_page_token")

@@ -105,7 +105,8 @@ class HeldServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListKeys(self, request, context):
-        """The keys that are parked, by topic and key.
+        """The keys that are parked, by topic and key; with a filter, those behind which at least one event waits that it lets
+        through. A key is always unparked whole.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,7 +45,9 @@ class HeldServiceStub:
     Drop: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.HeldServiceDropRequest, _runtime_pb2.HeldServiceDropResponse]
     """Forgets events for good, dead or parked; a key that nothing waits behind any more flows again."""
     ListKeys: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.HeldServiceListKeysRequest, _runtime_pb2.HeldServiceListKeysResponse]
-    """The keys that are parked, by topic and key."""
+    """The keys that are parked, by topic and key; with a filter, those behind which at least one event waits that it lets
+    through. A key is always unparked whole.
+    """
     Unpark: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.HeldServiceUnparkRequest, _runtime_pb2.HeldServiceUnparkResponse]
     """Handles the first events of a parked key, in order, up to one that fails; to be called until the key flows."""
 
@@ -66,7 +68,9 @@ class HeldServiceAsyncStub(HeldServiceStub):
     Drop: _aio.UnaryUnaryMultiCallable[_runtime_pb2.HeldServiceDropRequest, _runtime_pb2.HeldServiceDropResponse]  # type: ignore[assignment]
     """Forgets events for good, dead or parked; a key that nothing waits behind any more flows again."""
     ListKeys: _aio.UnaryUnaryMultiCallable[_runtime_pb2.HeldServiceListKeysRequest, _runtime_pb2.HeldServiceListKeysResponse]  # type: ignore[assignment]
-    """The keys that are parked, by topic and key."""
+    """The keys that are parked, by topic and key; with a filter, those behind which at least one event waits that it lets
+    through. A key is always unparked whole.
+    """
     Unpark: _aio.UnaryUnaryMultiCallable[_runtime_pb2.HeldServiceUnparkRequest, _runtime_pb2.HeldServiceUnparkResponse]  # type: ignore[assignment]
     """Handles the first events of a parked key, in order, up to one that fails; to be called until the key flows."""
 
@@ -114,7 +118,9 @@ class HeldServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runtime_pb2.HeldServiceListKeysRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_runtime_pb2.HeldServiceListKeysResponse, _abc.Awaitable[_runtime_pb2.HeldServiceListKeysResponse]]:
-        """The keys that are parked, by topic and key."""
+        """The keys that are parked, by topic and key; with a filter, those behind which at least one event waits that it lets
+        through. A key is always unparked whole.
+        """
 
     @_abc_1.abstractmethod
     def Unpark(
