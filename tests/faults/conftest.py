@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     told = [report for reports in terminalreporter.stats.values() for report in reports]
-    rows = [report for report in told if "row" in getattr(report, "keywords", ())]
+    rows = [report for report in told if isinstance(report, pytest.TestReport) and "row" in report.keywords]
     if rows:
         names = {report.nodeid for report in rows}
         terminalreporter.write_line(f"{len(names)} tests of fault rows: {sum(row.duration for row in rows):.0f} s")

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from millrace.contracts.catalogue import catalogue
 from millrace.runtime.testing import until
@@ -173,14 +173,6 @@ async def between(servers: str, since: Mapping[TopicPartition, int]) -> tuple[li
             for place, records in (await consumer.getmany(timeout_ms=LOOK_MS)).items():
                 found += [record for record in records if record.offset < ends[place]]
     return found, ends
-
-
-async def expire(servers: str, topics: Sequence[str]) -> dict[TopicPartition, int]:
-    """Drop all records of topics, as their retention would; return where each partition begins now."""
-    async with administration(servers) as admin:
-        all_of_it = dict.fromkeys(places(topics), RecordsToDelete(-1))
-        begins: dict[TopicPartition, int] = await admin.delete_records(all_of_it)
-        return begins
 
 
 async def delete(servers: str, topic: str) -> None:

@@ -23,7 +23,7 @@ from millrace.data.domain import Contract
 from millrace.data.engine.quarantine import quarantined_rows
 from millrace.data.engine.sandbox import Bounds, sandbox
 from millrace.data.engine.scan import Split, split
-from millrace.runtime.errors import InvalidInput
+from millrace.runtime.errors import InvalidInput, Unavailable
 
 HEADER = ["shop", "receipt", "amount", "day", "at", "paid", "note"]
 GOOD = ["north", "1", "2.5", "2013-01-02", "2013-01-02T03:04:05Z", "true", "abc"]
@@ -310,3 +310,8 @@ def test_a_source_larger_than_memory_spills_into_its_folder(sales: Contract, tmp
     assert part.good_rows + part.quarantined_rows == 400_000
     assert part.rows_by_reason["note is longer than 5"] == part.quarantined_rows
     shutil.rmtree(tmp_path)
+
+
+def test_a_full_disk_is_no_fault_of_the_input() -> None:
+    with pytest.raises(Unavailable, match="No space left"), sandbox(Bounds(), Path("/dev")) as connection:
+        connection.execute("COPY (SELECT range FROM range(10000)) TO '/dev/full' (FORMAT csv, USE_TMP_FILE false)")

@@ -1,5 +1,7 @@
 """DuckDB with bounded memory and time that reaches one folder and nothing else."""
 
+import errno
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
-from millrace.runtime.errors import InvalidInput
+from millrace.runtime.errors import InvalidInput, Unavailable
 
+NO_ROOM = os.strerror(errno.ENOSPC)
 EXTENSIONS = ("autoinstall_known_extensions", "autoload_known_extensions", "allow_community_extensions")
 
 
@@ -33,6 +36,7 @@ def sandbox(bounds: Bounds, folder: Path | None = None) -> Iterator[duckdb.DuckD
 
     Raises:
         InvalidInput: A statement in it failed, or cost more than its bounds.
+        Unavailable: The disk is full.
     """
     config: dict[str, str | bool | int | float | list[str]] = {"threads": 1, "memory_limit": f"{bounds.memory_bytes}B"}
     connection = duckdb.connect(":memory:", config=config | dict.fromkeys(EXTENSIONS, False))
@@ -52,6 +56,10 @@ def sandbox(bounds: Bounds, folder: Path | None = None) -> Iterator[duckdb.DuckD
     except duckdb.OutOfMemoryException:
         most = bounds.memory_bytes
         raise InvalidInput(f"it takes more than {most} bytes of memory, the most a scan may take") from None
+    except duckdb.IOException as error:
+        # A full disk is nobody's input: there is room again later.
+        failure = Unavailable if NO_ROOM in str(error) else InvalidInput
+        raise failure(_first_line(error)) from None
     except duckdb.Error as error:
         raise InvalidInput(_first_line(error)) from None
     finally:
