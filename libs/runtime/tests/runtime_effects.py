@@ -68,8 +68,7 @@ async def consuming(
 ) -> AsyncIterator[Consumer]:
     settings = settings_of(begin.database._dsn, broker.servers, tmp_path, instance)
     readers = Readers()
-    for row in rows:
-        readers.subscribe(row)
+    readers.subscribe(*rows)
     if listener:
         readers.listen(listener)
     consumer = Consumer(name, settings, begin, readers=readers, foreign=listener is not None, retry_s=0.05)

@@ -84,8 +84,7 @@ async def main(service: str, dsn: str, servers: str, folder: str, instance: str)
             Channels(settings.endpoints, Token(settings.token_file)),
         )
         readers = Readers()
-        for row in workers.subscriptions:
-            readers.subscribe(row)
+        readers.subscribe(*workers.subscriptions)
         consumer = Consumer(service, settings, begin, readers=readers)
         relay = Relay(database, settings, service)
         await workers.recover()

@@ -104,14 +104,12 @@ class Service:
     ) -> None:
         """React to facts, and take the kinds of tasks given."""
         self._handling = begin
-        for row in subscriptions:
-            self._readers.subscribe(row)
+        self._readers.subscribe(*subscriptions)
         if tasks:
             # Work that is bound to plain values is a `partial`; its module is its function's.
             preload(sorted({getattr(kind.work, "func", kind.work).__module__ for kind in tasks}))
             self._workers = Workers(self.name, self.settings, begin, tasks, self.artifacts, self.channels)
-            for row in self._workers.subscriptions:
-                self._readers.subscribe(row)
+            self._readers.subscribe(*self._workers.subscriptions)
 
     def listen(
         self,

@@ -73,12 +73,13 @@ class Readers:
         self._listeners: list[Listener] = []
         self._foreign: dict[str, Listener] = {}
 
-    def subscribe(self, row: Subscription) -> None:
-        """Add a row."""
-        for topic in row.topics:
-            self._rows.setdefault(topic, []).append(row)
-            if row.full:
-                self._full[topic] = row.full
+    def subscribe(self, *rows: Subscription) -> None:
+        """Add rows."""
+        for row in rows:
+            for topic in row.topics:
+                self._rows.setdefault(topic, []).append(row)
+                if row.full:
+                    self._full[topic] = row.full
 
     def listen(self, listener: Listener) -> None:
         """Add a listener."""
