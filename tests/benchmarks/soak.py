@@ -1,8 +1,8 @@
 """The load of the main job for a long time, at half of what the machine carries: what grows, fails, and takes how long.
 
-Housekeeping runs all the while with short retentions. Memory, file descriptors, tasks of the event loop and rows of
-every table are measured every few seconds; after a warm-up their robust slopes must be flat. Tables that are the
-permanent record of the work grow with it by design: they are shown with their rows per run.
+Housekeeping runs all the while with short retentions. Memory, file descriptors, tasks of the event loop, rows and size
+of every table are measured every few seconds; after a warm-up their robust slopes must be flat. Tables that are the
+permanent record of the work grow with it by design: they are shown with their rows and size per run.
 """
 
 import argparse

@@ -18,7 +18,10 @@ from tests.faults.stack import Stack
 
 LOOK_S = 1.0
 REMOVED = "millrace_housekeeping_removed_total"
-ROWS = "SELECT relname, n_live_tup FROM pg_stat_user_tables"
+#: Live rows say what is kept; the size says what dead rows and indexes take besides.
+TABLES = """
+SELECT relname, n_live_tup AS rows, coalesce(pg_total_relation_size(relid), 0) / 1024.0 AS kb FROM pg_stat_user_tables
+"""
 Points = list[tuple[float, float]]
 
 
@@ -54,11 +57,14 @@ class Probe:
         """Measure everything once."""
         for name in (*SERVICES, "kafka"):
             process = psutil.Process(self._stack.pid(name))
-            self._add("memory, MB", name, process.memory_info().rss / 1e6)
+            own = process.memory_info().rss
+            self._add("memory, MB", name, own / 1e6)
+            if children := [size for child in process.children(recursive=True) if (size := _rss(child))]:
+                self._add("memory, MB", f"{name} and its children", (own + sum(children)) / 1e6)
             self._add("file descriptors", name, process.num_fds())
-        own = list(_backends(self._stack.postgres.pid))
-        self._add("memory, MB", "a backend of postgres", sum(size for size, _ in own) / len(own) / 1e6)
-        self._add("file descriptors", "a backend of postgres", sum(count for _, count in own) / len(own))
+        backends = list(_backends(self._stack.postgres.pid))
+        self._add("memory, MB", "a backend of postgres", sum(size for size, _ in backends) / len(backends) / 1e6)
+        self._add("file descriptors", "a backend of postgres", sum(count for _, count in backends) / len(backends))
         for name in SERVICES:
             told = await self._stack.metrics(name)
             self._add("asyncio tasks", name, told.get("millrace_asyncio_tasks", 0.0))
@@ -110,14 +116,23 @@ class Probe:
     async def _tables(self, service: str) -> None:
         connection = await asyncpg.connect(self._stack.postgres.dsn(service))
         try:
-            for row in await connection.fetch(ROWS):
-                self._add("rows", f"{service}.{row['relname']}", row["n_live_tup"])
+            for row in await connection.fetch(TABLES):
+                self._add("rows", f"{service}.{row['relname']}", row["rows"])
+                self._add("size of tables, kB", f"{service}.{row['relname']}", float(row["kb"]))
             self.held += await connection.fetchval("SELECT count(*) FROM held")
         finally:
             await connection.close()
 
     def _add(self, what: str, whose: str, value: float) -> None:
         self.measured[what, whose].append((time.time(), value))
+
+
+def _rss(process: psutil.Process) -> int:
+    """Return what a process has in memory; nothing of one that has just ended."""
+    try:
+        return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
 
 
 def _backends(pid: int) -> Iterator[tuple[int, int]]:

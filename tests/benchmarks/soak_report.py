@@ -13,7 +13,13 @@ TOLERANCES = {
     # They go up and down by what one round of housekeeping takes. A table that nothing is removed from rises by more
     # than 0.6 of its median in 3 minutes, and by more than all of it in 10.
     "rows": Tolerance(0.5, 25.0),
+    # What is removed leaves room that is used again once a vacuum has been there. A table that is never cleaned rises
+    # by more than its median.
+    "size of tables, kB": Tolerance(0.5, 4096.0),
 }
+#: Of processes, and of tables.
+OF_PROCESSES = ("memory, MB", "file descriptors", "asyncio tasks")
+OF_TABLES = ("rows", "size of tables, kB")
 #: The permanent record of the work: it grows with it, and is deleted by no age, or (`stream`) by whole days.
 RECORD = frozenset(
     {"version", "check_result", "part", "training_set", "node", "fact", "edge", "stream", "shift", "schema_version"}
@@ -30,8 +36,8 @@ P50, P99 = 0.50, 0.99
 
 def told(probe: Probe, console: Console, *, since: float, rate: float, runs: dict[str, int]) -> dict[str, object]:
     """Print what was found since the warm-up; return it as numbers, `held` when every bound was."""
-    flat = [_trends(probe, console, what, since) for what in ("memory, MB", "file descriptors", "asyncio tasks")]
-    flat.append(_tables(probe, console, since, runs["ended"]))
+    flat = [_trends(probe, console, what, since) for what in OF_PROCESSES]
+    flat += [_tables(probe, console, what, since, runs["ended"]) for what in OF_TABLES]
     doors, undisturbed = _doors(probe, console, since)
     errors = probe.errors()
     for error in errors[:10]:
@@ -65,16 +71,17 @@ def _trends(probe: Probe, console: Console, what: str, since: float) -> list[str
     return rising
 
 
-def _tables(probe: Probe, console: Console, since: float, runs: int) -> list[str]:
-    table, rising = Table("rows", "level", "rise", "per run", ""), []
+def _tables(probe: Probe, console: Console, what: str, since: float, runs: int) -> list[str]:
+    """Print how something of every table went; return those in which it is not flat, though it should be."""
+    table, rising = Table(what, "level", "rise", "per run", ""), []
     for (kind, whose), points in sorted(probe.measured.items()):
-        if kind != "rows":
+        if kind != what:
             continue
-        found = trend([point for point in points if point[0] >= since], TOLERANCES["rows"])
+        found = trend([point for point in points if point[0] >= since], TOLERANCES[what])
         record = whose.partition(".")[2] in RECORD or whose in RECORDED
         per_run = f"{points[-1][1] / runs:.2f}" if record and runs else ""
         table.add_row(whose, f"{found.level:.0f}", f"{found.rise:+.1f}", per_run, _said(found.flat, record=record))
-        rising += [] if found.flat or record else [f"rows of {whose}"]
+        rising += [] if found.flat or record else [f"{what} of {whose}"]
     console.print(table)
     return rising
 

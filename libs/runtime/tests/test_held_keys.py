@@ -23,7 +23,7 @@ from millrace.runtime.held_pages import Held
 from millrace.runtime.ids import Ids
 from millrace.runtime.migrate import migrations
 from millrace.runtime.subscriptions import Record, Subscription, Unread, on, on_batch
-from millrace.runtime.telemetry import PARKED_KEYS
+from millrace.runtime.telemetry import EVENTS_HELD, PARKED_KEYS
 from millrace.runtime.testing import publish, until
 from millrace.runtime.transaction import Transactions
 from runtime_effects import Effects, consuming, count_is, effects, held, replay_of, settings_of, unparked, version
@@ -128,6 +128,45 @@ async def test_a_key_that_keeps_failing_is_parked_with_what_comes_after_it_and_o
     assert rows == [("parked", b"a", 5), ("parked", b"a", 0), ("parked", b"a", 0), ("parked", b"a", 0)]
     assert await world.parked() == {"a"}
     assert await world.told() == ["KeyParked"]
+
+
+async def test_each_event_that_is_held_is_counted_once_whatever_the_reason(world: World) -> None:
+    world.broken, world.refused = {"a"}, {"b/0"}
+    for key, number in (("a", "0"), ("a", "1"), ("b", "0"), ("b", "1")):
+        world.publish(key, number)
+    world.publish("c", "0", age=timedelta(days=9))
+    before = counted(TOPIC)
+
+    await world.deliver(rounds=5)
+
+    rows = [(row["key"], row["state"]) for row in await held(world.begin)]
+    assert rows == [(b"a", "parked"), (b"a", "parked"), (b"b", "dead"), (b"c", "dead")]
+    assert counted(TOPIC) - before == len(rows)
+
+
+async def test_what_is_not_committed_as_held_is_not_counted(world: World) -> None:
+    world.publish("a", "0")
+    before = counted(TOPIC)
+
+    async def fail() -> None:
+        async with world.begin() as tx:
+            held_keys.held.hold(tx, world.name, world._log[0], "why")
+            await tx.flush()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    undone = counted(TOPIC)
+    async with world.begin() as tx:
+        held_keys.held.hold(tx, world.name, world._log[0], "why")
+
+    assert (undone - before, counted(TOPIC) - undone) == (0, 1)
+
+
+def counted(topic: str) -> float:
+    """Return how many events of a topic this process has counted as held."""
+    count: float = EVENTS_HELD.labels(topic)._value.get()
+    return count
 
 
 async def test_an_event_too_old_to_deduplicate_is_held_once_however_often_it_comes(world: World) -> None:

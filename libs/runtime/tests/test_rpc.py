@@ -142,6 +142,30 @@ async def test_a_failed_call_leaves_no_trace_and_may_be_sent_again(
     assert api.done == 2
 
 
+async def test_what_cannot_be_committed_leaves_neither_effect_nor_event_answer_or_audit(
+    channel: Any, api: TrialApi, begin: Transactions[Effects]
+) -> None:
+    async with begin() as tx:
+        # Looked at only when all is written and the transaction is to be committed.
+        await tx.fetch("ALTER TABLE effect ADD UNIQUE (name) DEFERRABLE INITIALLY DEFERRED")
+        tx.add("told")
+
+    error = await refused(call(channel, "Change")(asked("told"), metadata=bearer()))
+    done = api.done
+    async with begin() as tx:
+        left = [await tx.fetch("SELECT * FROM request"), await tx.fetch("SELECT * FROM outbox")]
+        await tx.fetch("DELETE FROM effect")
+    answer = await call(channel, "Change")(asked("told"), metadata=bearer())
+
+    assert (error.code(), done) == (Code.INTERNAL, 1)
+    assert left == [[], []]
+    async with begin() as tx:
+        assert await tx.names() == ["told"]
+        assert [row["key"] for row in await tx.fetch("SELECT key FROM outbox")] == ["told"]
+        (row,) = await tx.fetch("SELECT response FROM request")
+    assert Told.FromString(row["response"]) == answer
+
+
 STATUSES = {
     "invalid": Code.INVALID_ARGUMENT,
     "missing": Code.NOT_FOUND,

@@ -1,5 +1,7 @@
 """What one transaction takes, and what it says when it cannot."""
 
+from typing import Any
+
 import pytest
 from millrace.runtime.connection import hindered
 from millrace.runtime.envelope import MAX_EMITTED_BYTES
@@ -36,6 +38,29 @@ async def test_a_handlers_own_timeout_is_not_taken_for_the_databases(begin: Tran
     with pytest.raises(TimeoutError):
         async with begin():
             raise TimeoutError
+
+
+async def test_a_transaction_that_raises_leaves_nothing_and_tells_nothing(begin: Transactions[Effects]) -> None:
+    written: list[Any] = []
+    called: list[str] = []
+
+    async def fail() -> None:
+        async with begin() as tx:
+            tx.add("undone")
+            tx.emit(version("undone"))
+            tx.on_commit(lambda: called.append("undone"))
+            await tx.flush()
+            written.extend([await tx.names(), [row["key"] for row in await tx.fetch("SELECT key FROM outbox")]])
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    async with begin() as tx:
+        left = [await tx.names(), await tx.fetch("SELECT key FROM outbox")]
+
+    assert written == [["undone"], ["undone"]]
+    assert left == [[], []]
+    assert called == []
 
 
 async def test_what_is_written_last_leaves_in_one_statement_with_the_events(begin: Transactions[Effects]) -> None:

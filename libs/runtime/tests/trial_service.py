@@ -21,7 +21,7 @@ from millrace.runtime.client import Channels, Token
 from millrace.runtime.errors import Conflict, InvalidInput, NotFound, Overloaded, Unavailable
 from millrace.runtime.rpc import RpcServer
 from millrace.runtime.transaction import Transactions
-from runtime_effects import Effects
+from runtime_effects import Effects, version
 
 SERVICE = "millrace.trial.v1.TrialService"
 SECRET = "hunter2-canary"
@@ -102,6 +102,8 @@ class TrialApi:
 
     async def Change(self, request: Any, tx: Effects) -> Any:
         tx.add(request.text)
+        if request.text == "told":
+            tx.emit(version(request.text))
         if request.text == "wait":
             self.entered.set()
             await self.go_on.wait()

@@ -29,6 +29,7 @@ from millrace.control.store import Store
 from millrace.core.parse import parse_workflow
 from millrace.core.triggers import Source, parse_trigger
 from millrace.runtime.errors import Conflict, InvalidInput, NotFound
+from millrace.runtime.telemetry import EVENTS_HELD
 
 CHAIN: dict[str, Any] = {
     "ingest": {"kind": "data.ingest", "input": {"uri": {"$from": "/trigger/data/uri"}}},
@@ -357,12 +358,16 @@ async def test_a_namespace_that_reads_a_topic_in_another_way_keeps_it_from_nobod
     await force(tx)
     await trigger(tx)
     tx.put_source("another", Source(topic="triggers", format="json", id="/nothing"))
+    counter = EVENTS_HELD.labels("triggers")
+    before = counter._value.get()
 
     await take_records([landed("e1", URI)], tx)
+    tx.committed()
 
     assert len(orders(tx)) == 1
     (held,) = await tx.fetch("SELECT reason FROM held")
     assert held["reason"].startswith("namespace another: the value has no id")
+    assert counter._value.get() == before + 1
 
 
 async def test_an_event_that_names_its_namespace_is_for_no_other(tx: Store, landed: Any) -> None:

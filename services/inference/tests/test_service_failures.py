@@ -1,4 +1,5 @@
 import math
+import time
 from typing import Any
 from uuid import UUID
 
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 from millrace.contracts import oip
 from millrace.contracts.rpc.inference.v1 import inference_pb2 as pb
+from millrace.inference.api.telling import TELL_S
 from millrace.runtime.errors import Conflict, Denied, InvalidInput, NotFound, Unavailable
 
 from services.inference.tests.inference_process import (
@@ -25,6 +27,10 @@ async def test_a_model_that_does_not_give_its_golden_scores_is_never_deployed(in
     assert failed.state == "failed"
     ended, event = await inference.order("shift", {"deployment_id": failed.deployment_id, "weight": 100})
     assert (ended, event["error"]) == ("TaskFailed", "InvalidInput")
+
+
+#: What it may take from a telling until a reader of the topic has it, on a machine that is busy.
+MARGIN_S = 3.0
 
 
 @pytest.mark.parametrize(
@@ -91,6 +97,31 @@ async def test_a_stop_tells_all_that_was_answered(inference: Inference) -> None:
 
     assert code == 0
     assert ids <= (await inference.told.logged(ids)).keys()
+
+
+async def test_kill_9_loses_the_details_of_what_was_answered_since_the_last_telling_and_no_others(
+    inference: Inference,
+) -> None:
+    await inference.in_use("killed", 1)
+    began = time.monotonic()
+    told = await ids_of(inference, "killed", "told")
+    await inference.told.logged(told)
+    took_s = time.monotonic() - began
+
+    # The next telling is a second after that one, so that this is answered and not told.
+    lost = await ids_of(inference, "killed", "lost")
+    inference.process.kill()
+    await inference.process.start()
+    after = await ids_of(inference, "killed", "after")
+    logged = await inference.told.logged(told | after)
+
+    assert took_s < TELL_S + MARGIN_S
+    assert not lost & logged.keys()
+
+
+async def ids_of(inference: Inference, model: str, key: str) -> set[str]:
+    """Return the ids of predictions about somebody, once they are answered."""
+    return {one.decode() for one in oip.read_bytes(await inference.ask(model, [key]), "prediction_id")}
 
 
 async def test_while_the_database_is_away_predictions_go_on_and_are_told_later(

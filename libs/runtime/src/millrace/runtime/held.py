@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import asyncpg
 from millrace.runtime.subscriptions import Record
+from millrace.runtime.telemetry import EVENTS_HELD
 from millrace.runtime.transaction import Transaction
 
 KEPT_BYTES = 64 * 1024
@@ -53,7 +54,7 @@ def hold(
     state: State = "dead",
     claimed: bool = True,
 ) -> None:
-    """Keep a record that cannot be handled, once.
+    """Keep a record that cannot be handled, once, and count it when this transaction is committed.
 
     What is parked is kept whole, as it is to be handled in any case; of what is dead, the first 64 KiB. What this
     transaction has not `claimed` in the inbox is so before it is handled.
@@ -83,6 +84,7 @@ def hold(
         record.timestamp_ms,
         claimed,
     )
+    tx.on_commit(EVENTS_HELD.labels(record.topic).inc)
 
 
 def record_of(row: asyncpg.Record) -> Record:

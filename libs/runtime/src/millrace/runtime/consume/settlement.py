@@ -13,7 +13,7 @@ from millrace.runtime.consume.items import Item, Listener
 from millrace.runtime.errors import InvalidInput, MillraceError
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.subscriptions import Record, Subscription
-from millrace.runtime.telemetry import EVENTS_FAILED, EVENTS_HANDLED, EVENTS_HELD, event_span
+from millrace.runtime.telemetry import EVENTS_FAILED, EVENTS_HANDLED, event_span
 from millrace.runtime.transaction import Transaction, Transactions
 
 ATTEMPTS = 5
@@ -135,7 +135,6 @@ class Settlement:
                     self._hold(tx, item, reason, attempts, claimed=item.envelope is not None)
                 else:
                     await held_keys.park(tx, self._service, item.record, reason, attempts)
-                    tx.on_commit(EVENTS_HELD.labels(item.record.topic).inc)
             await failpoint("consume.held")
         self.settled_at = asyncio.get_running_loop().time()
         self.attempts.pop(item.place, None)
@@ -152,7 +151,6 @@ class Settlement:
         claimed: bool = True,
     ) -> None:
         held.hold(tx, self._service, item.record, reason, attempts, state=state, claimed=claimed)
-        tx.on_commit(EVENTS_HELD.labels(item.record.topic).inc)
 
 
 async def apply(service: str, items: Sequence[Item], tx: Transaction) -> None:
