@@ -9,9 +9,10 @@ EDITABLE = $(foreach file,$(2),-e ./$(dir $(file)))
 SOURCES := libs/contracts/src libs/core/src libs/runtime/src libs/sdk/src libs/failpoints/src $(wildcard services/*/src)
 WHAT ?= runtime
 MINUTES ?= 10
+SEEDS ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test bench soak faults proto docs locks service up down clean
+.PHONY: help setup demo check test bench soak faults verify proto docs locks service up down clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +63,9 @@ soak: .venv/.dev ## Run the main job's load for MINUTES=10 (120 for the long for
 faults: .venv/.dev ## Run the fault matrix: all rows, or make faults ROWS=1,6,11; FLIGHTS=1 adds the flights demo under fire
 	@ROWS="$(ROWS)" $(BIN)/python -m tests.faults
 	@test -z "$(FLIGHTS)" || $(BIN)/python -m tests.faults.flights
+
+verify: .venv/.dev ## Play runs in a simulator that kills and reorders by a seed: make verify SEEDS=10000
+	@$(BIN)/python libs/core/tests/simulator.py --seeds $(SEEDS)
 
 proto: .venv/.dev ## Generate the gRPC stubs from proto/
 	$(BIN)/python libs/contracts/generate.py

@@ -24,11 +24,18 @@ from millrace.contracts.event import TYPE_PREFIX, Event, all_events, topic_field
 from millrace.contracts.held import KeyChange
 from millrace.contracts.openlineage import LineageReported
 from millrace.contracts.tasks import TaskOrder
+from millrace.core import ir, parts
+from millrace.core.ir import Workflow
 from millrace.runtime.subscriptions import Subscription, TaskKind, on_batch
 from millrace.runtime.transaction import Transaction
+from pydantic import BaseModel
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMAS = "libs/contracts/schemas"
+WORKFLOW_SCHEMA = "libs/core/schemas/workflow.json"
+#: Pydantic's definition of any JSON value; the others are classes of `ir`.
+JSON = "JsonValue"
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
 ATTRIBUTE = re.compile(r"^    (\w+): (.*?)(?=^    \w+: |\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -60,14 +67,28 @@ def short_name(event: type[Event]) -> str:
 def schema(event: type[Event]) -> dict[str, Any]:
     """Return the JSON Schema of an event's value, with each field's description beside it."""
     made = event.model_json_schema()
-    made["description"] = _summary(event)
-    for cls in reversed(event.__mro__):
-        text = inspect.cleandoc(cls.__doc__ or "").partition("Attributes:\n")[2]
+    _describe(made, event)
+    return {"$schema": DIALECT, "$id": event.type_name()} | made | {"x-topic": event.topic, "x-key": event.key_field}
+
+
+def workflow_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a workflow's document, with each field's description beside it."""
+    made = Workflow.model_json_schema()
+    _describe(made, Workflow)
+    for name, part in made["$defs"].items():
+        if name != JSON:
+            _describe(part, getattr(ir, name, None) or getattr(parts, name))
+    return {"$schema": DIALECT, "$id": f"millrace.workflow.{ir.SCHEMA_VERSION}"} | made
+
+
+def _describe(made: dict[str, Any], cls: type[BaseModel]) -> None:
+    """Put what a class's docstring says of itself and of its fields into its schema."""
+    made["description"] = _summary(cls)
+    for one in reversed(cls.__mro__):
+        text = inspect.cleandoc(one.__doc__ or "").partition("Attributes:\n")[2]
         for name, said in ATTRIBUTE.findall(text):
-            if name in made["properties"]:
+            if name in made.get("properties", {}):
                 made["properties"][name]["description"] = " ".join(said.split())
-    here = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": event.type_name()}
-    return here | made | {"x-topic": event.topic, "x-key": event.key_field}
 
 
 def said() -> list[Said]:
@@ -237,6 +258,7 @@ def documents() -> dict[Path, str]:
     made: dict[str, str] = {f"{SCHEMAS}/{short_name(event)}.json": _json(schema(event)) for event in events()}
     made |= {f"docs/asyncapi/{service}.json": _json(asyncapi(service, rows)) for service in SERVICES}
     made["docs/events.md"] = events_page(rows)
+    made[WORKFLOW_SCHEMA] = _json(workflow_schema())
     return {ROOT / path: text for path, text in made.items()}
 
 

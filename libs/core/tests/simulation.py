@@ -1,5 +1,6 @@
 """Random workflows under random faults: what a world of workers can do to a run, as hypothesis strategies."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,12 +9,15 @@ from uuid import UUID
 from hypothesis import strategies as st
 from millrace.core.decide import decide
 from millrace.core.parse import parse_workflow
+from millrace.core.paths import inside, parent
 from millrace.core.plan import Plan, compile_plan
 from millrace.core.state import (
     ATTEMPT_OPEN,
     TASK_OPEN,
     CancelAcknowledged,
     CancelRequested,
+    Collect,
+    Collected,
     Decision,
     Dispatch,
     Failed,
@@ -25,8 +29,11 @@ from millrace.core.state import (
     Start,
     Started,
     Succeeded,
+    TaskRun,
+    TaskState,
     Tick,
 )
+from programs import document
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 RUN_ID = UUID(int=7)
@@ -46,6 +53,8 @@ class World:
     ids: int = 100
     orders: list[Dispatch] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
+    #: What was retired, as it was last.
+    past: dict[str, TaskRun] = field(default_factory=dict)
 
     def new_id(self) -> UUID:
         self.ids += 1
@@ -53,11 +62,20 @@ class World:
 
     def tell(self, *inputs: Input, after_s: float = 0.0) -> Decision:
         self.now += timedelta(seconds=after_s)
+        known = dict(self.run.tasks)
         decision = decide(self.run, self.plan, inputs, self.now, self.new_id)
         self.run = decision.run
         self.orders.extend(effect for effect in decision.effects if isinstance(effect, Dispatch))
         self.decisions.append(decision)
+        self.past |= {name: (known | decision.changed)[name] for name in decision.retired}
+        for effect in decision.effects:
+            if isinstance(effect, Collect):
+                self.tell(Collected(effect.name, self.outputs(effect.name)))
         return decision
+
+    def outputs(self, name: str) -> list[Any]:
+        scopes = [task for path, task in self.past.items() if path.endswith("]") and parent(path) == name]
+        return [task.output for task in sorted(scopes, key=lambda task: (task.inner or {})["index"])]
 
     def order(self, name: str) -> Dispatch:
         return next(order for order in reversed(self.orders) if order.name == name)
@@ -79,50 +97,44 @@ class World:
     def states(self) -> dict[str, str]:
         return {name: str(task.state) for name, task in self.run.tasks.items()}
 
+    def ended(self) -> dict[str, str]:
+        """The state of every task and scope that there ever was."""
+        return {name: str(task.state) for name, task in (self.past | self.run.tasks).items()}
 
-def world(**tasks: Any) -> World:
-    return World(compile_plan(parse_workflow({"name": "w", "tasks": tasks})))
+    def open_orders(self) -> list[Dispatch]:
+        return [o for o in self.orders if o.name in self.run.tasks and self.run.tasks[o.name].token == o.token]
+
+    def work(self, done: Callable[[Dispatch], dict[str, Any] | Failure] = lambda _: {}) -> None:
+        """Do what is ordered, in order, and let time pass where nothing is, until the run has ended."""
+        for _ in range(10_000):
+            if self.run.state.ended:
+                return
+            if orders := self.open_orders():
+                result = done(orders[0])
+                at = (orders[0].name, orders[0].task_id, orders[0].attempt, orders[0].token)
+                self.tell(Failed(*at, result) if isinstance(result, Failure) else Succeeded(*at, result))
+            else:
+                due = self.next_due()
+                assert due is not None, "nothing is open and nothing is due"
+                self.tell(Tick(), after_s=max(0.0, (due - self.now).total_seconds()))
+        raise AssertionError("the run goes on for ever")
 
 
-def started(**tasks: Any) -> World:
-    made = world(**tasks)
+def world(output: Any = None, timeout_s: float = 86_400, **tasks: Any) -> World:
+    document = {"name": "w", "timeout_s": timeout_s, "tasks": tasks, "output": output}
+    return World(compile_plan(parse_workflow(document)))
+
+
+def started(output: Any = None, timeout_s: float = 86_400, **tasks: Any) -> World:
+    made = world(output, timeout_s, **tasks)
     made.tell(Start())
     return made
 
 
 @st.composite
 def workflows(draw: st.DrawFn) -> dict[str, Any]:
-    """A DAG of up to seven tasks with conditions, ends, retries and short limits."""
-    tasks: dict[str, Any] = {}
-    for number in range(draw(st.integers(1, 7))):
-        names = list(tasks)
-        needs = draw(st.lists(st.sampled_from(names), unique=True, max_size=3)) if names else []
-        task: dict[str, Any] = {"needs": needs, "run_if": draw(st.sampled_from(["succeeded", "succeeded", "settled"]))}
-        if needs and draw(st.booleans()):
-            task["when"] = draw(
-                st.sampled_from(
-                    [
-                        f"outputs.{needs[0]}.ok",
-                        f"status.{needs[0]} == 'succeeded'",
-                        f"status.{needs[0]} != 'succeeded' || !outputs.{needs[0]}.ok",
-                    ]
-                )
-            )
-        if number and draw(st.integers(0, 5)) == 0:
-            task["end"] = {"state": draw(st.sampled_from(["succeeded", "refused", "failed"])), "reason": "so"}
-        else:
-            task["kind"] = "data.ingest"
-            task["input"] = {"x": {"$from": f"/tasks/{needs[0]}/output/x"}} if needs and draw(st.booleans()) else {}
-            task["retries"] = {
-                "max_attempts": draw(st.integers(1, 3)),
-                "lost": draw(st.integers(0, 2)),
-                "backoff_s": draw(st.sampled_from([0, 1, 20])),
-            }
-            task["queue_timeout_s"] = draw(st.sampled_from([5, 50]))
-            task["run_timeout_s"] = draw(st.sampled_from([5, 50]))
-            task["heartbeat_timeout_s"] = draw(st.sampled_from([2, 20]))
-        tasks[f"t{number}"] = task
-    return {"name": "w", "timeout_s": draw(st.sampled_from([20, 300])), "tasks": tasks}
+    """A workflow with anything in it."""
+    return document(lambda options: draw(st.sampled_from(options)))
 
 
 def facts_about(order: Dispatch) -> st.SearchStrategy[Input]:
@@ -153,24 +165,30 @@ def schedules(orders: list[Dispatch]) -> st.SearchStrategy[list[Input]]:
 def check(world: World, before: Run, decision: Decision) -> None:
     """Hold one decision against what must hold of every decision."""
     run = decision.run
-    for task in run.tasks.values():
-        assert (task.due_at is not None) == (task.state in TASK_OPEN), (
-            "an open task has a due time, and only an open one"
-        )
+    for name, task in run.tasks.items():
+        waits = task.state in ATTEMPT_OPEN | {TaskState.RETRY_WAIT, TaskState.WAITING}
+        assert not waits or task.due_at is not None, "what waits for something has a due time"
+        assert task.due_at is None or task.state in TASK_OPEN, "what is settled has none"
         assert (task.token is not None) == (task.state in ATTEMPT_OPEN), "a token is valid only for an open attempt"
+        around = parent(name)
+        assert not around or run.tasks[around].state in TASK_OPEN, "what it is in is open"
     assert (run.due_at is not None) == (run.state in (RunState.RUNNING, RunState.ENDING))
     if run.state.ended:
         assert not [task for task in run.tasks.values() if task.state in TASK_OPEN]
         assert run.ended_at is not None
     for effect in decision.effects:
         if isinstance(effect, Dispatch):
-            needs = world.plan.steps[effect.name].task.needs
-            assert all(need in run.tasks and run.tasks[need].state not in TASK_OPEN for need in needs)
+            records = before.tasks | decision.changed
+            needs = world.plan.step(effect.name).task.needs
+            assert all(records[inside(parent(effect.name), need)].state not in TASK_OPEN for need in needs)
     for name in set(run.tasks) - set(decision.changed):
         assert run.tasks[name] is before.tasks[name], "what changed is named"
     for name, old in before.tasks.items():
-        if old.state not in TASK_OPEN:
+        if old.state not in TASK_OPEN and name in run.tasks:
             assert run.tasks[name] == old, "what is settled stays"
+    for name in decision.retired:
+        assert name not in run.tasks
+        assert (before.tasks | decision.changed)[name].state not in TASK_OPEN, "only what is over is retired"
     if before.state.ended:
         assert run == before
         assert not decision.effects

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 from millrace.core.errors import InvalidDocument
-from millrace.core.ir import MAX_TASKS, canonical_json
+from millrace.core.ir import MAX_TASKS
 from millrace.core.parse import parse_workflow
+from millrace.core.parts import canonical_json
 from millrace.core.yaml import dump_workflow, load_workflow
 
 CANARY = """
@@ -76,16 +77,19 @@ def test_a_task_goes_to_the_queue_of_its_kind_unless_it_names_another() -> None:
         ({"a": {"kind": "ingest"}}, "tasks.a.kind: String should match pattern"),
         ({"A": {"kind": "d.x"}}, "String should match pattern"),
         ({"in": {"kind": "d.x"}}, "reserved word of CEL"),
-        ({"a": {"kind": "d.x", "foreach": "b"}}, "tasks.a.foreach: unknown field; known are"),
-        ({"a": {}}, "either `kind`"),
-        ({"a": {"kind": "d.x", "end": {"state": "failed"}}}, "either `kind`"),
-        ({"a": {"end": {"state": "failed"}, "queue": "q"}}, "does no work, so it has no queue"),
+        ({"a": {"kind": "d.x", "for_each": "b"}}, "tasks.a.for_each: unknown field; known are"),
+        ({"a": {}}, "exactly one of kind, end, wait, gate, foreach, while, switch, parallel, try"),
+        (
+            {"a": {"kind": "d.x", "end": {"state": "failed"}}},
+            "exactly one of kind, end, wait, gate, foreach, while, switch, parallel, try",
+        ),
+        ({"a": {"end": {"state": "failed"}, "queue": "q"}}, "is no work for a worker, so it has no queue"),
         ({"a": {"end": {"state": "cancelled"}}}, "tasks.a.end.state"),
         ({"a": {"kind": "d.x", "when": "outputs.b == 1"}}, "'b' is not settled before 'a' starts; add it to `needs`"),
         ({"a": {"kind": "d.x", "when": "outputs."}}, "tasks.a.when: does not parse"),
         (
             {"a": {"kind": "d.x", "when": "inputs.x == 1"}},
-            "unknown variable inputs; known are outputs, status, trigger",
+            "unknown variable inputs; known are error, index, item, last, outputs, status, trigger",
         ),
         ({"a": {"kind": "d.x", "when": "true || " * 200 + "true"}}, "characters; at most"),
         ({"a": {"kind": "d.x", "when": "[1].map(x, x) == [1]"}}, "map, filter and reduce are not allowed"),

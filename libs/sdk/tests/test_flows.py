@@ -74,7 +74,7 @@ def test_a_flow_runs_locally_to_its_end() -> None:
     run = monthly().run_local({"flights": {"uri": "good"}})
 
     assert (run.state, run.cause) == ("succeeded", "")
-    assert run.output("promote") == {"promoted": "m-v-good-2"}
+    assert run.output_of("promote") == {"promoted": "m-v-good-2"}
     assert run.tasks["refuse"].state == "skipped"
 
 
@@ -102,7 +102,7 @@ def test_local_retries_wait_on_a_virtual_clock() -> None:
     run = flow_.run_local()
 
     assert run.state == "succeeded"
-    assert run.output("flaky") == {"tries": 3}
+    assert run.output_of("flaky") == {"tries": 3}
     assert run.elapsed_s == 600 + 1200
 
 

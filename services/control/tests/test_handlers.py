@@ -14,6 +14,7 @@ from millrace.contracts.tasks import (
     TaskSucceeded,
 )
 from millrace.control.commands import ApplyTrigger, ApplyWorkflow, CancelRun, ExplainEvent, StartRun
+from millrace.control.domain.shown import in_order
 from millrace.control.handlers import (
     apply_reports,
     apply_trigger,
@@ -98,6 +99,90 @@ async def test_a_run_is_dispatched_step_by_step_to_its_end(tx: Store) -> None:
         "refuse": "skipped",
         "deploy": "succeeded",
     }
+
+
+EACH: dict[str, Any] = {
+    "list": {"kind": "data.list"},
+    "each": {
+        "needs": ["list"],
+        "foreach": {
+            "items": {"$from": "/tasks/list/output/months"},
+            "concurrency": 2,
+            "do": {
+                "tasks": {"fit": {"kind": "training.tune", "input": {"month": {"$from": "/item/each"}}}},
+                "output": {"$from": "/tasks/fit/output/score"},
+            },
+        },
+    },
+    "best": {
+        "kind": "training.promote",
+        "needs": ["each"],
+        "input": {"scores": {"$from": "/tasks/each/output/items"}},
+    },
+}
+
+
+async def test_a_run_goes_over_a_list_that_a_task_has_made_and_hands_on_what_each_item_came_to(tx: Store) -> None:
+    await force(tx, **EACH)
+    run_id = await started(tx)
+    await report(tx, success(orders(tx)[-1], months=list(range(12))))
+    most = 0
+    while (order := orders(tx)[-1]).kind == "training.tune":
+        told = [success(one, score=one.input["month"] * 10) for one in orders(tx) if one.kind == "training.tune"]
+        await report(tx, *told)
+        most = max(most, len((await tx.run("demo", run_id)).run.tasks))
+    await report(tx, success(order, done=True))
+
+    assert [one.name for one in orders(tx)[1:4]] == ["each[0].fit", "each[1].fit", "each[2].fit"]
+    assert order.input == {"scores": [month * 10 for month in range(12)]}
+    assert most <= 3 + 2 * 2, "a decision reads what goes on, not what is over"
+    kept = await tx.run("demo", run_id)
+    shown = [name for name, task in in_order(kept, await tx.past(run_id, 100)) if task is not None]
+    assert kept.run.state == "succeeded"
+    assert shown[:5] == ["list", "each", "each[0]", "each[0].fit", "each[1]"]
+    assert shown[-3:] == ["each[11]", "each[11].fit", "best"]
+
+
+async def test_an_item_told_twice_counts_once(tx: Store) -> None:
+    await force(tx, **EACH)
+    run_id = await started(tx)
+    await report(tx, success(orders(tx)[-1], months=[1, 2, 3]))
+    first = next(order for order in orders(tx) if order.name == "each[0].fit")
+
+    await report(tx, success(first, score=1), success(first, score=1))
+    await report(tx, success(first, score=1))
+
+    assert [order.name for order in orders(tx)][1:] == ["each[0].fit", "each[1].fit", "each[2].fit"]
+    inner = (await tx.run("demo", run_id)).run.tasks["each"].inner
+    assert inner is not None
+    assert (inner["succeeded"], inner["open"]) == (1, 2)
+
+
+async def test_a_run_over_nothing_ends_in_the_transaction_that_starts_it_with_its_output(tx: Store) -> None:
+    tasks = {"each": {"foreach": EACH["each"]["foreach"] | {"items": []}}}
+    workflow = parse_workflow(
+        {"name": "w", "tasks": tasks, "output": {"scores": {"$from": "/tasks/each/output/items"}}}
+    )
+    await apply_workflow(ApplyWorkflow(namespace="demo", principal="ada", workflow=workflow), tx)
+
+    run = (await tx.run("demo", await started(tx))).run
+
+    assert (run.state, run.output) == ("succeeded", {"scores": []})
+
+
+async def test_a_wait_of_weeks_holds_nobody_and_ends_by_the_clock(tx: Store) -> None:
+    tasks = {"pause": {"wait": {"for_s": 14 * 86_400}}, "then": {"kind": "data.ingest", "needs": ["pause"]}}
+    workflow = parse_workflow({"name": "w", "timeout_s": 30 * 86_400, "tasks": tasks})
+    await apply_workflow(ApplyWorkflow(namespace="demo", principal="ada", workflow=workflow), tx)
+    run_id = await started(tx)
+    assert orders(tx) == []
+
+    await tx.fetch(
+        "UPDATE task SET due_at = now(), inner_state = jsonb_build_object('until', now()) WHERE run_id = $1", run_id
+    )
+    await fire_due([run_id], tx)
+
+    assert [order.name for order in orders(tx)] == ["then"]
 
 
 async def test_a_gate_refuses_a_run_with_its_reason_and_lineage_says_so(tx: Store) -> None:

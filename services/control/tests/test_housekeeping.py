@@ -24,12 +24,13 @@ async def test_a_run_goes_with_all_that_belongs_to_it_once_it_has_ended_long_ago
     runs: list[tuple[str, bool]], limit: int, tx: Store
 ) -> None:
     before = tx.now + timedelta(days=1)  # ids begin with the present time
-    for table in ("attempt", "task", "run"):
+    for table in ("attempt", "task", "task_past", "run"):
         await tx.fetch(f"DELETE FROM {table}")
     stay, failed = set(), set()
     for age, has_failed in runs:
         made = await kept(tx)
         first = made.run.tasks["a"]
+        await tx.fetch("INSERT INTO task_past SELECT * FROM task WHERE run_id = $1", made.run.run_id)
         if has_failed:
             tell(made, Failed("a", first.task_id, 1, first.token, Failure("E", "no")), tx)
         if age != "open":
@@ -48,8 +49,11 @@ async def test_a_run_goes_with_all_that_belongs_to_it_once_it_has_ended_long_ago
 
     assert max(gone) <= limit
     assert sum(gone) == sum(1 for age, _ in runs if age == "old")
-    left = {table: {row[0] for row in await tx.fetch(LEFT.format(table=table))} for table in ("run", "task", "attempt")}
-    assert left == {"run": stay, "task": stay, "attempt": stay & failed}
+    left = {
+        table: {row[0] for row in await tx.fetch(LEFT.format(table=table))}
+        for table in ("run", "task", "task_past", "attempt")
+    }
+    assert left == {"run": stay, "task": stay, "task_past": stay, "attempt": stay & failed}
 
 
 async def test_an_event_goes_with_what_was_made_of_it_and_its_key_may_start_a_run_again(tx: Store, landed: Any) -> None:

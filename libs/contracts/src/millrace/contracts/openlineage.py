@@ -1,5 +1,6 @@
 """Lineage as every service reports it: an OpenLineage run event on the service's own topic."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Literal
@@ -16,6 +17,9 @@ TASK_SCHEMA_URL = f"{PRODUCER}#/$defs/MillraceTaskRunFacet"
 FACTS_SCHEMA_URL = f"{PRODUCER}#/$defs/MillraceFactsDatasetFacet"
 
 RunState = Literal["COMPLETE", "FAIL"]
+
+#: In a task's name, which of many items it is for: all of those are runs of one job.
+_KEY = re.compile(r"\[[^\]]*\]")
 
 
 class LineageReported(Event):
@@ -97,7 +101,7 @@ def run_event(
         },
         "job": {
             "namespace": where,
-            "name": f"{task.workflow}.{task.name}",
+            "name": f"{task.workflow}.{_KEY.sub('[]', task.name)}",
             "facets": {"jobType": _facet(JOB_TYPE_SCHEMA_URL, job_type)},
         },
         "inputs": [{"namespace": where, "name": name} for name in sorted(set(used))],

@@ -3,7 +3,7 @@
 import zlib
 from uuid import UUID
 
-from millrace.core.ir import Retries
+from millrace.core.parts import Retries
 
 
 def backoff_s(retries: Retries, failures: int, key: UUID, attempt: int) -> float:

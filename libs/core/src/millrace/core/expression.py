@@ -13,7 +13,9 @@ MAX_COMPREHENSIONS = 1  # two nested ones over a 64 KiB value are minutes of wor
 _COMPREHENSION = re.compile(r"\.(all|exists|exists_one)\(\s*([A-Za-z_]\w*)\s*,")
 _BUILDING = re.compile(r"\.(map|filter|reduce)\(")
 _STRING = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"")
-_MEMBER = re.compile(r"(?<![\w.])(outputs|status)\s*(?:\.\s*([A-Za-z_]\w*)|\[\s*(?:'(\w+)'|\"(\w+)\")\s*\])")
+_MEMBER = re.compile(
+    r"(?<![\w.])(outputs|status|item|index|last|error)\s*(?:\.\s*([A-Za-z_]\w*)|\[\s*(?:'(\w+)'|\"(\w+)\")\s*\])"
+)
 _OUTPUTS = re.compile(r"\boutputs\b")
 #: What a compiled program raises for its data: missing keys, wrong types, overflow, division by zero.
 _EVALUATION_ERRORS = (LookupError, TypeError, RuntimeError, ValueError, ArithmeticError)
@@ -33,7 +35,7 @@ class Condition:
 
     Attributes:
         variables: The variables it reads.
-        members: What it reads of `outputs` and `status` by a literal name.
+        members: What it reads of its variables by a literal name, such as (`outputs`, `ingest`).
         outputs: All outputs that it reads, or None when it works out a name.
     """
 
@@ -82,7 +84,9 @@ def compile_condition(text: str, allowed: frozenset[str]) -> Condition:
     if unknown := variables - allowed:
         known = ", ".join(sorted(allowed))
         raise InvalidExpression(f"unknown variable {', '.join(sorted(unknown))}; known are {known}")
-    members = frozenset((match[1], match[2] or match[3] or match[4]) for match in _MEMBER.finditer(text))
+    members = frozenset(
+        (match[1], match[2] or match[3] or match[4]) for match in _MEMBER.finditer(text) if match[1] in variables
+    )
     return Condition(text, variables, members, _outputs(bare, text), program)
 
 

@@ -1,18 +1,28 @@
 """The workflow's intermediate representation: what YAML and Python flows both become, and what control runs."""
 
 import hashlib
-import json
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from millrace.core.errors import InvalidDocument, Problem, problems_of
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from millrace.core.parts import MAX_WAIT_S, End, Gate, Part, Pointer, Retries, Wait, canonical_json
+from pydantic import (
+    BaseModel,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 SCHEMA_VERSION = 1
+#: Tasks written in a workflow, those in bodies included; a run may have any number of them.
 MAX_TASKS = 500
+#: How deep bodies may lie in one another.
+MAX_DEPTH = 8
 MAX_WORKFLOW_BYTES = 256 * 1024
-MAX_INPUT_DEPTH = 32
+MAX_ITERATIONS = 1_000_000
+MAX_AT_ONCE = 1_000
 NAME = r"^[a-z][a-z0-9_]{0,62}$"
 WORKFLOW_NAME = r"^[a-z][a-z0-9_.\-]{0,126}$"
 KIND = r"^[a-z][a-z0-9_]{0,62}\.[a-z][a-z0-9_]{0,62}$"
@@ -21,59 +31,127 @@ Name = Annotated[str, Field(pattern=NAME)]
 Seconds = Annotated[float, Field(gt=0, le=30 * 86_400)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Retries(_Part):
-    """How often a task is tried, and how long to wait between attempts.
+class Body(Part):
+    """Tasks within a task: they see one another, and whatever is settled before the task that they are in.
 
     Attributes:
-        max_attempts: Attempts that may end by an error of the work itself, the first one included.
-        backoff_s: Wait before the second attempt.
-        factor: What each further wait is multiplied by.
-        jitter: Share of a wait by which it varies, so that tasks that failed together do not return together.
-        lost: Further attempts for those that ended without fault of the work: worker lost, nobody took it, or something
-            that it needs was down.
+        output: What it hands on once all of it is settled: JSON, `$from` in it leading into its own tasks' outputs too.
     """
 
-    max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
-    backoff_s: Annotated[float, Field(ge=0, le=86_400)] = 1.0
-    factor: Annotated[float, Field(ge=1, le=10)] = 2.0
-    max_backoff_s: Annotated[float, Field(ge=0, le=86_400)] = 60.0
-    jitter: Annotated[float, Field(ge=0, le=1)] = 0.2
-    lost: Annotated[int, Field(ge=0, le=1_000)] = 10
+    tasks: Annotated[dict[Name, "Task"], Field(min_length=1)]
+    output: JsonValue = None
 
 
-class Pointer(_Part):
-    """A value taken from the trigger, an earlier output or the run: `{"$from": "/tasks/ingest/output/version_id"}`."""
+class Tolerate(Part):
+    """How many items may fail: `count` of them, or `percent` of them all, whichever is more."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True, validate_by_name=True)
-
-    pointer: str = Field(alias="$from")
-    default: JsonValue = None
+    count: Annotated[int, Field(ge=0)] = 0
+    percent: Annotated[float, Field(ge=0, le=100)] = 0.0
 
 
-class End(_Part):
-    """How a run ends when it gets here."""
+class Foreach(Part):
+    """A body for each item of a list that is known when its turn has come.
 
-    state: Literal["succeeded", "refused", "failed"]
-    reason: str | Pointer = ""
+    Attributes:
+        items: The list, or where it will be.
+        key: JSON pointer into an item, to a text or number that names it in the run; by default its index.
+        concurrency: How many items are under way at once; the others are not even begun.
+        tolerate: How many may fail before the rest is stopped and the task fails.
+    """
+
+    items: list[JsonValue] | Pointer
+    key: str | None = None
+    concurrency: Annotated[int, Field(ge=1, le=MAX_AT_ONCE)] = 20
+    tolerate: Tolerate = Tolerate()
+    do: Body
 
 
-class Task(_Part):
-    """One node of a workflow: work dispatched to a queue (`kind`), or the end of the run (`end`).
+class While(Part):
+    """A body that is repeated for as long as a condition holds.
+
+    Attributes:
+        condition: CEL; besides what `when` reads, `index.<task>` is how often it has run and `last.<task>` what the
+            last one handed on, null before the first.
+        max_iterations: The task fails when the condition still holds after so many.
+    """
+
+    condition: str
+    max_iterations: Annotated[int, Field(ge=1, le=MAX_ITERATIONS)] = 1_000
+    do: Body
+
+
+class Case(Part):
+    """One of the ways that a switch may take, when its condition holds and none before it does."""
+
+    name: Name
+    when: str
+    do: Body
+
+
+class Switch(Part):
+    """The first case that applies, else the default, else nothing."""
+
+    cases: Annotated[tuple[Case, ...], Field(min_length=1, max_length=MAX_TASKS)]
+    default: Body | None = None
+
+
+class Parallel(Part):
+    """Branches at once; with a quorum, the others are stopped as soon as so many have succeeded."""
+
+    branches: Annotated[dict[Name, Body], Field(min_length=1, max_length=MAX_TASKS)]
+    quorum: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _can_be_met(self) -> Self:
+        if self.quorum is not None and self.quorum > len(self.branches):
+            raise ValueError(f"quorum {self.quorum} is more than the {len(self.branches)} branches")
+        return self
+
+
+class Catch(Part):
+    """What is done about a failure of some class, or of which a condition holds.
+
+    Attributes:
+        errors: Classes of errors; all when there are none.
+        when: CEL; besides what a task's `when` reads, `error.<task>` has `error`, `message` and `task`.
+    """
+
+    errors: tuple[str, ...] = ()
+    when: str | None = None
+    do: Body
+
+
+class Try(Part):
+    """A body; the first catch that applies when it fails; and what is done last, even when the body is stopped."""
+
+    do: Body
+    catch: tuple[Catch, ...] = ()
+    finally_: Annotated[Body | None, Field(alias="finally")] = None
+
+    @model_validator(mode="after")
+    def _does_something(self) -> Self:
+        if not self.catch and self.finally_ is None:
+            raise ValueError("a try has `catch` or `finally`, or both")
+        return self
+
+
+class Task(Part):
+    """One node of a workflow.
+
+    It is exactly one of: work for a worker (`kind`), the end of the run (`end`), a `wait`, a `gate`, or other tasks:
+    `foreach`, `while`, `switch`, `parallel`, `try`.
 
     Attributes:
         kind: What work it is, `<service>.<verb>`.
         queue: Who is asked to do it; by default the part of `kind` before the dot.
-        needs: Tasks that must be settled first.
+        needs: Tasks of the same body that must be settled first.
         run_if: `succeeded`: skipped unless every need succeeded. `settled`: whatever became of the needs.
         when: CEL over `outputs.<task>`, `status.<task>` and `trigger`; the task is skipped when it is false.
         input: A JSON object; `{"$from": <JSON pointer>}` in place of a value in it stands for the value there.
         queue_timeout_s: From dispatch until a worker has started.
         run_timeout_s: From start until the result.
         heartbeat_timeout_s: Longest silence of a worker that has started.
+        timeout_s: From when its needs were settled until its own end, all attempts, items and waits included.
     """
 
     kind: Annotated[str, Field(pattern=KIND)] | None = None
@@ -81,50 +159,112 @@ class Task(_Part):
     needs: tuple[str, ...] = ()
     run_if: Literal["succeeded", "settled"] = "succeeded"
     when: str | None = None
-    input: dict[str, JsonValue] = {}
+    input: dict[str, JsonValue] = {}  # noqa: RUF012 - pydantic copies it
     retries: Retries = Retries()
     queue_timeout_s: Seconds = 3_600.0
     run_timeout_s: Seconds = 3_600.0
     heartbeat_timeout_s: Seconds = 60.0
+    timeout_s: Annotated[float, Field(gt=0, le=MAX_WAIT_S)] | None = None
     end: End | None = None
+    wait: Wait | None = None
+    gate: Gate | None = None
+    foreach: Foreach | None = None
+    while_: Annotated[While | None, Field(alias="while")] = None
+    switch: Switch | None = None
+    parallel: Parallel | None = None
+    try_: Annotated[Try | None, Field(alias="try")] = None
 
     @model_validator(mode="after")
     def _is_one_thing(self) -> Self:
         if "$from" in self.input:
             raise ValueError("`input` is an object; write a `$from` in place of one of its values")
-        if (self.kind is None) == (self.end is None):
-            raise ValueError("a task has either `kind` (work to dispatch) or `end` (how the run ends)")
-        if self.end is not None and (work := self.model_fields_set & _WORK_FIELDS):
-            raise ValueError(f"an `end` task does no work, so it has no {', '.join(sorted(work))}")
+        found = [name.rstrip("_") for name in FORMS if getattr(self, name) is not None]
+        if len(found) != 1:
+            raise ValueError(f"a task has exactly one of {', '.join(n.rstrip('_') for n in FORMS)}; this has {found}")
+        if self.kind is None and (work := self.model_fields_set & _WORK_FIELDS):
+            raise ValueError(f"{found[0]!r} is no work for a worker, so it has no {', '.join(sorted(work))}")
+        if (self.end or self.gate) is not None and self.timeout_s is not None:
+            raise ValueError(f"{found[0]!r} takes no time, so it has no timeout_s")
         return self
+
+    @model_serializer(mode="wrap")
+    def _canonical(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = plain(self)
+        if self.needs:
+            document["needs"] = sorted(self.needs)
+        if document.get("queue") == (self.kind or "").split(".", 1)[0]:
+            del document["queue"]
+        return document
 
     @property
     def work_queue(self) -> str:
         """The queue that its work is dispatched to."""
         return self.queue or (self.kind or "").split(".", 1)[0]
 
+    @property
+    def form(self) -> str:
+        """What it is: `kind`, `end`, `wait`, `gate`, `foreach`, `while`, `switch`, `parallel` or `try`."""
+        return next(name.rstrip("_") for name in FORMS if getattr(self, name) is not None)
 
+    def bodies(self) -> Iterator[tuple[str, str, Body]]:
+        """Yield its bodies: what follows its name in the path of one, the field it stands in, and the body itself."""
+        if repeated := self.foreach or self.while_:
+            yield "[]", f"{self.form}.do", repeated.do
+        if self.switch is not None:
+            yield from ((f".{case.name}", f"switch.cases.{n}.do", case.do) for n, case in enumerate(self.switch.cases))
+            if self.switch.default is not None:
+                yield ".default", "switch.default", self.switch.default
+        if self.parallel is not None:
+            yield from (
+                (f".{name}", f"parallel.branches.{name}", body) for name, body in self.parallel.branches.items()
+            )
+        if self.try_ is not None:
+            yield ".do", "try.do", self.try_.do
+            yield from ((f".catch{n}", f"try.catch.{n}.do", catch.do) for n, catch in enumerate(self.try_.catch))
+            if self.try_.finally_ is not None:
+                yield ".finally", "try.finally", self.try_.finally_
+
+    def conditions(self) -> Iterator[tuple[str, str | None]]:
+        """Yield the conditions of what it does, in their order, each with its field; None for a catch without one."""
+        if self.gate is not None:
+            yield "gate.condition", self.gate.condition
+        if self.while_ is not None:
+            yield "while.condition", self.while_.condition
+        if self.switch is not None:
+            yield from ((f"switch.cases.{n}.when", case.when) for n, case in enumerate(self.switch.cases))
+        if self.try_ is not None:
+            yield from ((f"try.catch.{n}.when", catch.when) for n, catch in enumerate(self.try_.catch))
+
+    def pointers(self) -> Iterator[tuple[str, JsonValue | Pointer]]:
+        """Yield what it takes from elsewhere, each with its field: a JSON value with pointers in it, or a pointer."""
+        yield "input", self.input
+        if self.end is not None:
+            yield "end.reason", self.end.reason
+        if self.gate is not None:
+            yield "gate.reason", self.gate.reason
+        if self.wait is not None:
+            yield from (("wait.for_s", self.wait.for_s), ("wait.until", self.wait.until))
+        if self.foreach is not None and isinstance(self.foreach.items, Pointer):
+            yield "foreach.items", self.foreach.items
+
+
+FORMS = ("kind", "end", "wait", "gate", "foreach", "while_", "switch", "parallel", "try_")
 _WORK_FIELDS = {"queue", "input", "retries", "queue_timeout_s", "run_timeout_s", "heartbeat_timeout_s"}
 
 
-class Workflow(_Part):
+class Workflow(Part):
     """A workflow: named tasks and what each needs. Read one with `parse_workflow`, which also checks its graph."""
 
     schema_version: Literal[1] = 1
     name: Annotated[str, Field(pattern=WORKFLOW_NAME)]
     description: Annotated[str, Field(max_length=2_000)] = ""
-    timeout_s: Seconds = 86_400.0
-    tasks: Annotated[dict[Name, Task], Field(min_length=1, max_length=MAX_TASKS)]
+    timeout_s: Annotated[float, Field(gt=0, le=MAX_WAIT_S)] = 86_400.0
+    tasks: Annotated[dict[Name, Task], Field(min_length=1)]
+    output: JsonValue = None
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON without what is left at its default: the form that is hashed, stored and exchanged."""
-        document = self.model_dump(mode="json", exclude_defaults=True)
-        for name, task in self.tasks.items():
-            if task.needs:
-                document["tasks"][name]["needs"] = sorted(task.needs)
-            if task.queue == (task.kind or "").split(".", 1)[0]:
-                del document["tasks"][name]["queue"]
-        return {"schema_version": self.schema_version, **document}
+        return {"schema_version": self.schema_version, **self.model_dump(mode="json", exclude_defaults=True)}
 
     @cached_property
     def sha256(self) -> str:
@@ -132,34 +272,11 @@ class Workflow(_Part):
         return hashlib.sha256(canonical_json(self.document())).hexdigest()
 
 
-def canonical_json(document: JsonValue) -> bytes:
-    """Return the one spelling of a JSON value: sorted keys, no spaces, UTF-8."""
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+def _fields(part: type[BaseModel]) -> str:
+    return ", ".join(field.alias or name for name, field in part.model_fields.items())
 
 
-def pointers_in(value: JsonValue, path: str = "input", depth: int = 0) -> Iterator[tuple[str, Pointer]]:
-    """Yield each `$from` in a task's input with its place.
-
-    Raises:
-        InvalidDocument: One is malformed, or the input is nested too deep.
-    """
-    if depth > MAX_INPUT_DEPTH:
-        raise InvalidDocument("input", [Problem(path, f"nested deeper than {MAX_INPUT_DEPTH} levels")])
-    if isinstance(value, dict) and "$from" in value:
-        try:
-            yield path, Pointer.model_validate(value)
-        except ValidationError as error:
-            found = problems_of(error, "$from, default")
-            raise InvalidDocument("input", [Problem(f"{path}.{p.field}", p.message) for p in found]) from error
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from pointers_in(item, f"{path}.{key}", depth + 1)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from pointers_in(item, f"{path}.{index}", depth + 1)
-
-
-KNOWN_FIELDS = (
-    f"of a workflow {', '.join(Workflow.model_fields)}; of a task {', '.join(Task.model_fields)}; "
-    f"of retries {', '.join(Retries.model_fields)}; of end {', '.join(End.model_fields)}"
+KNOWN_FIELDS = "; ".join(
+    f"of {part.__name__.lower()} {_fields(part)}"
+    for part in (Workflow, Task, Retries, End, Wait, Gate, Foreach, While, Switch, Case, Parallel, Try, Catch, Body)
 )

@@ -1,13 +1,15 @@
 """A workflow made ready to run: order, conditions and inputs worked out once per version."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from millrace.core.expression import Condition, compile_condition
-from millrace.core.ir import Pointer, Task, Workflow, pointers_in
-from millrace.core.parse import WHEN_VARIABLES, topological_order
+from millrace.core.ir import Body, Task, Workflow
+from millrace.core.parse import VARIABLES, topological_order
+from millrace.core.parts import Pointer, pointers_in
+from millrace.core.paths import ROOT, inside, written
 from millrace.core.pointer import PointerMissing, parse_pointer, resolve
 
 
@@ -16,8 +18,11 @@ class Step:
     """One task of a plan.
 
     Attributes:
+        name: Its own name.
         dependents: The tasks that need it, in the workflow's order.
-        recovered: Some task behind it runs `settled`, so its failure does not end the run at once.
+        condition: Its `when`.
+        conditions: Those of its gate, its loop, or its cases or catches in their order; None for a catch without one.
+        recovered: Some task behind it runs `settled`, so its failure does not end what it is in at once.
         has_pointers: Its input takes values from elsewhere.
     """
 
@@ -25,16 +30,54 @@ class Step:
     task: Task
     dependents: tuple[str, ...]
     condition: Condition | None
+    conditions: tuple[Condition | None, ...]
     recovered: bool
     has_pointers: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The tasks of one body, or of the workflow.
+
+    Attributes:
+        names: Their names, each after its needs.
+        first: Those that need none.
+        output: What it hands on.
+        cleans_up: It is done however what it follows has ended, even when that is stopped.
+    """
+
+    names: tuple[str, ...]
+    first: tuple[str, ...]
+    output: Any
+    cleans_up: bool
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """A compiled workflow: its steps by name, each after its needs."""
+    """A compiled workflow.
+
+    Attributes:
+        steps: Its tasks by their paths as written.
+        blocks: Its bodies by their paths as written; the workflow's own tasks are at the empty path.
+        cleans_up: It has a body that does.
+    """
 
     workflow: Workflow
     steps: Mapping[str, Step]
+    blocks: Mapping[str, Block]
+    cleans_up: bool
+
+    def step(self, path: str) -> Step:
+        """Return what a task of a run does."""
+        return self.steps[written(path)]
+
+    def block(self, scope: str) -> Block:
+        """Return what a scope of a run consists of."""
+        return self.blocks[written(scope)]
+
+    def is_scope(self, path: str) -> bool:
+        """Return whether a path is a scope's, not a task's."""
+        return written(path) in self.blocks
 
 
 _tokens = lru_cache(maxsize=8192)(parse_pointer)
@@ -43,21 +86,53 @@ _tokens = lru_cache(maxsize=8192)(parse_pointer)
 @lru_cache(maxsize=1024)
 def _compiled(workflow: "_ByHash") -> Plan:
     flow = workflow.workflow
-    dependents: dict[str, list[str]] = {name: [] for name in flow.tasks}
-    for name, task in flow.tasks.items():
+    steps: dict[str, Step] = {}
+    blocks: dict[str, Block] = {}
+    for path, body in bodies_of(Body(tasks=flow.tasks, output=flow.output)):
+        order = topological_order(body.tasks)
+        first = tuple(name for name in order if not body.tasks[name].needs)
+        blocks[path] = Block(order, first, body.output, path.endswith(".finally") and _is_try(steps, path))
+        for name, step in _steps(body.tasks, order).items():
+            steps[inside(path, name)] = step
+    return Plan(flow, steps, blocks, any(block.cleans_up for block in blocks.values()))
+
+
+def bodies_of(body: Body, path: str = ROOT) -> Iterator[tuple[str, Body]]:
+    """Yield a body and all that lie in it, each with its path as written, outer ones first."""
+    yield path, body
+    for name, task in body.tasks.items():
+        for suffix, _, inner in task.bodies():
+            yield from bodies_of(inner, inside(path, name) + suffix)
+
+
+def _is_try(steps: Mapping[str, Step], path: str) -> bool:
+    return steps[path.rpartition(".")[0]].task.try_ is not None
+
+
+def _steps(tasks: Mapping[str, Task], order: tuple[str, ...]) -> dict[str, Step]:
+    dependents: dict[str, list[str]] = {name: [] for name in tasks}
+    for name, task in tasks.items():
         for need in task.needs:
             dependents[need].append(name)
-    order = topological_order(flow)
     recovered: dict[str, bool] = {}
     for name in reversed(order):
-        recovered[name] = any(flow.tasks[d].run_if == "settled" or recovered[d] for d in dependents[name])
-    return Plan(flow, {name: _step(name, flow.tasks[name], dependents[name], recovered[name]) for name in order})
+        recovered[name] = any(tasks[d].run_if == "settled" or recovered[d] for d in dependents[name])
+    return {
+        name: Step(
+            name=name,
+            task=tasks[name],
+            dependents=tuple(dependents[name]),
+            condition=_condition(tasks[name].when),
+            conditions=tuple(_condition(text) for _, text in tasks[name].conditions()),
+            recovered=recovered[name],
+            has_pointers=next(pointers_in(tasks[name].input), None) is not None,
+        )
+        for name in order
+    }
 
 
-def _step(name: str, task: Task, dependents: list[str], recovered: bool) -> Step:  # noqa: FBT001 - both are computed
-    condition = compile_condition(task.when, WHEN_VARIABLES) if task.when is not None else None
-    has_pointers = next(pointers_in(task.input), None) is not None
-    return Step(name, task, tuple(dependents), condition, recovered, has_pointers)
+def _condition(text: str | None) -> Condition | None:
+    return compile_condition(text, VARIABLES) if text is not None else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,5 +1,6 @@
 """A run as it stands: the snapshot that decisions read, the facts that change it and what follows from them."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
@@ -36,9 +37,15 @@ class TaskState(StrEnum):
 
     DISPATCHED = "dispatched"
     RUNNING = "running"
-    #: Its attempt has been asked to stop, because the run is ending.
+    #: Its attempt has been asked to stop, because what it is part of is ending.
     CANCELLING = "cancelling"
     RETRY_WAIT = "retry_wait"
+    #: It waits for a moment, and holds nobody.
+    WAITING = "waiting"
+    #: What is in it goes on.
+    OPEN = "open"
+    #: How it ends is decided; what is in it has been asked to stop, or is being put in order.
+    CLOSING = "closing"
     SUCCEEDED = "succeeded"
     SKIPPED = "skipped"
     FAILED = "failed"
@@ -47,7 +54,7 @@ class TaskState(StrEnum):
 
 #: An attempt is with a worker: only in these states does a fact about it count.
 ATTEMPT_OPEN = frozenset({TaskState.DISPATCHED, TaskState.RUNNING, TaskState.CANCELLING})
-TASK_OPEN = ATTEMPT_OPEN | {TaskState.RETRY_WAIT}
+TASK_OPEN = ATTEMPT_OPEN | {TaskState.RETRY_WAIT, TaskState.WAITING, TaskState.OPEN, TaskState.CLOSING}
 
 
 @dataclass(slots=True, frozen=True)
@@ -58,33 +65,41 @@ class Failure:
         error: The error's class.
         retryable: Trying again could help.
         lost: The work is not to blame: its worker was lost, or nobody took it.
+        task: Of a task with bodies, the one within it that failed first.
     """
 
     error: str
     message: str
     retryable: bool = True
     lost: bool = False
+    task: str = ""
 
     def __str__(self) -> str:
-        return f"{self.error}: {self.message}" if self.message else self.error
+        said = f"{self.error}: {self.message}" if self.message else self.error
+        return f"{said} (task {self.task})" if self.task else said
 
 
 @dataclass(slots=True)
 class TaskRun:
-    """A task of a run, with its latest attempt.
+    """A task of a run with its latest attempt, or a scope: a body of a task that is being run.
 
     Attributes:
+        name: Its path in the run; see `paths`.
+        began_at: When its needs were settled.
         token: Fences the open attempt: a fact with another token is refused.
         failures: Attempts that ended by an error of the work.
         losses: Attempts that ended without fault of the work.
         seen_at: When the worker of the open attempt was last heard of.
-        due_at: When something must have happened; set exactly while the task is open.
+        due_at: When something must have happened; always set while an attempt or its next one is open.
         fraction: How far the worker says it is, 0 to 1, with its `message`.
+        outcome: How it ends, once that is decided and it is closing.
+        inner: Of a task with bodies or of a scope: how far it is, as JSON.
     """
 
     name: str
     task_id: UUID
     state: TaskState
+    began_at: datetime | None = None
     attempt: int = 0
     token: UUID | None = None
     failures: int = 0
@@ -98,6 +113,8 @@ class TaskRun:
     failure: Failure | None = None
     fraction: float = 0.0
     message: str = ""
+    outcome: TaskState | None = None
+    inner: Mapping[str, Any] | None = None
 
     def copy(self) -> "TaskRun":
         """Return another one like it; `dataclasses.replace` takes ten times as long."""
@@ -115,6 +132,8 @@ class Run:
         trigger: What started it: id, source, type, subject, time, data.
         due_at: When something must have happened; set exactly while it is running or ending.
         outcome: How it ends or has ended.
+        output: What its workflow's `output` came to, once it has succeeded.
+        tasks: The records that a decision can need, by name: those in scopes that are over are *retired*.
     """
 
     run_id: UUID
@@ -125,6 +144,7 @@ class Run:
     due_at: datetime | None = None
     outcome: RunState | None = None
     cause: str = ""
+    output: Any = None
     tasks: dict[str, TaskRun] = field(default_factory=dict)
 
     def copy(self) -> "Run":
@@ -194,8 +214,16 @@ class CancelAcknowledged(_AttemptFact):
     """The worker has stopped the attempt as asked."""
 
 
+@dataclass(slots=True, frozen=True)
+class Collected:
+    """The outputs of a foreach's items, in their order; None for one that has none."""
+
+    name: str
+    outputs: Sequence[Any]
+
+
 AttemptFact = Started | Progressed | Succeeded | Failed | CancelAcknowledged
-Input = Start | Tick | CancelRequested | AttemptFact
+Input = Start | Tick | CancelRequested | Collected | AttemptFact
 
 
 @dataclass(slots=True, frozen=True)
@@ -229,6 +257,13 @@ class AttemptEnded:
 
 
 @dataclass(slots=True, frozen=True)
+class Collect:
+    """Read the outputs of a foreach's items, and tell them as `Collected`; nothing else happens to it before."""
+
+    name: str
+
+
+@dataclass(slots=True, frozen=True)
 class RunStarted:
     """Say that the run has started."""
 
@@ -241,7 +276,7 @@ class RunEnded:
     cause: str
 
 
-Effect = Dispatch | CancelAttempt | AttemptEnded | RunStarted | RunEnded
+Effect = Dispatch | CancelAttempt | AttemptEnded | Collect | RunStarted | RunEnded
 
 
 @dataclass(slots=True, frozen=True)
@@ -259,13 +294,15 @@ class Decision:
     Attributes:
         run: The run as it now stands.
         run_changed: The run's own fields differ.
-        changed: Names of the tasks whose records differ.
+        changed: The records that differ, by name.
+        retired: Names of those that no later decision needs: their scope is over. They are no more in `run`.
         effects: What to do, in order.
         refused: Inputs that changed nothing: stale, late or repeated.
     """
 
     run: Run
     run_changed: bool
-    changed: tuple[str, ...]
+    changed: Mapping[str, TaskRun]
+    retired: tuple[str, ...]
     effects: tuple[Effect, ...]
     refused: tuple[Refused, ...]

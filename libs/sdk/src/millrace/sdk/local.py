@@ -8,10 +8,13 @@ from typing import Any
 from uuid import UUID
 
 from millrace.core.decide import decide
-from millrace.core.ir import Workflow, canonical_json
+from millrace.core.ir import Workflow
+from millrace.core.parts import canonical_json
+from millrace.core.paths import parent
 from millrace.core.plan import Plan, compile_plan
 from millrace.core.state import (
-    Decision,
+    Collect,
+    Collected,
     Dispatch,
     Failed,
     Failure,
@@ -37,17 +40,20 @@ class LocalRun:
     Attributes:
         state: `succeeded`, `refused` or `failed`.
         cause: Why, where it did not simply succeed.
+        output: What its workflow's `output` came to.
+        tasks: Its tasks, those in bodies by their paths, such as `each[2013-01].fit`.
         calls: Every attempt in order: the task's name and the input it was given.
         elapsed_s: How long it took on its virtual clock: waits for retries, not work.
     """
 
     state: str
     cause: str
+    output: Any
     tasks: dict[str, TaskRun]
     elapsed_s: float
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
-    def output(self, name: str) -> Any:  # noqa: ANN401 - a JSON value
+    def output_of(self, name: str) -> Any:  # noqa: ANN401 - a JSON value
         """Return what a task handed on.
 
         Raises:
@@ -74,10 +80,11 @@ def run_locally(
     Raises:
         LookupError: A kind of task has no body.
     """
-    missing = sorted({t.kind for t in workflow.tasks.values() if t.kind is not None} - set(bodies))
+    plan = compile_plan(workflow)
+    missing = sorted({step.task.kind for step in plan.steps.values() if step.task.kind is not None} - set(bodies))
     if missing:
         raise LookupError(f"no body for {', '.join(missing)}; local runs need one for each kind of task")
-    return _Local(compile_plan(workflow), bodies, {**TRIGGER, **trigger}, now or START).run()
+    return _Local(plan, bodies, {**TRIGGER, **trigger}, now or START).run()
 
 
 class _Local:
@@ -93,29 +100,47 @@ class _Local:
         self._now = now
         self._ids = itertools.count(1)
         self._state = Run(self._new_id(), RunState.PENDING, trigger)
+        self._past: dict[str, TaskRun] = {}
         self._calls: list[tuple[str, dict[str, Any]]] = []
 
     def run(self) -> LocalRun:
-        waiting = [effect for effect in self._tell(Start()).effects if isinstance(effect, Dispatch)]
+        waiting = self._tell(Start())
         for _ in range(MAX_DECISIONS):
             if self._state.state.ended:
                 break
             said = self._work(waiting.pop(0)) if waiting else self._next_tick()
-            waiting += [effect for effect in self._tell(said).effects if isinstance(effect, Dispatch)]
-            waiting = [order for order in waiting if self._state.tasks[order.name].token == order.token]
+            waiting += self._tell(said)
+            waiting = [order for order in waiting if self._is_open(order)]
         run = self._state
         elapsed_s = (self._now - run.started_at).total_seconds() if run.started_at else 0.0
-        return LocalRun(str(run.state), run.cause, run.tasks, elapsed_s, self._calls)
+        tasks = {**self._past, **run.tasks}
+        return LocalRun(str(run.state), run.cause, run.output, tasks, elapsed_s, self._calls)
 
-    def _tell(self, happened: Input) -> Decision:
-        decision = decide(self._state, self._plan, [happened], self._now, self._new_id)
+    def _tell(self, happened: Input) -> list[Dispatch]:
+        """Return the orders that follow from what happened."""
+        before = self._state
+        decision = decide(before, self._plan, [happened], self._now, self._new_id)
         self._state = decision.run
-        return decision
+        for name in decision.retired:
+            self._past[name] = decision.changed.get(name) or before.tasks[name]
+        orders = [effect for effect in decision.effects if isinstance(effect, Dispatch)]
+        for effect in decision.effects:
+            if isinstance(effect, Collect):
+                orders += self._tell(Collected(effect.name, self._outputs(effect.name)))
+        return orders
+
+    def _outputs(self, name: str) -> list[Any]:
+        items = [task for path, task in self._past.items() if path.endswith("]") and parent(path) == name]
+        return [task.output for task in sorted(items, key=lambda task: (task.inner or {})["index"])]
+
+    def _is_open(self, order: Dispatch) -> bool:
+        task = self._state.tasks.get(order.name)
+        return task is not None and task.token == order.token
 
     def _work(self, order: Dispatch) -> Input:
         here = (order.name, order.task_id, order.attempt, order.token)
         self._calls.append((order.name, order.input))
-        kind = self._plan.steps[order.name].task.kind or ""
+        kind = self._plan.step(order.name).task.kind or ""
         try:
             output = self._bodies[kind](**order.input)
             canonical_json(output)

@@ -1,7 +1,7 @@
 """gRPC in: translate, hand over, translate back."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -20,12 +20,15 @@ from millrace.control.commands import (
     read_workflow,
 )
 from millrace.control.domain.runs import KeptRun
+from millrace.control.domain.shown import fraction_of, in_order, kind_of
 from millrace.control.handlers import apply_trigger, apply_workflow, cancel_run, explain_event, start_run
 from millrace.control.store import Store
 from millrace.core.state import TaskRun
 from millrace.runtime.access import caller
 from millrace.runtime.transaction import Transactions
 
+SHOWN = 1_000
+"""The most tasks of scopes that are over that are shown of a run."""
 WATCH_POLL_S = 1.0
 """How often a watched run is looked at when nothing in this process has changed it, seconds."""
 
@@ -55,7 +58,8 @@ class ControlApi:
 
     async def GetRun(self, request: pb.GetRunRequest, tx: Store) -> pb.GetRunResponse:
         asked = GetRun(namespace=request.namespace, run_id=request.run_id)
-        return pb.GetRunResponse(run=_run(await tx.run(asked.namespace, asked.run_id)))
+        kept = await tx.run(asked.namespace, asked.run_id)
+        return pb.GetRunResponse(run=_run(kept, past=await tx.past(kept.run.run_id, SHOWN)))
 
     async def WatchRun(
         self, request: pb.WatchRunRequest, begin: Transactions[Store]
@@ -112,7 +116,7 @@ class ControlApi:
         )
 
 
-def _run(kept: KeptRun, *, tasks: bool = True) -> pb.Run:
+def _run(kept: KeptRun, *, tasks: bool = True, past: Sequence[TaskRun] = ()) -> pb.Run:
     run = kept.run
     return pb.Run(
         run_id=str(run.run_id),
@@ -128,14 +132,14 @@ def _run(kept: KeptRun, *, tasks: bool = True) -> pb.Run:
         created_at=_time(kept.created_at),
         started_at=_time(run.started_at),
         ended_at=_time(run.ended_at),
-        tasks=[_task(name, kept) for name in kept.plan.workflow.tasks] if tasks else [],
+        output_json=json.dumps(run.output) if run.output is not None else "",
+        tasks=[_task(name, task, kept) for name, task in in_order(kept, past)] if tasks else [],
         trace_id=kept.traceparent.split("-")[1] if kept.traceparent.count("-") == 3 else "",  # noqa: PLR2004 - W3C's form
     )
 
 
-def _task(name: str, kept: KeptRun) -> pb.Task:
-    kind = kept.plan.steps[name].task.kind or "end"
-    task = kept.run.tasks.get(name)
+def _task(name: str, task: TaskRun | None, kept: KeptRun) -> pb.Task:
+    kind = kind_of(name, kept.plan)
     if task is None:
         return pb.Task(name=name, kind=kind, state="blocked")
     return pb.Task(
@@ -147,18 +151,19 @@ def _task(name: str, kept: KeptRun) -> pb.Task:
         duration_s=_duration_s(task),
         output_json=json.dumps(task.output) if task.output is not None else "",
         error=str(task.failure) if task.failure is not None else "",
-        progress=task.fraction,
+        progress=fraction_of(task),
         progress_message=task.message,
-        dispatched_at=_time(task.dispatched_at),
+        dispatched_at=_time(task.dispatched_at or task.began_at),
         ended_at=_time(task.ended_at),
     )
 
 
 def _duration_s(task: TaskRun) -> float:
-    """Return how long its latest attempt took, from dispatch."""
-    if task.dispatched_at is None or task.ended_at is None:
+    """Return how long its latest attempt took, from dispatch; of what has none, how long it was under way."""
+    began_at = task.dispatched_at or task.began_at
+    if began_at is None or task.ended_at is None:
         return 0.0
-    return max(0.0, (task.ended_at - task.dispatched_at).total_seconds())
+    return max(0.0, (task.ended_at - began_at).total_seconds())
 
 
 def _time(at: datetime | None) -> Any:  # noqa: ANN401 - the stubs take a Timestamp or None

@@ -9,6 +9,7 @@ from millrace.contracts.event import Namespace
 from millrace.core.errors import InvalidDocument
 from millrace.core.ir import Workflow
 from millrace.core.parse import parse_workflow
+from millrace.core.plan import compile_plan
 from millrace.core.triggers import Trigger, parse_trigger
 from millrace.core.yaml import load_document
 from millrace.runtime.command import Command
@@ -31,7 +32,8 @@ class ApplyWorkflow(Command):
     @field_validator("workflow")
     @classmethod
     def _can_be_done(cls, workflow: Workflow) -> Workflow:
-        for name, task in workflow.tasks.items():
+        for name, step in compile_plan(workflow).steps.items():
+            task = step.task
             # An order to a queue that nobody has could never leave, and nothing that comes after it.
             if task.kind is not None and task.work_queue not in SERVICES:
                 raise ValueError(f"task {name}: there is no queue {task.work_queue}; queues are {', '.join(SERVICES)}")

@@ -1,7 +1,7 @@
 """Everything control does: one function per command, kind of report, record and tick."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +17,7 @@ from millrace.control.store import Arrival, InForce, Kept, Start, Store, Turn
 from millrace.core import state
 from millrace.core.decide import decide
 from millrace.core.plan import Plan
-from millrace.core.state import CancelRequested, Decision, Input, Run, RunState, Tick
+from millrace.core.state import CancelRequested, Collect, Collected, Decision, Input, Run, RunState, Tick
 from millrace.core.triggers import Source, match
 from millrace.runtime.errors import Conflict, InvalidInput
 from millrace.runtime.failpoints import failpoint
@@ -78,7 +78,7 @@ async def start_run(command: StartRun, tx: Store) -> KeptRun:
         principal=command.principal,
         traceparent=current_traceparent(),
     )
-    _begin_runs([kept], [kept], tx)
+    await _begin_runs([kept], [kept], tx)
     return kept
 
 
@@ -94,7 +94,7 @@ async def cancel_run(command: CancelRun, tx: Store) -> KeptRun:
         raise Conflict(f"run {command.run_id} is {kept.run.state}, it has ended already")
     await failpoint("control.cancel_run")
     cause = f"cancelled by {command.principal}" + (f": {command.reason}" if command.reason else "")
-    _advance([(kept, [CancelRequested(cause)], None)], tx)
+    await _advance([(kept, [CancelRequested(cause)], None)], tx)
     return kept
 
 
@@ -108,7 +108,7 @@ async def apply_reports(reports: Sequence[TaskReport], tx: Store) -> None:
     if len(kept_runs) < len(by_run):
         missing = by_run.keys() - {kept.run.run_id for kept in kept_runs}
         log.warning("reports_refused", reason="the run does not exist", run_ids=sorted(map(str, missing)))
-    _advance(
+    await _advance(
         [(kept, [input_of(r) for r in by_run[kept.run.run_id]], by_run[kept.run.run_id][-1]) for kept in kept_runs], tx
     )
     await failpoint("control.decided")
@@ -133,7 +133,7 @@ async def take_records(records: Sequence[Record], tx: Store) -> None:
 async def fire_due(run_ids: Sequence[UUID], tx: Store) -> int:
     """Let happen what is due of some runs, and return of how many; one that somebody else holds is left for later."""
     kept_runs = await tx.hold_runs(run_ids, skip_locked=True)
-    _advance([(kept, [Tick()], None) for kept in kept_runs], tx)
+    await _advance([(kept, [Tick()], None) for kept in kept_runs], tx)
     await failpoint("control.fired")
     return len(kept_runs)
 
@@ -147,7 +147,7 @@ async def start_next_in_queues(turns: Sequence[Turn], tx: Store) -> None:
         for turn in turns
         if await tx.first_in_queue(turn.namespace, turn.trigger) == (turn.run_id, RunState.PENDING)
     ]
-    _advance([(kept, [state.Start()], None) for kept in await tx.hold_runs(mine)], tx)
+    await _advance([(kept, [state.Start()], None) for kept in await tx.hold_runs(mine)], tx)
 
 
 async def explain_event(asked: ExplainEvent, tx: Store) -> tuple[Kept | None, list[Explanation]]:
@@ -185,8 +185,31 @@ def _arrivals(record: Record, sources: Sequence[tuple[str, Source]], tx: Store) 
     return arrivals
 
 
-def _advance(told: Iterable[tuple[KeptRun, Sequence[Input], Event | None]], tx: Store) -> None:
+async def _advance(told: Iterable[tuple[KeptRun, Sequence[Input], Event | None]], tx: Store) -> None:
     """Decide on held runs, keep what was decided and say what follows."""
+    asked = [*told]
+    await _tell_outputs(_decide(asked, tx), {kept.run.run_id: cause for kept, _, cause in asked}, tx)
+
+
+async def _tell_outputs(
+    decided: Sequence[tuple[KeptRun, Decision]], causes: Mapping[UUID, Event | None], tx: Store
+) -> None:
+    """Read, for decisions that ask for them, the outputs of items, and go on with those."""
+    while asked := [
+        (kept, [effect.name for effect in decision.effects if isinstance(effect, Collect)])
+        for kept, decision in decided
+        if any(isinstance(effect, Collect) for effect in decision.effects)
+    ]:
+        told = [
+            (kept, [Collected(n, await tx.outputs(kept.run.run_id, n)) for n in names], causes.get(kept.run.run_id))
+            for kept, names in asked
+        ]
+        decided = _decide(told, tx)
+
+
+def _decide(
+    told: Iterable[tuple[KeptRun, Sequence[Input], Event | None]], tx: Store
+) -> Sequence[tuple[KeptRun, Decision]]:
     decided: list[tuple[KeptRun, Decision]] = []
     for kept, inputs, cause in told:
         decision = decide(kept.run, kept.plan, inputs, tx.now, tx.new_id)
@@ -204,6 +227,7 @@ def _advance(told: Iterable[tuple[KeptRun, Sequence[Input], Event | None]], tx: 
             _say(kept, decision, cause, tx)
     if decided:
         tx.save_decisions(decided)
+    return decided
 
 
 def _say(kept: KeptRun, decision: Decision, cause: Event | None, tx: Store) -> None:
@@ -216,7 +240,7 @@ def _say(kept: KeptRun, decision: Decision, cause: Event | None, tx: Store) -> N
                 tx.emit(event)
 
 
-def _begin_runs(runs: Sequence[KeptRun], at_once: Sequence[KeptRun], tx: Store) -> None:
+async def _begin_runs(runs: Sequence[KeptRun], at_once: Sequence[KeptRun], tx: Store) -> None:
     """Keep new runs and start those that need not wait."""
     decided: list[tuple[KeptRun, Decision]] = []
     for kept in at_once:
@@ -226,6 +250,7 @@ def _begin_runs(runs: Sequence[KeptRun], at_once: Sequence[KeptRun], tx: Store) 
         _say(kept, decision, None, tx)
     tx.add_runs(runs)
     tx.save_decisions(decided, new=True)
+    await _tell_outputs(decided, {}, tx)
 
 
 def _starts(arrivals: Sequence[Arrival], triggers: Sequence[InForce], tx: Store) -> dict[Start, InForce]:
@@ -270,7 +295,7 @@ async def _start_runs(starting: Sequence[tuple[UUID, Arrival, InForce]], tx: Sto
             busy.add(queue)
     for (namespace, trigger), count in queues.items():
         tx.save_queued(namespace, trigger, count)
-    _begin_runs(runs, at_once, tx)
+    await _begin_runs(runs, at_once, tx)
     await failpoint("control.runs_begun")
 
 

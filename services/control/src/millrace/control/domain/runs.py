@@ -100,7 +100,7 @@ def events_of(kept: KeptRun, decision: Decision, now: datetime) -> Iterator[Even
             case CancelAttempt():
                 yield TaskCancelled(
                     namespace=kept.namespace,
-                    queue=kept.plan.steps[effect.name].task.work_queue,
+                    queue=kept.plan.step(effect.name).task.work_queue,
                     task_id=effect.task_id,
                     attempt=effect.attempt,
                     token=effect.token,
@@ -122,7 +122,7 @@ def events_of(kept: KeptRun, decision: Decision, now: datetime) -> Iterator[Even
 
 
 def _order(kept: KeptRun, effect: Dispatch, now: datetime) -> TaskDispatched:
-    task = kept.plan.steps[effect.name].task
+    task = kept.plan.step(effect.name).task
     return TaskDispatched(
         namespace=kept.namespace,
         queue=task.work_queue,

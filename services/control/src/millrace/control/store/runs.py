@@ -26,36 +26,52 @@ SELECT * FROM run WHERE namespace = $1 AND ($2 = '' OR workflow = $2) AND ($3 = 
 """
 ADD_RUNS = """
 INSERT INTO run (run_id, namespace, workflow, sha256, state, outcome, cause, principal, trigger_name, place, trigger,
-    traceparent, created_at, started_at, ended_at, due_at)
+    traceparent, created_at, started_at, ended_at, due_at, output)
 SELECT n.run_id, n.namespace, n.workflow, n.sha256, n.state, n.outcome, n.cause, n.principal, n.trigger_name, n.place,
-    n.trigger::jsonb, n.traceparent, now(), n.started_at, n.ended_at, n.due_at
+    n.trigger::jsonb, n.traceparent, now(), n.started_at, n.ended_at, n.due_at, n.output::jsonb
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-    $10::bigint[], $11::text[], $12::text[], $13::timestamptz[], $14::timestamptz[], $15::timestamptz[])
+    $10::bigint[], $11::text[], $12::text[], $13::timestamptz[], $14::timestamptz[], $15::timestamptz[], $16::text[])
     AS n(run_id, namespace, workflow, sha256, state, outcome, cause, principal, trigger_name, place, trigger,
-        traceparent, started_at, ended_at, due_at)
+        traceparent, started_at, ended_at, due_at, output)
 """
 SAVE_RUNS = """
 UPDATE run SET state = n.state, outcome = n.outcome, cause = n.cause, started_at = n.started_at, ended_at = n.ended_at,
-    due_at = n.due_at
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[])
-    AS n(run_id, state, outcome, cause, started_at, ended_at, due_at)
+    due_at = n.due_at, output = n.output::jsonb
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[],
+    $8::text[]) AS n(run_id, state, outcome, cause, started_at, ended_at, due_at, output)
 WHERE run.run_id = n.run_id
 """
 SAVE_TASKS = """
-INSERT INTO task AS t (run_id, name, task_id, state, attempt, token, failures, losses, dispatched_at, started_at,
-    seen_at, ended_at, due_at, output, failure, fraction, message)
-SELECT n.run_id, n.name, n.task_id, n.state, n.attempt, n.token, n.failures, n.losses, n.dispatched_at, n.started_at,
-    n.seen_at, n.ended_at, n.due_at, n.output::jsonb, n.failure::jsonb, n.fraction, n.message
-FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::int[], $6::uuid[], $7::int[], $8::int[],
-    $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], $13::timestamptz[], $14::text[],
-    $15::text[], $16::float[], $17::text[])
-    AS n(run_id, name, task_id, state, attempt, token, failures, losses, dispatched_at, started_at, seen_at, ended_at,
-        due_at, output, failure, fraction, message)
+INSERT INTO task AS t (run_id, name, task_id, state, began_at, attempt, token, failures, losses, dispatched_at,
+    started_at, seen_at, ended_at, due_at, output, failure, fraction, message, outcome, inner_state)
+SELECT n.run_id, n.name, n.task_id, n.state, n.began_at, n.attempt, n.token, n.failures, n.losses, n.dispatched_at,
+    n.started_at, n.seen_at, n.ended_at, n.due_at, n.output::jsonb, n.failure::jsonb, n.fraction, n.message, n.outcome,
+    n.inner_state::jsonb
+FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::timestamptz[], $6::int[], $7::uuid[], $8::int[],
+    $9::int[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[],
+    $15::text[], $16::text[], $17::float[], $18::text[], $19::text[], $20::text[])
+    AS n(run_id, name, task_id, state, began_at, attempt, token, failures, losses, dispatched_at, started_at, seen_at,
+        ended_at, due_at, output, failure, fraction, message, outcome, inner_state)
 ON CONFLICT (run_id, name) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, token = excluded.token,
     failures = excluded.failures, losses = excluded.losses, dispatched_at = excluded.dispatched_at,
     started_at = excluded.started_at, seen_at = excluded.seen_at, ended_at = excluded.ended_at,
     due_at = excluded.due_at, output = excluded.output, failure = excluded.failure, fraction = excluded.fraction,
-    message = excluded.message
+    message = excluded.message, outcome = excluded.outcome, inner_state = excluded.inner_state
+"""
+RETIRE = """
+WITH gone AS (
+    DELETE FROM task t USING unnest($1::uuid[], $2::text[]) AS n(run_id, name)
+    WHERE t.run_id = n.run_id AND t.name = n.name RETURNING t.*
+)
+INSERT INTO task_past SELECT * FROM gone
+"""
+PAST = "SELECT * FROM task_past WHERE run_id = $1 ORDER BY began_at, name LIMIT $2"
+# Of the scopes in a task, not of what is in those.
+OUTPUTS = """
+SELECT output FROM task_past
+WHERE run_id = $1 AND starts_with(name, $2 || '[') AND right(name, 1) = ']'
+    AND strpos(substr(name, length($2) + 2), '[') = 0
+ORDER BY (inner_state->>'index')::int
 """
 ADD_ATTEMPT = """
 INSERT INTO attempt (task_id, attempt, run_id, name, error, message, lost, dispatched_at, started_at, ended_at)
@@ -66,6 +82,7 @@ FORGET_RUNS = """
 WITH old AS MATERIALIZED (
     SELECT run_id FROM run WHERE run_id < $1 AND ended_at < $2 ORDER BY run_id LIMIT $3 FOR UPDATE SKIP LOCKED
 ), tasks AS (DELETE FROM task WHERE run_id IN (SELECT run_id FROM old)
+), past AS (DELETE FROM task_past WHERE run_id IN (SELECT run_id FROM old)
 ), attempts AS (DELETE FROM attempt WHERE run_id IN (SELECT run_id FROM old)
 )
 DELETE FROM run WHERE run_id IN (SELECT run_id FROM old) RETURNING 1
@@ -140,6 +157,14 @@ class Runs(Definitions):
         rows = await self.fetch(OPEN_IN_QUEUE, namespace, trigger)
         return (rows[0]["run_id"], RunState(rows[0]["state"])) if rows else None
 
+    async def past(self, run_id: UUID, limit: int) -> list[TaskRun]:
+        """Return up to `limit` records of a run's scopes that are over, in the order in which they began."""
+        return [_task_run(row) for row in await self.fetch(PAST, run_id, limit)]
+
+    async def outputs(self, run_id: UUID, name: str) -> list[Any]:
+        """Return what the items of a foreach handed on, in their order; all of them are over."""
+        return [row["output"] for row in await self.fetch(OUTPUTS, run_id, name)]
+
     def add_runs(self, runs: Sequence[KeptRun]) -> None:
         """Keep new runs."""
         if runs:
@@ -148,6 +173,7 @@ class Runs(Definitions):
                     *(kept.run.run_id, kept.namespace, kept.workflow, kept.sha256, kept.run.state, kept.run.outcome),
                     *(kept.run.cause, kept.principal, kept.trigger_name, kept.place, json.dumps(kept.run.trigger)),
                     *(kept.traceparent, kept.run.started_at, kept.run.ended_at, kept.run.due_at),
+                    _json(kept.run.output),
                 )
                 for kept in runs
             ]
@@ -160,11 +186,18 @@ class Runs(Definitions):
             self.write_last(
                 SAVE_RUNS,
                 *_columns(
-                    [(r.run_id, r.state, r.outcome, r.cause, r.started_at, r.ended_at, r.due_at) for r in changed]
+                    [
+                        (r.run_id, r.state, r.outcome, r.cause, r.started_at, r.ended_at, r.due_at, _json(r.output))
+                        for r in changed
+                    ]
                 ),
             )
-        tasks = [_task_row(d.run.run_id, d.run.tasks[name]) for _, d in decided for name in d.changed]
-        if tasks:
+        tasks = [_task_row(d.run.run_id, task) for _, d in decided for task in d.changed.values()]
+        retired = [(d.run.run_id, name) for _, d in decided for name in d.retired]
+        if retired:
+            self.write(SAVE_TASKS, *_columns(tasks))
+            self.write(RETIRE, *_columns(retired))
+        elif tasks:
             self.write_last(SAVE_TASKS, *_columns(tasks))
         for _, decision in decided:
             for effect in decision.effects:
@@ -177,10 +210,9 @@ class Runs(Definitions):
         for kept, decision in decided:
             if kept.place is not None and decision.run.state.ended:
                 self.signals.due_in(0.0)
-            for name in decision.changed:
-                due_at = decision.run.tasks[name].due_at
-                if due_at is not None:
-                    self.signals.due_in((due_at - self.now).total_seconds())
+            for task in decision.changed.values():
+                if task.due_at is not None:
+                    self.signals.due_in((task.due_at - self.now).total_seconds())
 
     async def _kept(self, rows: Sequence[asyncpg.Record]) -> list[KeptRun]:
         if not rows:
@@ -210,6 +242,7 @@ def _kept_run(row: asyncpg.Record, plans: dict[str, Any], tasks: dict[str, TaskR
         due_at=row["due_at"],
         outcome=RunState(row["outcome"]) if row["outcome"] else None,
         cause=row["cause"],
+        output=row["output"],
         tasks=tasks,
     )
     plan = plans[row["sha256"]]
@@ -233,6 +266,7 @@ def _task_run(row: asyncpg.Record) -> TaskRun:
         name=row["name"],
         task_id=row["task_id"],
         state=TaskState(row["state"]),
+        began_at=row["began_at"],
         attempt=row["attempt"],
         token=row["token"],
         failures=row["failures"],
@@ -246,19 +280,23 @@ def _task_run(row: asyncpg.Record) -> TaskRun:
         failure=Failure(**failure) if failure is not None else None,
         fraction=row["fraction"],
         message=row["message"],
+        outcome=TaskState(row["outcome"]) if row["outcome"] else None,
+        inner=row["inner_state"],
     )
 
 
 def _task_row(run_id: UUID, task: TaskRun) -> tuple[Any, ...]:
     times: tuple[datetime | None, ...] = (task.dispatched_at, task.started_at, task.seen_at, task.ended_at, task.due_at)
     return (
-        *(run_id, task.name, task.task_id, task.state, task.attempt, task.token, task.failures, task.losses),
-        *times,
-        json.dumps(task.output) if task.output is not None else None,
-        json.dumps(asdict(task.failure)) if task.failure is not None else None,
-        task.fraction,
-        task.message,
+        *(run_id, task.name, task.task_id, task.state, task.began_at, task.attempt, task.token),
+        *(task.failures, task.losses, *times, _json(task.output)),
+        _json(asdict(task.failure) if task.failure is not None else None),
+        *(task.fraction, task.message, task.outcome, _json(task.inner)),
     )
+
+
+def _json(value: Any) -> str | None:  # noqa: ANN401 - a JSON value
+    return json.dumps(value) if value is not None else None
 
 
 def _attempt_row(run_id: UUID, effect: AttemptEnded) -> tuple[Any, ...]:

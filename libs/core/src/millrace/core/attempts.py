@@ -1,0 +1,136 @@
+"""Attempts of work: dispatched, heard of, timed out, tried again."""
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+
+from millrace.core.backoff import backoff_s
+from millrace.core.draft import Draft
+from millrace.core.paths import parent
+from millrace.core.plan import fill_in
+from millrace.core.pointer import PointerMissing
+from millrace.core.state import (
+    ATTEMPT_OPEN,
+    AttemptEnded,
+    AttemptFact,
+    CancelAcknowledged,
+    Dispatch,
+    Failure,
+    Progressed,
+    Started,
+    Succeeded,
+    TaskRun,
+    TaskState,
+)
+from millrace.core.values import document_of
+
+MAX_INPUT_BYTES = 256 * 1024
+"""The most that an attempt is given: larger values travel as artifacts."""
+
+QUEUE_TIMEOUT, RUN_TIMEOUT, HEARTBEAT_TIMEOUT, TIMEOUT = "QueueTimeout", "RunTimeout", "HeartbeatTimeout", "Timeout"
+MISSING_INPUT, LARGE_INPUT = "MissingInput", "LargeInput"
+
+
+def dispatch(draft: Draft, task: TaskRun) -> None:
+    """Hand a task's next attempt to its queue, or fail it when there is no input for it."""
+    step = draft.plan.step(task.name)
+    given = step.task.input
+    try:
+        if step.has_pointers:
+            given = fill_in(given, document_of(draft.run, draft.plan, parent(task.name)))
+    except PointerMissing as error:
+        draft.fail(task, Failure(MISSING_INPUT, str(error), retryable=False))
+        return
+    if step.has_pointers and (size := len(json.dumps(given))) > MAX_INPUT_BYTES:
+        told = f"its input has {size} bytes, more than {MAX_INPUT_BYTES}: hand on references"
+        draft.fail(task, Failure(LARGE_INPUT, told, retryable=False))
+        return
+    task.state = TaskState.DISPATCHED
+    task.attempt += 1
+    task.token = draft.new_id()
+    task.dispatched_at = draft.now
+    task.started_at = task.seen_at = task.failure = None
+    task.fraction, task.message = 0.0, ""
+    task.due_at = draft.sooner(task, draft.after(step.task.queue_timeout_s))
+    draft.effects.append(Dispatch(task.name, task.task_id, task.attempt, task.token, given))
+
+
+def take_fact(draft: Draft, fact: AttemptFact) -> str | None:
+    """Take what a worker says of an attempt; return why it changed nothing, or None."""
+    known = draft.run.tasks.get(fact.name)
+    if known is None or known.task_id != fact.task_id:
+        return f"run {draft.run.run_id} has no open task {fact.task_id} named {fact.name!r}"
+    if known.state not in ATTEMPT_OPEN or known.attempt != fact.attempt or known.token != fact.token:
+        return f"task {fact.task_id} is {known.state} at attempt {known.attempt}: attempt {fact.attempt} is over"
+    if isinstance(fact, Started | Progressed):
+        return _alive(draft, known, fact)
+    task = draft.change(known.name)
+    if isinstance(fact, Succeeded):
+        task.output = fact.output
+        draft.settle(task, TaskState.SUCCEEDED)
+    elif isinstance(fact, CancelAcknowledged):
+        _ended(draft, task, Failure("Cancelled", "the worker stopped", lost=True))
+    else:
+        _ended(draft, task, fact.failure)
+    return None
+
+
+def is_due(draft: Draft, task: TaskRun) -> None:
+    """Let happen what is due of a task of work."""
+    if task.state is TaskState.CANCELLING:
+        draft.give_up(task)
+        return
+    limits = draft.plan.step(task.name).task
+    if (deadline := draft.deadline(task)) is not None and deadline <= draft.now:
+        failure = Failure(TIMEOUT, f"not done within {limits.timeout_s:g} s in all", retryable=False)
+    elif task.state is TaskState.RETRY_WAIT:
+        dispatch(draft, task)
+        return
+    elif task.started_at is None:
+        failure = Failure(QUEUE_TIMEOUT, f"not started within {limits.queue_timeout_s:g} s", lost=True)
+    elif task.started_at + timedelta(seconds=limits.run_timeout_s) <= draft.now:
+        failure = Failure(RUN_TIMEOUT, f"not finished within {limits.run_timeout_s:g} s")
+    else:
+        failure = Failure(HEARTBEAT_TIMEOUT, f"not heard of for {limits.heartbeat_timeout_s:g} s", lost=True)
+    draft.ask_to_stop(task, str(failure))
+    _ended(draft, task, failure)
+
+
+def _alive(draft: Draft, known: TaskRun, fact: Started | Progressed) -> str | None:
+    if known.state is TaskState.CANCELLING:
+        return f"task {fact.task_id} is being cancelled"
+    if isinstance(fact, Started) and known.started_at is not None:
+        return f"attempt {fact.attempt} of task {fact.task_id} has started already"
+    task = draft.change(known.name)
+    task.state = TaskState.RUNNING
+    task.started_at = task.started_at or draft.now
+    task.seen_at = draft.now
+    if isinstance(fact, Progressed) and fact.fraction is not None:
+        task.fraction, task.message = fact.fraction, fact.message
+    limits = draft.plan.step(task.name).task
+    silent = draft.after(limits.heartbeat_timeout_s)
+    task.due_at = draft.sooner(task, min(task.started_at + timedelta(seconds=limits.run_timeout_s), silent))
+    return None
+
+
+def _ended(draft: Draft, task: TaskRun, failure: Failure) -> None:
+    """Retry a task whose attempt ended without a result, if its budgets allow, else fail it."""
+    if task.token is not None:
+        draft.effects.append(AttemptEnded(replace(task, ended_at=draft.now), failure))
+    task.failure = failure
+    if task.state is TaskState.CANCELLING:
+        draft.settle(task, TaskState.CANCELLED)
+        return
+    limits = draft.plan.step(task.name).task
+    if failure.lost:
+        task.losses += 1
+        again, used = task.losses <= limits.retries.lost, task.losses
+    else:
+        task.failures += 1
+        again, used = failure.retryable and task.failures < limits.retries.max_attempts, task.failures
+    if not again:
+        draft.fail(task, failure)
+        return
+    task.state, task.token = TaskState.RETRY_WAIT, None
+    wait_s = backoff_s(limits.retries, used, task.task_id, task.attempt)
+    task.due_at = draft.sooner(task, draft.after(wait_s))

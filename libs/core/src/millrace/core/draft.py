@@ -1,0 +1,246 @@
+"""A decision in the making: the run as it will be, what follows, and what is still to be looked at."""
+
+import json
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from millrace.core.paths import ROOT, is_within, parent, scopes_around
+from millrace.core.plan import Plan
+from millrace.core.state import (
+    TASK_OPEN,
+    AttemptEnded,
+    CancelAttempt,
+    Decision,
+    Effect,
+    Failure,
+    Input,
+    Refused,
+    Run,
+    RunEnded,
+    RunState,
+    TaskRun,
+    TaskState,
+)
+
+CANCEL_GRACE_S = 30.0
+"""How long what has been asked to stop is waited for, seconds."""
+CLEANUP_S = 3_600.0
+"""How long a run that ends may go on putting things in order, where its workflow says how, seconds."""
+OPENED_AT_ONCE = 100
+"""The most scopes that one decision opens; a tick goes on where it ended."""
+
+MAX_OUTPUT_BYTES = 1024 * 1024
+"""The most that a task with bodies hands on: larger values travel as artifacts."""
+
+LARGE_OUTPUT = "LargeOutput"
+_OF_RUN = {RunState.RUNNING: TaskState.OPEN, RunState.ENDING: TaskState.CLOSING}
+
+
+class Draft:
+    """The working copy of one decision.
+
+    Attributes:
+        todo: Scopes and tasks with bodies to look at again, with tasks in them that may now begin.
+        opened: How many scopes it has opened.
+    """
+
+    def __init__(self, run: Run, plan: Plan, now: datetime, new_id: Callable[[], UUID]) -> None:
+        self.run = run.copy()
+        self.plan = plan
+        self.now = now
+        self.new_id = new_id
+        self.run_changed = False
+        self.changed: dict[str, TaskRun] = {}
+        self.retired: list[str] = []
+        self.effects: list[Effect] = []
+        self.refused: list[Refused] = []
+        self.todo: deque[tuple[str, Sequence[str]]] = deque()
+        self.opened = 0
+
+    def decision(self) -> Decision:
+        """Return what was decided."""
+        effects, refused = tuple(self.effects), tuple(self.refused)
+        return Decision(self.run, self.run_changed, self.changed, tuple(self.retired), effects, refused)
+
+    def refuse(self, happened: Input, reason: str) -> None:
+        """Note that an input has changed nothing, and why."""
+        self.refused.append(Refused(happened, reason))
+
+    # Records.
+
+    def change(self, name: str) -> TaskRun:
+        """Return a record that may be written to."""
+        task = self.changed.get(name)
+        if task is None:
+            task = self.changed[name] = self.run.tasks[name] = self.run.tasks[name].copy()
+        return task
+
+    def add(self, name: str, state: TaskState) -> TaskRun:
+        """Return a new record, which begins now."""
+        task = TaskRun(name, self.new_id(), state, began_at=self.now)
+        self.changed[name] = self.run.tasks[name] = task
+        return task
+
+    def is_settled(self, name: str) -> bool:
+        """Return whether a task has come to its end."""
+        task = self.run.tasks.get(name)
+        return task is not None and task.state not in TASK_OPEN
+
+    def state_of(self, scope: str) -> TaskState | None:
+        """Return whether a scope is open or closing; None once it is over."""
+        if scope == ROOT:
+            return _OF_RUN.get(self.run.state)
+        state = self.run.tasks[scope].state if scope in self.run.tasks else None
+        return state if state in TASK_OPEN else None
+
+    def after(self, seconds: float) -> datetime:
+        """Return the moment so many seconds from now."""
+        return self.now + timedelta(seconds=seconds)
+
+    def deadline(self, task: TaskRun) -> datetime | None:
+        """Return when a task's time in all is up; None where it has no such limit."""
+        limit_s = self.plan.step(task.name).task.timeout_s
+        return task.began_at + timedelta(seconds=limit_s) if limit_s is not None and task.began_at is not None else None
+
+    def sooner(self, task: TaskRun, due_at: datetime) -> datetime:
+        """Return when a task is due at a moment, or when its time in all is up."""
+        deadline = self.deadline(task)
+        return due_at if deadline is None else min(due_at, deadline)
+
+    # What becomes of tasks and scopes.
+
+    def settle(self, task: TaskRun, state: TaskState) -> None:
+        """Have a task come to its end; what needs it may now begin."""
+        task.state, task.token, task.due_at, task.ended_at = state, None, None, self.now
+        self.todo.append((parent(task.name), self.plan.step(task.name).dependents))
+
+    def succeed(self, task: TaskRun, output: Any) -> None:  # noqa: ANN401 - a JSON value
+        """Have a task with bodies succeed with an output, or fail because that is too large to be kept."""
+        task.outcome = None
+        if output is not None and (size := len(json.dumps(output))) > MAX_OUTPUT_BYTES:
+            told = f"its output has {size} bytes, more than {MAX_OUTPUT_BYTES}: hand on references"
+            self.fail(task, Failure(LARGE_OUTPUT, told, retryable=False))
+            return
+        task.output = output
+        self.settle(task, TaskState.SUCCEEDED)
+
+    def fail(self, task: TaskRun, failure: Failure) -> None:
+        """Have a task fail, and what it is in with it, unless a task behind it can put that right."""
+        task.failure = failure
+        self.settle(task, TaskState.FAILED)
+        if not self.plan.step(task.name).recovered:
+            self.close(parent(task.name), TaskState.FAILED, task)
+
+    def open(self, scope: str, inner: Mapping[str, Any] | None = None) -> None:
+        """Begin a body of a task."""
+        self.opened += 1
+        self.add(scope, TaskState.OPEN).inner = inner
+        self.todo.append((scope, self.plan.block(scope).first))
+
+    def close(self, scope: str, outcome: TaskState, because: TaskRun | None = None) -> None:
+        """Decide how a scope ends, and stop what goes on in it; one that is closing already goes on as it is.
+
+        Args:
+            scope: Which.
+            outcome: Succeeded, failed or cancelled.
+            because: The task whose failure is the reason.
+        """
+        if self.state_of(scope) is not TaskState.OPEN:
+            return
+        failure = failure_of(because) if because is not None else None
+        if scope == ROOT:
+            self.end(RunState(outcome), f"task {because.name} failed: {because.failure}" if because else "")
+            return
+        record = self.change(scope)
+        record.state, record.outcome, record.failure = TaskState.CLOSING, outcome, failure
+        self.stop_inside(scope, f"{scope} ends: {failure}" if failure else f"{scope} ends")
+        self.todo.append((scope, ()))
+
+    def close_task(self, task: TaskRun, outcome: TaskState, failure: Failure | None = None) -> None:
+        """Decide how a task with bodies ends, and stop what goes on in it."""
+        task.state, task.outcome, task.failure = TaskState.CLOSING, outcome, failure
+        task.due_at = None
+        self.stop_inside(task.name, f"{task.name} ends: {failure}" if failure else f"{task.name} ends")
+        self.todo.append((task.name, ()))
+
+    def end(self, outcome: RunState, cause: str) -> None:
+        """Decide how the run ends, and stop what goes on in it."""
+        if self.run.outcome is not None:
+            return
+        self.run_changed = True
+        self.run.state, self.run.outcome, self.run.cause = RunState.ENDING, outcome, cause
+        self.run.due_at = self.after(CLEANUP_S if self.plan.cleans_up else CANCEL_GRACE_S)
+        self.stop_inside(ROOT, f"the run ends: {cause}" if cause else "the run ends")
+        self.todo.append((ROOT, ()))
+
+    def ended(self) -> None:
+        """Have the run be over."""
+        outcome = self.run.outcome or RunState.SUCCEEDED
+        self.run_changed = True
+        self.run.state, self.run.outcome, self.run.due_at, self.run.ended_at = outcome, outcome, None, self.now
+        self.effects.append(RunEnded(outcome, self.run.cause))
+
+    def stop_inside(self, path: str, reason: str, *, at_once: bool = False) -> None:
+        """Stop all that is open in a scope or a task, but for what puts things in order.
+
+        Args:
+            path: The scope or the task.
+            reason: What its workers are told.
+            at_once: Wait for nobody, and put nothing in order any more.
+        """
+        for name in [n for n, task in self.run.tasks.items() if task.state in TASK_OPEN and is_within(n, path)]:
+            if at_once:
+                self.give_up(self.change(name))
+            elif not self._cleans_up(name, path):
+                self._stop(self.change(name), reason)
+
+    def ask_to_stop(self, task: TaskRun, reason: str) -> None:
+        """Tell the worker of an open attempt to stop."""
+        if task.token is not None:
+            self.effects.append(CancelAttempt(task.name, task.task_id, task.attempt, task.token, reason))
+
+    def give_up(self, task: TaskRun) -> None:
+        """Wait no more for what has been asked to stop."""
+        if task.token is not None:
+            task.failure = Failure("Cancelled", f"did not stop within {CANCEL_GRACE_S:g} s", lost=True)
+            self.effects.append(AttemptEnded(replace(task, ended_at=self.now), task.failure))
+        self._cancelled(task)
+
+    def retire(self, path: str) -> None:
+        """Let go of a scope that is over, and of all that was in it: nothing looks at it any more."""
+        gone = [name for name in self.run.tasks if name == path or is_within(name, path)]
+        for name in gone:
+            del self.run.tasks[name]
+        self.retired += gone
+
+    def _stop(self, task: TaskRun, reason: str) -> None:
+        match task.state:
+            case TaskState.DISPATCHED | TaskState.RUNNING:
+                self.ask_to_stop(task, reason)
+                task.state, task.due_at = TaskState.CANCELLING, self.after(CANCEL_GRACE_S)
+            case TaskState.RETRY_WAIT | TaskState.WAITING:
+                self._cancelled(task)
+            case TaskState.OPEN:
+                task.state, task.outcome, task.due_at = TaskState.CLOSING, TaskState.CANCELLED, None
+                self.todo.append((task.name, ()))
+
+    def _cancelled(self, task: TaskRun) -> None:
+        task.state, task.token, task.due_at, task.ended_at = TaskState.CANCELLED, None, None, self.now
+        self.todo.append((parent(task.name), ()))
+
+    def _cleans_up(self, name: str, path: str) -> bool:
+        """Whether a task or scope lies in a body within `path` that is done whatever happens."""
+        scope = name if self.plan.is_scope(name) else parent(name)
+        return any(
+            self.plan.block(around).cleans_up for around in scopes_around(scope) if is_within(around, path) and around
+        )
+
+
+def failure_of(task: TaskRun) -> Failure:
+    """Return a task's failure as what it is in has it: with the path of the task that failed first."""
+    failure = task.failure or Failure("Failed", "")
+    return replace(failure, task=failure.task or task.name)

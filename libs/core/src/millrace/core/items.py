@@ -1,0 +1,99 @@
+"""Going over a list: a body for each item, so many at once, and what all of them came to."""
+
+from typing import Any
+
+from millrace.core.draft import OPENED_AT_ONCE, Draft
+from millrace.core.ir import Foreach, Tolerate
+from millrace.core.paths import MAX_KEY_CHARS, item
+from millrace.core.pointer import PointerMissing, parse_pointer, resolve
+from millrace.core.state import Collect, Collected, Failure, TaskRun, TaskState
+from millrace.core.values import items_of
+
+MAX_ITEMS = 100_000
+
+INVALID_ITEMS, TOO_MANY_FAILED = "InvalidItems", "TooManyFailed"
+
+
+def next_items(draft: Draft, task: TaskRun, foreach: Foreach) -> None:
+    """Open as many items as may be under way, or end once all are over or too many have failed."""
+    try:
+        items = items_of(draft.run, draft.plan, task.name, foreach)
+        if task.inner is None:
+            task.inner = {"total": _checked(items, foreach), "next": 0, "open": 0}
+    except (PointerMissing, TypeError, ValueError) as error:
+        draft.close_task(task, TaskState.FAILED, Failure(INVALID_ITEMS, f"{error}", retryable=False))
+        return
+    inner = dict(task.inner)
+    total, failed = inner["total"], inner.get("failed", 0)
+    if failed > _tolerated(foreach.tolerate, total):
+        last = Failure(**inner["error"])
+        told = Failure(TOO_MANY_FAILED, f"{failed} of {total} items failed; the last: {last}", retryable=False)
+        draft.close_task(task, TaskState.FAILED, told)
+        return
+    while inner["next"] < total and inner["open"] < foreach.concurrency and draft.opened < OPENED_AT_ONCE:
+        index = inner["next"]
+        draft.open(item(task.name, _key(items[index], index, foreach)), {"index": index})
+        inner["next"], inner["open"] = index + 1, inner["open"] + 1
+    task.inner = inner
+    if inner["next"] < total and inner["open"] < foreach.concurrency:
+        task.due_at = draft.now
+    elif not inner["open"]:
+        _items_done(draft, task, foreach)
+
+
+def _items_done(draft: Draft, task: TaskRun, foreach: Foreach) -> None:
+    if foreach.do.output is None:
+        draft.succeed(task, _summary(task))
+        return
+    task.state, task.outcome, task.due_at = TaskState.CLOSING, TaskState.SUCCEEDED, None
+    task.inner = {**(task.inner or {}), "collecting": True}
+    draft.effects.append(Collect(task.name))
+
+
+def collected(draft: Draft, told: Collected) -> str | None:
+    """Take the outputs of a foreach's items; return why that changed nothing, or None."""
+    known = draft.run.tasks.get(told.name)
+    if known is None or known.state is not TaskState.CLOSING or not awaits_outputs(known):
+        return f"run {draft.run.run_id} has no task {told.name!r} that waits for the outputs of its items"
+    task = draft.change(told.name)
+    task.inner = {**(task.inner or {}), "collecting": False}
+    draft.succeed(task, _summary(task) | {"items": list(told.outputs)})
+    return None
+
+
+def awaits_outputs(task: TaskRun) -> bool:
+    """Return whether all items of a task are over, and what they handed on is to be read."""
+    return bool((task.inner or {}).get("collecting"))
+
+
+def _tolerated(tolerate: Tolerate, total: int) -> float:
+    return max(tolerate.count, total * tolerate.percent / 100)
+
+
+def _checked(items: Any, foreach: Foreach) -> int:  # noqa: ANN401 - a JSON value
+    """Return how many items there are, each with a key of its own."""
+    if len(items) > MAX_ITEMS:
+        raise ValueError(f"{len(items)} items; at most {MAX_ITEMS} are allowed")
+    if foreach.key is not None:
+        keys = [_key(one, index, foreach) for index, one in enumerate(items)]
+        if len(set(keys)) < len(keys):
+            twice = next(key for place, key in enumerate(keys) if key in keys[:place])
+            raise ValueError(f"two items have the key {twice!r}")
+    return len(items)
+
+
+def _key(one: Any, index: int, foreach: Foreach) -> str:  # noqa: ANN401 - a JSON value
+    """Return what an item is called in the run."""
+    if foreach.key is None:
+        return str(index)
+    key = resolve(one, parse_pointer(foreach.key))
+    if isinstance(key, bool) or not isinstance(key, str | int | float) or not 0 < len(str(key)) <= MAX_KEY_CHARS:
+        raise ValueError(
+            f"item {index} has no key at {foreach.key}: a text or number of 1 to {MAX_KEY_CHARS} characters"
+        )
+    return str(key)
+
+
+def _summary(task: TaskRun) -> dict[str, Any]:
+    inner = task.inner or {}
+    return {"total": inner["total"], "succeeded": inner.get("succeeded", 0), "failed": inner.get("failed", 0)}

@@ -1,0 +1,110 @@
+"""What conditions, inputs and outputs of a run can see: what is settled in a scope and around it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from millrace.core.expression import Condition
+from millrace.core.ir import Foreach
+from millrace.core.parts import Pointer
+from millrace.core.paths import inside, leaf, parent, scopes_around
+from millrace.core.plan import Plan, value_at
+from millrace.core.state import TASK_OPEN, Run, TaskRun, TaskState
+
+#: What a task with bodies tells those: an item, how many came before it, what the last iteration handed on, a failure.
+TOLD = ("item", "index", "last", "error")
+
+
+def variables_of(run: Run, plan: Plan, scope: str, condition: Condition, within: str = "") -> dict[str, Any]:
+    """Return what a condition in a scope reads, and no more: converting values is most of its cost.
+
+    Args:
+        run: The run.
+        plan: What it does.
+        scope: Which.
+        condition: What is to be evaluated.
+        within: A task of the scope, when the condition also sees what that tells its bodies.
+    """
+    variables: dict[str, Any] = {}
+    if "outputs" in condition.variables or "status" in condition.variables:
+        settled = _settled(run, plan, scope)
+        if "outputs" in condition.variables:
+            variables["outputs"] = {
+                name: task.output
+                for name, task in settled.items()
+                if task.state is TaskState.SUCCEEDED and (condition.outputs is None or name in condition.outputs)
+            }
+        if "status" in condition.variables:
+            variables["status"] = {name: str(task.state) for name, task in settled.items()}
+    if "trigger" in condition.variables:
+        variables["trigger"] = run.trigger
+    if told := condition.variables.intersection(TOLD):
+        found = _told(run, plan, scope, within)
+        variables |= {name: found[name] for name in told}
+    return variables
+
+
+def document_of(run: Run, plan: Plan, scope: str) -> dict[str, Any]:
+    """Return what pointers in a scope lead into."""
+    return {
+        "trigger": run.trigger,
+        "tasks": {
+            name: {"output": task.output}
+            for name, task in _settled(run, plan, scope).items()
+            if task.state is TaskState.SUCCEEDED and task.output is not None
+        },
+        "run": {"id": str(run.run_id), "started_at": run.started_at.isoformat() if run.started_at else None},
+        **(_told(run, plan, scope) if scope else {}),
+    }
+
+
+def items_of(run: Run, plan: Plan, task: str, foreach: Foreach) -> Sequence[Any]:
+    """Return the list that a foreach goes over.
+
+    Raises:
+        PointerMissing: There is nothing where it should be.
+        TypeError: It is no list.
+    """
+    items = foreach.items
+    if isinstance(items, Pointer):
+        found = value_at(items, document_of(run, plan, parent(task)))
+        if not isinstance(found, list):
+            raise TypeError(f"{items.pointer} is {type(found).__name__}, not a list")
+        return found
+    return items
+
+
+def _settled(run: Run, plan: Plan, scope: str) -> dict[str, TaskRun]:
+    """Return what is settled of the tasks that a scope sees, by their own names."""
+    if not scope:
+        return {name: task for name, task in run.tasks.items() if task.state not in TASK_OPEN and name in plan.steps}
+    found: dict[str, TaskRun] = {}
+    for around in scopes_around(scope):
+        for name in plan.block(around).names:
+            task = run.tasks.get(inside(around, name))
+            if task is not None and task.state not in TASK_OPEN:
+                found[name] = task
+    return found
+
+
+def _told(run: Run, plan: Plan, scope: str, within: str = "") -> dict[str, dict[str, Any]]:
+    """Return what the tasks whose bodies a scope lies in tell it, by their own names."""
+    found: dict[str, dict[str, Any]] = {name: {} for name in TOLD}
+    if within:
+        _tell(found, run, plan, within)
+    for around in scopes_around(scope):
+        if around:
+            path = parent(around)
+            _tell(found, run, plan, path)
+            if (foreach := plan.step(path).task.foreach) is not None:
+                index = (run.tasks[around].inner or {})["index"]
+                found["index"][leaf(path)], found["item"][leaf(path)] = index, items_of(run, plan, path, foreach)[index]
+    return found
+
+
+def _tell(found: dict[str, dict[str, Any]], run: Run, plan: Plan, path: str) -> None:
+    name, task, spec = leaf(path), run.tasks[path], plan.step(path).task
+    inner = task.inner or {}
+    if spec.while_ is not None:
+        found["index"][name], found["last"][name] = inner.get("iteration", 0), task.output
+    if spec.try_ is not None and inner.get("error"):
+        found["error"][name] = inner["error"]

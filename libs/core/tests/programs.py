@@ -1,0 +1,85 @@
+"""Workflows made up from choices: whoever picks decides, a seed, a list of numbers or hypothesis."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Pick = Callable[[Sequence[Any]], Any]
+"""Returns one of some options; the first is the simplest."""
+
+
+def document(pick: Pick) -> dict[str, Any]:
+    """A DAG of up to seven tasks with conditions, ends, retries, short limits, and bodies in one another."""
+    return {"name": "w", "timeout_s": pick([300, 20]), "tasks": tasks(pick, "t", most=7, depth=2)}
+
+
+def tasks(pick: Pick, prefix: str, most: int, depth: int) -> dict[str, Any]:
+    """Tasks of a workflow or a body; those with bodies only while there is depth left."""
+    made: dict[str, Any] = {}
+    for number in range(pick(range(1, most + 1))):
+        needs = [name for name in list(made)[-3:] if pick([False, True])]
+        task: dict[str, Any] = {"needs": needs, "run_if": pick(["succeeded", "succeeded", "settled"])}
+        if needs and pick([False, True]):
+            task["when"] = pick(_conditions(needs[0]))
+        form = pick(["work", "work", "bodies", "wait", "gate", "end"])
+        if form == "end" and number:
+            task["end"] = {"state": pick(["succeeded", "refused", "failed"]), "reason": "so"}
+        elif form == "bodies" and depth:
+            task |= with_bodies(pick, f"{prefix}{number}", depth - 1)
+        elif form == "wait" and number:
+            task["wait"] = {"for_s": pick([0, 1, 30])}
+        elif form == "gate" and needs:
+            task["gate"] = {"condition": pick(_conditions(needs[0]))}
+        else:
+            task |= work(pick, needs)
+        made[f"{prefix}{number}"] = task
+    return made
+
+
+def _conditions(name: str) -> list[str]:
+    return [
+        f"outputs.{name}.ok",
+        f"status.{name} == 'succeeded'",
+        f"status.{name} != 'succeeded' || !outputs.{name}.ok",
+    ]
+
+
+def work(pick: Pick, needs: Sequence[str]) -> dict[str, Any]:
+    """Work with few attempts and short limits."""
+    return {
+        "kind": "data.ingest",
+        "input": {"x": {"$from": f"/tasks/{needs[0]}/output/x"}} if needs and pick([False, True]) else {},
+        "retries": {"max_attempts": pick([1, 2, 3]), "lost": pick([0, 1, 2]), "backoff_s": pick([0, 1, 20])},
+        "queue_timeout_s": pick([50, 5]),
+        "run_timeout_s": pick([50, 5]),
+        "heartbeat_timeout_s": pick([20, 2]),
+        **({"timeout_s": 30} if pick([False, False, False, False, True]) else {}),
+    }
+
+
+def with_bodies(pick: Pick, name: str, depth: int) -> dict[str, Any]:
+    """What a task with bodies does; the names in those begin with its own."""
+
+    def body(place: str) -> dict[str, Any]:
+        inner = tasks(pick, f"{name}{place}", most=2, depth=depth)
+        first = {"$from": f"/tasks/{name}{place}0/output", "default": {}}
+        output = pick([None, {"ok": True}, first])
+        return {"tasks": inner} | ({"output": output} if output is not None else {})
+
+    limit = {"timeout_s": 40} if pick([False, False, False, True]) else {}
+    match pick(["foreach", "while", "switch", "parallel", "try"]):
+        case "foreach":
+            items, tolerate = list(range(pick(range(5)))), {"count": pick([0, 1, 2])}
+            each = {"items": items, "concurrency": pick([1, 2, 3]), "tolerate": tolerate, "do": body("e")}
+            return {"foreach": each, **limit}
+        case "while":
+            condition = pick([f"index.{name} < 2", "true", "false"])
+            return {"while": {"condition": condition, "max_iterations": 3, "do": body("w")}, **limit}
+        case "switch":
+            cases = [{"name": "one", "when": pick(["true", "false"]), "do": body("o")}]
+            return {"switch": {"cases": cases, **({"default": body("d")} if pick([False, True]) else {})}, **limit}
+        case "parallel":
+            quorum = pick([None, 1, 2])
+            return {"parallel": {"branches": {"a": body("a"), "b": body("b")}, "quorum": quorum}, **limit}
+    catch = [{"errors": pick([[], ["E"], ["F"]]), "do": body("c")}]
+    last = {"finally": body("f")} if pick([False, True]) else {}
+    return {"try": {"do": body("r"), "catch": catch, **last}, **limit}

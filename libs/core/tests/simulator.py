@@ -1,0 +1,359 @@
+"""Control, a broker and workers in one process: what fails, and when, is chosen by a seed.
+
+`make verify SEEDS=10000` runs that many seeds; a seed that breaks an invariant is printed with the shortest choices
+that break it too. Each seed is one workflow. Control reads, decides, commits, sends and acknowledges, and may die
+between any two of these; what it reads comes at least once, late, and in order only within one task; workers answer,
+fail, fall silent or die.
+"""
+
+import argparse
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from multiprocessing import Pool
+from typing import Any
+from uuid import UUID
+
+from choices import Choices, shrunk
+from millrace.core.decide import decide
+from millrace.core.parse import parse_workflow
+from millrace.core.paths import parent
+from millrace.core.plan import Plan, compile_plan
+from millrace.core.state import (
+    CancelAcknowledged,
+    CancelAttempt,
+    CancelRequested,
+    Collect,
+    Collected,
+    Decision,
+    Dispatch,
+    Failed,
+    Failure,
+    Input,
+    Progressed,
+    Run,
+    RunEnded,
+    Start,
+    Started,
+    Succeeded,
+    TaskRun,
+    Tick,
+)
+from programs import document
+from simulation import T0, check, pending
+
+CHAOS_STEPS = 120
+QUIET_STEPS = 5_000
+RESULTS = (Succeeded, Failed, CancelAcknowledged)
+Decide = Callable[[Run, Plan, Sequence[Input], datetime, Callable[[], UUID]], Decision]
+
+
+@dataclass
+class Message:
+    """Something sent; it may come more often than once.
+
+    Attributes:
+        key: The task it is about: messages of one task stay in order.
+    """
+
+    message_id: int
+    key: UUID
+    what: Any
+
+
+@dataclass
+class Kept:
+    """What control has committed: a crash leaves this and nothing else."""
+
+    run: Run
+    past: dict[str, TaskRun] = field(default_factory=dict)
+    inbox: set[int] = field(default_factory=set)
+    outbox: list[Message] = field(default_factory=list)
+    applied: Counter[int] = field(default_factory=Counter)
+    results: Counter[tuple[UUID, int]] = field(default_factory=Counter)
+    ends: int = 0
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Bugs that are planted, to see that they are found."""
+
+    forgets: bool = False
+    deletes_before_sending: bool = False
+    acknowledges_before_committing: bool = False
+    decide: Decide = decide
+
+
+class System:
+    """One run, and all that can happen to it.
+
+    Attributes:
+        reports: By task, what workers have said; control reads each in order.
+        orders: By task, what control has sent; a worker reads each in order.
+        jobs: What workers do now.
+        effects: What work has done outside, once per task however often it was tried.
+    """
+
+    def __init__(self, choices: Choices, faults: Faults) -> None:
+        self.pick = choices.pick
+        self.faults = faults
+        self.plan = compile_plan(parse_workflow(document(choices.pick)))
+        self.kept = Kept(pending())
+        self.now = T0
+        self.reports: defaultdict[UUID, list[Message]] = defaultdict(list)
+        self.orders: defaultdict[UUID, list[Message]] = defaultdict(list)
+        self.jobs: dict[UUID, Dispatch] = {}
+        self.effects: dict[UUID, Any] = {}
+        self._acknowledged: Counter[UUID] = Counter()
+        self._taken: Counter[UUID] = Counter()
+        self._seen: set[int] = set()
+        self._stopped: set[UUID] = set()
+        self._ids = 100
+        self._round: Iterator[str] | None = None
+
+    # Control: a round is read, decide, commit, send, acknowledge; each `yield` is a place to die at.
+
+    def control(self) -> None:
+        """Let control take one step."""
+        if self._round is None:
+            self._round = self._rounds()
+        if next(self._round, None) is None:
+            self._round = None
+
+    def crash(self) -> None:
+        """Kill control where it is."""
+        self._round = None
+
+    def ask(self, happened: Input) -> None:
+        """Have control decide on a call, or on what is due."""
+        self._commit([], [happened])
+
+    def _rounds(self) -> Iterator[str]:
+        waiting = [key for key, told in self.reports.items() if len(told) > self._acknowledged[key]]
+        chosen = [key for key in waiting if self.pick([True, False])] or waiting[:1]
+        ends = {key: self.pick(range(self._acknowledged[key], len(self.reports[key]))) + 1 for key in chosen}
+        batch = [one for key, end in ends.items() for one in self.reports[key][self._acknowledged[key] : end]]
+        yield "read"
+        if self.faults.acknowledges_before_committing:
+            self._acknowledged |= Counter(ends)
+            yield "acknowledged"
+        known = set() if self.faults.forgets else self.kept.inbox
+        fresh = {one.message_id: one for one in batch if one.message_id not in known}
+        if fresh:
+            self._commit([*fresh], [one.what for one in fresh.values()])
+            yield "committed"
+        for one in [*self.kept.outbox]:
+            if self.faults.deletes_before_sending:
+                self.kept.outbox.remove(one)
+                yield "deleted"
+            self.orders[one.key].append(one)
+            yield "sent"
+            if one in self.kept.outbox:
+                self.kept.outbox.remove(one)
+        self._acknowledged |= Counter(ends)
+        yield "acknowledged"
+
+    def _commit(self, message_ids: Sequence[int], inputs: Sequence[Input]) -> None:
+        kept, told = self.kept, inputs
+        kept.inbox.update(message_ids)
+        kept.applied.update(message_ids)
+        while told:
+            before = kept.run
+            decision = self.faults.decide(before, self.plan, told, self.now, self.new_id)
+            check(self, before, decision)
+            kept.run = decision.run
+            kept.past |= {name: (before.tasks | decision.changed)[name] for name in decision.retired}
+            refused = [id(one.input) for one in decision.refused]
+            for one in (t for t in told if isinstance(t, RESULTS) and id(t) not in refused):
+                assert before.tasks[one.name].token == one.token, "a result counted for another attempt than its own"
+                kept.results[one.task_id, one.attempt] += 1
+            kept.ends += sum(isinstance(effect, RunEnded) for effect in decision.effects)
+            sent = [effect for effect in decision.effects if isinstance(effect, Dispatch | CancelAttempt)]
+            kept.outbox += [Message(self._number(), effect.task_id, effect) for effect in sent]
+            asked = [effect.name for effect in decision.effects if isinstance(effect, Collect)]
+            told = [Collected(name, self._outputs(name)) for name in asked]
+
+    def _outputs(self, name: str) -> list[Any]:
+        items = [task for path, task in self.kept.past.items() if path.endswith("]") and parent(path) == name]
+        return [task.output for task in sorted(items, key=lambda task: (task.inner or {})["index"])]
+
+    # Workers.
+
+    def take_order(self, key: UUID) -> None:
+        """Have a worker read the next order of a task."""
+        order = self.orders[key][self._taken[key]]
+        self._taken[key] += 1
+        if order.message_id in self._seen:
+            return
+        self._seen.add(order.message_id)
+        what = order.what
+        if isinstance(what, Dispatch) and what.token not in self._stopped:
+            self.jobs[what.token] = what
+        elif isinstance(what, CancelAttempt):
+            self._stopped.add(what.token)
+            if (job := self.jobs.pop(what.token, None)) is not None:
+                self.say(CancelAcknowledged(job.name, job.task_id, job.attempt, job.token))
+
+    def work(self, job: Dispatch, ends: str) -> None:
+        """Have a worker say something of a job, or nothing any more."""
+        at = (job.name, job.task_id, job.attempt, job.token)
+        match ends:
+            case "succeeds":
+                output = self.effects.setdefault(job.task_id, {"ok": job.task_id.int % 2 == 0, "x": job.task_id.int})
+                self.say(Succeeded(*at, output))
+            case "fails":
+                self.say(Failed(*at, Failure(self.pick(["E", "F"]), "no", retryable=self.pick([True, False]))))
+            case "is lost":
+                self.say(Failed(*at, Failure("lost", "the worker died", lost=True)))
+            case "starts":
+                self.say(Started(*at))
+            case "goes on":
+                self.say(Progressed(*at, 0.5))
+        if ends not in {"starts", "goes on"}:
+            del self.jobs[job.token]
+
+    def say(self, fact: Any) -> None:
+        """Publish what a worker says of a task, once or again."""
+        self.reports[fact.task_id].append(Message(self._number(), fact.task_id, fact))
+
+    # Time, and what may happen next.
+
+    def next_due(self) -> datetime | None:
+        """Return when something is due."""
+        dues = [task.due_at for task in self.kept.run.tasks.values() if task.due_at]
+        dues += [self.kept.run.due_at] if self.kept.run.due_at else []
+        return min(dues, default=None)
+
+    def pass_time(self) -> None:
+        """Let time pass until something is due, and let it happen."""
+        due = self.next_due()
+        assert due is not None, "what has not ended has something that wakes it"
+        self.now = max(self.now, due)
+        self.ask(Tick())
+
+    def happenings(self) -> list[Callable[[], None]]:
+        """Return what may happen next, at the worst."""
+        found: list[Callable[[], None]] = [self.control, self.control, self.control]
+        found += [partial(self.take_order, key) for key in self.untaken()]
+        for job in self.jobs.values():
+            found += [partial(self.work, job, ends) for ends in
+                ("succeeds", "succeeds", "fails", "is lost", "starts", "goes on", "says nothing more")]  # fmt: skip
+        found += [self.crash, self._again, self._wait_a_little]
+        if self.next_due() is not None:
+            found.append(self.pass_time)
+        return found
+
+    def untaken(self) -> list[UUID]:
+        """Return the tasks of which there is an order that no worker has read."""
+        return [key for key, sent in self.orders.items() if len(sent) > self._taken[key]]
+
+    def unread(self) -> bool:
+        """Return whether control has something to read or to send."""
+        unread = any(len(told) > self._acknowledged[key] for key, told in self.reports.items())
+        return unread or bool(self.kept.outbox) or self._round is not None
+
+    def _again(self) -> None:
+        if told := [one for some in self.reports.values() for one in some]:
+            one = self.pick(told)
+            self.reports[one.key].append(one)
+
+    def _wait_a_little(self) -> None:
+        self.now += timedelta(seconds=self.pick([0.5, 3, 30]))
+
+    def new_id(self) -> UUID:
+        """Return an id that nothing else has."""
+        return UUID(int=self._number())
+
+    def _number(self) -> int:
+        self._ids += 1
+        return self._ids
+
+
+def play(choices: Choices, faults: Faults) -> System:
+    """Run one system through its faults and then to its end.
+
+    Raises:
+        AssertionError: An invariant does not hold.
+    """
+    system = System(choices, faults)
+    system.ask(Start())
+    for _ in range(CHAOS_STEPS):
+        if system.kept.run.state.ended and not system.unread():
+            break
+        choices.pick(system.happenings())()
+        if choices.pick(range(200)) == 199:
+            system.ask(CancelRequested("enough"))
+    for _ in range(QUIET_STEPS):
+        if untaken := system.untaken():
+            system.take_order(untaken[0])
+        elif system.jobs:
+            system.work(next(iter(system.jobs.values())), "succeeds")
+        elif system.unread():
+            system.control()
+        elif not system.kept.run.state.ended:
+            system.pass_time()
+        else:
+            break
+    _judge(system)
+    return system
+
+
+def _judge(system: System) -> None:
+    kept = system.kept
+    assert kept.run.state.ended, "the run has not ended"
+    assert kept.ends == 1, f"its end was told {kept.ends} times"
+    said = {one.message_id for some in system.reports.values() for one in some}
+    assert kept.inbox >= said, "something that was said was never handled"
+    assert set(kept.applied.values()) <= {1}, "something that was said was handled twice"
+    assert set(kept.results.values()) <= {1}, "an attempt has had two results"
+    ordered = [one for some in system.orders.values() for one in some if isinstance(one.what, Dispatch)]
+    tokens = {(one.what.task_id, one.what.attempt): one.what.token for one in ordered}
+    assert len({one.what.token for one in ordered}) == len(tokens), "an attempt was ordered with two tokens"
+    for name, task in (kept.past | kept.run.tasks).items():
+        if task.attempt:
+            assert (task.task_id, task.attempt) in tokens, f"{name} was to be ordered, and the order was never sent"
+        if task.attempt and task.state == "succeeded":
+            assert task.output == system.effects[task.task_id], f"{name} has another output than its work"
+
+
+def failure_of(choices: Choices, faults: Faults) -> str:
+    """Return what one run of choices breaks; empty when nothing."""
+    try:
+        play(choices, faults)
+    except AssertionError as error:
+        return str(error) or "an assertion"
+    return ""
+
+
+def found(seed: int, faults: Faults = Faults()) -> str:
+    """Return what a seed breaks, with the shortest choices that break it too; empty when nothing."""
+    choices = Choices(seed)
+    if not failure_of(choices, faults):
+        return ""
+    best = shrunk(choices.taken, lambda given: bool(failure_of(Choices(given=given), faults)))
+    return f"seed {seed}: {failure_of(Choices(given=best), faults)}\nchoices: {best}"
+
+
+def main() -> int:
+    """Run many seeds on all processors; return 1 when one broke something."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=10_000)
+    parser.add_argument("--first", type=int, default=0, help="the first of them")
+    asked = parser.parse_args()
+    with Pool() as pool:
+        for done, broken in enumerate(pool.imap(found, range(asked.first, asked.first + asked.seeds), 50), 1):
+            if broken:
+                sys.stdout.write(f"\n{broken}\n")
+                return 1
+            if sys.stdout.isatty():
+                sys.stdout.write(f"\r{done} of {asked.seeds} seeds")
+                sys.stdout.flush()
+    sys.stdout.write(f"\n{asked.seeds} seeds, from {asked.first} on: every invariant held\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from uuid import UUID
+
+import pytest
+from choices import Choices
+from millrace.core.decide import decide
+from millrace.core.plan import Plan
+from millrace.core.state import (
+    CancelAcknowledged,
+    Decision,
+    Failed,
+    Input,
+    Run,
+    Succeeded,
+    TaskState,
+)
+from simulator import Faults, failure_of, found, play
+
+SEEDS = 200
+#: Within so many seeds a planted bug is found.
+FOUND_WITHIN = 200
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_whatever_fails_and_when_every_run_ends_and_every_message_counts_once(seed: int) -> None:
+    assert not found(seed)
+
+
+def test_seeds_come_to_every_end_by_many_ways() -> None:
+    ends: Counter[str] = Counter()
+    forms: Counter[str] = Counter()
+    for seed in range(SEEDS):
+        system = play(Choices(seed), Faults())
+        ends[system.kept.run.state] += 1
+        forms.update({system.plan.step(n).task.form for n in system.kept.run.tasks if not system.plan.is_scope(n)})
+
+    assert set(ends) == {"succeeded", "refused", "failed", "cancelled"}
+    assert set(forms) >= {"kind", "end", "wait", "gate", "foreach", "while", "switch", "parallel", "try"}
+
+
+def believes_every_token(
+    run: Run, plan: Plan, inputs: Sequence[Input], now: datetime, new_id: Callable[[], UUID]
+) -> Decision:
+    """Decide, taking what a former attempt says for the present one's."""
+    told = [
+        replace(one, attempt=known.attempt, token=known.token)
+        if isinstance(one, Succeeded | Failed | CancelAcknowledged)
+        and (known := run.tasks.get(one.name)) is not None
+        and known.token is not None
+        else one
+        for one in inputs
+    ]
+    return decide(run, plan, told, now, new_id)
+
+
+def forgets_retries(
+    run: Run, plan: Plan, inputs: Sequence[Input], now: datetime, new_id: Callable[[], UUID]
+) -> Decision:
+    """Decide, but wait for a next attempt without anything that wakes it."""
+    decision = decide(run, plan, inputs, now, new_id)
+    for task in decision.changed.values():
+        if task.state is TaskState.RETRY_WAIT:
+            task.due_at = None
+    return decision
+
+
+@pytest.mark.parametrize(
+    ("faults", "said"),
+    [
+        (Faults(forgets=True), "handled twice"),
+        (Faults(deletes_before_sending=True), "the order was never sent"),
+        (Faults(acknowledges_before_committing=True), "never handled"),
+        (Faults(decide=believes_every_token), "another attempt than its own"),
+        (Faults(decide=forgets_retries), "has a due time"),
+    ],
+)
+def test_a_planted_bug_is_found_and_its_choices_are_shortened(faults: Faults, said: str) -> None:
+    seed = next(seed for seed in range(FOUND_WITHIN) if said in failure_of(Choices(seed), faults))
+
+    told = found(seed, faults)
+
+    choices = [int(number) for number in told.rpartition("choices: ")[2].strip("[]").split(",")]
+    assert told.startswith(f"seed {seed}: ")
+    assert failure_of(Choices(given=choices), faults)
+    assert not failure_of(Choices(given=choices), Faults())
+    assert len(choices) < len(played(seed, faults))
+
+
+def played(seed: int, faults: Faults) -> Sequence[int]:
+    choices = Choices(seed)
+    failure_of(choices, faults)
+    return choices.taken

@@ -1,0 +1,116 @@
+"""Steps without bodies: work of some kind, waits, gates and ends."""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any, Literal
+
+from millrace.core.parts import Retries
+from millrace.sdk.flows.refs import Condition, Default, Node, Ref
+from millrace.sdk.flows.trace import LocalBody, current
+
+RunIf = Literal["succeeded", "settled"]
+
+
+class TaskKind:
+    """A kind of work that flows can call; with a body, it also runs in this process."""
+
+    def __init__(self, kind: str, body: LocalBody | None, options: dict[str, Any]) -> None:
+        self.kind = kind
+        self.body = body
+        self._options = options
+
+    def __call__(self, body: LocalBody | None = None, /, **inputs: Any) -> Any:  # noqa: ANN401 - a Node, or itself
+        """Add a step with these inputs to the flow being traced; with a function, become its decorator."""
+        if body is not None:
+            return TaskKind(self.kind, body, self._options)
+        return self.step()(**inputs)
+
+    def step(
+        self,
+        name: str | None = None,
+        *,
+        after: Iterable[Node] = (),
+        when: Condition | str | None = None,
+        run_if: RunIf = "succeeded",
+    ) -> Callable[..., Node]:
+        """Return the same kind, to be called once as a step with its own name, order or condition.
+
+        Args:
+            name: The step's name; default: the body's name, or the verb of the kind.
+            after: Steps that must be settled first, besides those whose outputs it is given.
+            when: It is skipped when this is false.
+            run_if: `settled` runs it whatever became of the steps before it.
+        """
+        default = self.body.__name__ if self.body is not None else self.kind.split(".", 1)[-1]
+
+        def call(**inputs: Any) -> Node:  # noqa: ANN401 - inputs are JSON or references
+            task = {"kind": self.kind, "input": inputs, "run_if": run_if, **self._options}
+            trace = current()
+            if self.body is not None:
+                trace.local[self.kind] = self.body
+            return trace.add(name or default, task, after=after, when=when)
+
+        return call
+
+
+def task(kind: str, **options: Any) -> TaskKind:  # noqa: ANN401 - the fields of a task, checked with the workflow
+    """Return a kind of work, to be called in flows or used as a decorator of its local body.
+
+    Args:
+        kind: What work it is, `<service>.<verb>`.
+        options: `queue`, `retries` and the timeouts of its steps: `queue_timeout_s`, `run_timeout_s`,
+            `heartbeat_timeout_s`, `timeout_s`.
+    """
+    retries = options.get("retries")
+    if isinstance(retries, Retries):
+        options["retries"] = retries.model_dump(exclude_defaults=True)
+    return TaskKind(kind, None, options)
+
+
+def end(
+    state: Literal["succeeded", "refused", "failed"],
+    *,
+    reason: str | Ref | Default = "",
+    name: str = "end",
+    after: Iterable[Node] = (),
+    when: Condition | str | None = None,
+    run_if: RunIf = "succeeded",
+) -> Node:
+    """Add the end of the run to the flow being traced."""
+    ending = {"end": {"state": state, "reason": reason}, "run_if": run_if}
+    return current().add(name, ending, after=after, when=when)
+
+
+def gate(
+    condition: Condition,
+    *,
+    otherwise: Literal["refused", "failed"] = "refused",
+    reason: str | Ref | Default = "",
+    name: str = "gate",
+    after: Iterable[Node] = (),
+) -> Node:
+    """Add a condition that the run must meet: it ends as `otherwise` says when it is false."""
+    made = {"gate": {"condition": condition.text, "otherwise": otherwise, "reason": reason}}
+    return current().add(name, made, after=after, needs=sorted(condition.needs))
+
+
+def wait(
+    for_s: float | Ref | None = None,
+    *,
+    until: datetime | Ref | None = None,
+    name: str = "wait",
+    after: Iterable[Node] = (),
+    when: Condition | str | None = None,
+) -> Node:
+    """Add a pause of so many seconds, or until a moment; nobody is held up by it.
+
+    Raises:
+        ValueError: `until` has no offset from UTC.
+    """
+    if isinstance(until, datetime) and until.tzinfo is None:
+        raise ValueError(f"until={until!r} has no offset from UTC; write one, such as datetime(..., tzinfo=UTC)")
+    moment = until.isoformat() if isinstance(until, datetime) else until
+    made = {"for_s": for_s, "until": moment}
+    return current().add(
+        name, {"wait": {key: value for key, value in made.items() if value is not None}}, after=after, when=when
+    )
