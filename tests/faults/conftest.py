@@ -14,8 +14,8 @@ from tests.faults.reads import quiet
 from tests.faults.rows import FULL, RESULT
 from tests.faults.stack import Stack, running
 
-#: In the short set the load runs for about 10 s around a fault.
-_BEFORE_S, _AFTER_S = (15.0, 15.0) if FULL else (4.0, 3.0)
+#: How long the load runs before a fault, after the recovery, and at least in all; in the short set about 10 s.
+_LOAD_S = (8.0, 8.0, 30.0) if FULL else (3.0, 2.0, 10.0)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -37,6 +37,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if rows:
         names = {report.nodeid for report in rows}
         terminalreporter.write_line(f"{len(names)} tests of fault rows: {sum(row.duration for row in rows):.0f} s")
+        for row in rows:
+            for name, value in row.user_properties if row.when == "call" else ():
+                if name == RESULT:
+                    took = f"{row.duration:.0f} s: load {value['load_s']:.0f}, judge {value['judge_s']:.0f}"
+                    terminalreporter.write_line(f"  row {value['row']}: {took}")
 
 
 def leave(folder: Path, *, failed: bool) -> None:
@@ -123,4 +128,4 @@ def judged(request: pytest.FixtureRequest) -> Judged:
     def keep(result: Result) -> None:
         request.node.user_properties.append((RESULT, asdict(result)))
 
-    return Judged(_BEFORE_S, _AFTER_S, keep)
+    return Judged(*_LOAD_S, keep)

@@ -93,12 +93,14 @@ class Judged:
 
     Attributes:
         before_s: How long the load runs before the fault, seconds.
-        after_s: How long it goes on after the recovery.
+        after_s: How long it goes on after the recovery, at least.
+        least_s: How long it runs in all, at least.
         keep: Called with each result, good or bad.
     """
 
     before_s: float
     after_s: float
+    least_s: float
     keep: Callable[[Result], None]
 
     @asynccontextmanager
@@ -143,7 +145,7 @@ class Judged:
                 await asyncio.sleep(self.before_s)
                 yield fault
                 result.recovered_s = await fault.recovered()
-                await asyncio.sleep(self.after_s)
+                await asyncio.sleep(max(self.after_s, self.least_s - (time.monotonic() - began)))
             result.load_s = time.monotonic() - began
             await settled(stack, load, settle_s)
             fault.seen = await facts(stack, load, begins, effects[-1].receipt if effects else 0, before)

@@ -24,6 +24,8 @@ from tests.faults.topics import ends
 from tests.journeys.shop import ENDED
 
 LOOP_S = 60.0
+#: A service looks at what it needs every few seconds, and says so in its metrics.
+CLEARED_S = 20.0
 #: Longer than any lease, session or lock lasts; also a border of the metric of how long tasks took.
 FROZEN_S = 60.0
 TAKEN_OVER_S = 60.0
@@ -81,10 +83,10 @@ async def test_row_03_while_one_service_crashes_in_a_loop_the_others_go_on(stack
         crashed = broken.starts - starts
         fault.over()
         await fault.recovered()
-        cleared = await is_ready(stack, "feature")
+        await until(partial(is_ready, stack, "feature"), seconds=CLEARED_S)
 
     assert crashed > LOOP_S / 2
-    assert (alert, cleared) == (None, 1), "ServiceNotReady is raised while it does not answer, and cleared"
+    assert alert is None, "ServiceNotReady is raised while it does not answer"
     waiting = sum(after[place] - before[place] for place in after if place.topic == "control.tasks.feature")
     assert waiting <= 2 * len(fault.history.of("trigger")), "control dispatches again what nobody can take"
 
