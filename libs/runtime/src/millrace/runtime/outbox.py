@@ -92,9 +92,7 @@ class Relay:
                 await failpoint("outbox.locked")
                 await self._relay(page, forget_and_page, waiting, producer)
             finally:
-                # Whoever has the lock next measures it.
-                OUTBOX_EVENTS.labels(self._name).set(0)
-                OUTBOX_AGE.labels(self._name).set(0)
+                self._tell(0, 0)  # whoever has the lock next measures it
                 await self._end(producer)
         finally:
             with suppress(TimeoutError, asyncpg.PostgresError, *LOST):
@@ -117,8 +115,7 @@ class Relay:
             if time.monotonic() - measured_at > MEASURE_EVERY_S:
                 measured_at = time.monotonic()
                 left = await waiting.fetchrow()
-                OUTBOX_EVENTS.labels(self._name).set(left["events"])
-                OUTBOX_AGE.labels(self._name).set(left["age_s"])
+                self._tell(left["events"], left["age_s"])
             # What was sent is deleted when nothing waits to be read, or when it has become much.
             forget = stopping or not woken or len(sent) >= FORGET_ROWS
             rows = await (forget_and_page if forget else page).fetch(sent)
@@ -132,10 +129,16 @@ class Relay:
                 await failpoint("outbox.after_send")
                 OUTBOX_SENT.inc(len(rows))
                 woken = len(rows) == PAGE_ROWS or await self._wait(LINGER_S)
-            elif stopping:
-                return
             else:
+                self._tell(0, 0)
+                if stopping:
+                    return
                 woken = await self._wait(POLL_S)
+
+    def _tell(self, events: int, age_s: float) -> None:
+        """Measure what waits to be sent."""
+        OUTBOX_EVENTS.labels(self._name).set(events)
+        OUTBOX_AGE.labels(self._name).set(age_s)
 
     async def _make_topics(self) -> None:
         """Make those of our topics again that were deleted: nothing behind an event for one of them would be sent."""
