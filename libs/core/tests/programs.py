@@ -31,7 +31,18 @@ def tasks(pick: Pick, prefix: str, most: int, depth: int) -> dict[str, Any]:
             task["gate"] = {"condition": pick(_conditions(needs[0]))}
         else:
             task |= work(pick, needs)
+        if "end" not in task and depth:
+            task |= aftercare(pick, f"{prefix}{number}", depth - 1)
         made[f"{prefix}{number}"] = task
+    return made
+
+
+def aftercare(pick: Pick, name: str, depth: int) -> dict[str, Any]:
+    """What follows a task that has succeeded, seldom."""
+    made = {}
+    for what in ("compensate", "teardown"):
+        if pick([False, False, False, False, True]):
+            made[what] = {"tasks": tasks(pick, f"{name}{what[0]}", most=2, depth=depth)}
     return made
 
 

@@ -177,7 +177,8 @@ class System:
             told = [Collected(name, self._outputs(name)) for name in asked]
 
     def _outputs(self, name: str) -> list[Any]:
-        items = [task for path, task in self.kept.past.items() if path.endswith("]") and parent(path) == name]
+        known = self.kept.past | self.kept.run.tasks
+        items = [task for path, task in known.items() if path.endswith("]") and parent(path) == name]
         return [task.output for task in sorted(items, key=lambda task: (task.inner or {})["index"])]
 
     # Workers.

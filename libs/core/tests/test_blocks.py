@@ -471,3 +471,144 @@ def test_a_run_whose_output_is_not_there_fails() -> None:
 
     assert (world.run.state, world.run.output) == (RunState.FAILED, None)
     assert "the workflow's output: /tasks/a/output/score: there is no 'score'" in world.run.cause
+
+
+def reserved(name: str, **more: Any) -> dict[str, Any]:
+    undo = {"tasks": {f"undo_{name}": work(of=of(f"/tasks/{name}/output/id"))}}
+    return {**work(), "compensate": undo, **more}
+
+
+def test_what_had_succeeded_is_compensated_the_latest_first_when_the_run_fails() -> None:
+    world = started(
+        a=reserved("a"), b=reserved("b", needs=["a"]), c=reserved("c", needs=["b"]), pay={**work(), "needs": ["c"]}
+    )
+    for number, name in enumerate("abc"):
+        world.succeed(name, id=number, after_s=1)
+
+    world.fail("pay", WRONG)
+    world.work()
+
+    undone = [(order.name, order.input["of"]) for order in world.orders[4:]]
+    assert undone == [("c.compensate.undo_c", 2), ("b.compensate.undo_b", 1), ("a.compensate.undo_a", 0)]
+    assert (world.run.state, world.run.cause) == (RunState.FAILED, "task pay failed: ValueError: wrong")
+
+
+@pytest.mark.parametrize("ended", [RunState.CANCELLED, RunState.REFUSED])
+def test_a_run_that_is_cancelled_or_refused_is_compensated_too(ended: RunState) -> None:
+    stop = {"needs": ["look"], "when": "outputs.look.bad", "end": {"state": "refused"}}
+    world = started(a=reserved("a"), look=work(), stop=stop)
+    world.succeed("a", id=1)
+
+    if ended is RunState.CANCELLED:
+        world.tell(CancelRequested("enough"))
+        world.tell(Tick(), after_s=31)
+    else:
+        world.succeed("look", bad=True)
+    world.work()
+
+    assert world.orders[-1].name == "a.compensate.undo_a"
+    assert world.run.state is ended
+
+
+def test_what_did_not_succeed_and_what_succeeds_in_the_end_is_not_compensated() -> None:
+    world = started(a=reserved("a"), b=reserved("b", needs=["a"]))
+    world.work()
+    failed = started(a=reserved("a"))
+    failed.fail("a", WRONG)
+
+    assert world.run.state is RunState.SUCCEEDED
+    assert len(world.orders) == 2
+    assert len(failed.orders) == 1
+
+
+def test_what_items_did_that_had_succeeded_is_compensated_when_the_run_fails_later() -> None:
+    one = body(take=reserved("take"))
+    world = started(each={"foreach": {"items": [0, 1], "do": one}}, pay={**work(), "needs": ["each"]})
+
+    world.work(lambda order: WRONG if order.name == "pay" else {"id": order.name})
+
+    assert sorted(names(world)[3:]) == ["each[0].take.compensate.undo_take", "each[1].take.compensate.undo_take"]
+
+
+def test_only_the_item_that_failed_is_compensated_where_its_failure_is_tolerated() -> None:
+    one = body(take=reserved("take"), use={**work(n=of("/item/each")), "needs": ["take"]})
+    world = started(each={"foreach": {"items": [0, 1], "do": one, "tolerate": {"count": 1}}})
+
+    world.work(lambda order: WRONG if order.input.get("n") == 1 else {"id": 1})
+
+    assert [name for name in names(world) if "undo" in name] == ["each[1].take.compensate.undo_take"]
+    assert world.run.state is RunState.SUCCEEDED
+
+
+def test_a_try_compensates_what_it_did_before_it_catches() -> None:
+    do = body(take=reserved("take"), use={**work(), "needs": ["take"]})
+    world = started(guard={"try": {"do": do, "catch": [{"do": body(save=work())}]}})
+
+    world.work(lambda order: WRONG if order.name == "guard.do.use" else {"id": 1})
+
+    assert names(world)[2:] == ["guard.do.take.compensate.undo_take", "guard.catch0.save"]
+    assert world.run.state is RunState.SUCCEEDED
+
+
+def test_a_compensation_that_fails_is_told_and_holds_up_no_other() -> None:
+    world = started(a=reserved("a"), b=reserved("b", needs=["a"]), pay={**work(), "needs": ["b"]})
+
+    world.work(lambda order: WRONG if order.name == "pay" or "undo_b" in order.name else {"id": 1})
+
+    assert names(world)[3:] == ["b.compensate.undo_b", "a.compensate.undo_a"]
+    assert "; the compensation of b failed: ValueError: wrong" in world.run.cause
+
+
+def cluster(**more: Any) -> dict[str, Any]:
+    return {**work(), "teardown": {"tasks": {"stop": work(of=of("/tasks/cluster/output/id"))}}, **more}
+
+
+def test_a_teardown_is_done_as_soon_as_nothing_needs_its_task_any_more() -> None:
+    world = started(
+        cluster=cluster(), use={**work(), "needs": ["cluster"]}, more={**work(), "needs": ["use"]}, other=work()
+    )
+    world.succeed("cluster", id="c1")
+    world.succeed("use")
+    assert "cluster.teardown.stop" not in names(world)
+    world.succeed("more")
+
+    assert world.open_orders()[-1].name == "cluster.teardown.stop"
+    assert world.open_orders()[-1].input == {"of": "c1"}
+    world.succeed("other")
+    assert world.run.state is RunState.RUNNING, "the run waits for it"
+    world.succeed("cluster.teardown.stop")
+    assert world.run.state is RunState.SUCCEEDED
+
+
+@pytest.mark.parametrize("how", ["fails", "is cancelled"])
+def test_a_teardown_is_done_however_the_run_ends(how: str) -> None:
+    world = started(cluster=cluster(), use={**work(), "needs": ["cluster"]})
+    world.succeed("cluster", id="c1")
+
+    if how == "fails":
+        world.fail("use", WRONG)
+    else:
+        world.tell(CancelRequested("enough"))
+        world.tell(Tick(), after_s=31)
+    world.work()
+
+    assert names(world)[-1] == "cluster.teardown.stop"
+    assert world.run.state == ("failed" if how == "fails" else "cancelled")
+
+
+def test_a_setup_that_failed_has_nothing_to_tear_down() -> None:
+    world = started(cluster=cluster())
+
+    world.fail("cluster", WRONG)
+
+    assert names(world) == ["cluster"]
+    assert world.run.state is RunState.FAILED
+
+
+def test_a_teardown_that_fails_does_not_decide_how_the_run_ends() -> None:
+    world = started(cluster=cluster())
+
+    world.work(lambda order: WRONG if "teardown" in order.name else {"id": 1})
+
+    assert world.run.state is RunState.SUCCEEDED
+    assert (world.run.tasks["cluster"].inner or {})["teardown"] == "failed"

@@ -73,6 +73,14 @@ tasks:
           tasks: {rollback: {kind: inference.rollback, input: {why: {$from: /error/guard/message}}}}
           output: {rolled_back: true}
       finally: {tasks: {tidy: {kind: data.tidy}}}
+  cluster:
+    kind: data.start
+    teardown: {tasks: {stop: {kind: data.stop, input: {cluster: {$from: /tasks/cluster/output/id}}}}}
+  use:
+    kind: data.use
+    needs: [cluster]
+    input: {cluster: {$from: /tasks/cluster/output/id}}
+    compensate: {tasks: {undo: {kind: data.undo, input: {used: {$from: /tasks/use/output/used}}}}}
   pause: {needs: [guard], wait: {for_s: 86400}}
   later: {needs: [pause], wait: {until: "2026-01-05T00:00:00+00:00"}}
 output: {scores: {$from: /tasks/each/output/items}, race: {$from: /tasks/race/output}}
@@ -103,6 +111,9 @@ def deploy(loss: float) -> dict[str, Any]:
 
 go = task("data.go")(lambda by: {"by": by})
 big, small, tidy = (task(f"data.{name}")(dict) for name in ("big", "small", "tidy"))
+start = task("data.start")(lambda: {"id": "c1"})
+stop, undo = task("data.stop")(lambda cluster: {"stopped": cluster}), task("data.undo")(lambda used: {"undone": used})
+use = task("data.use")(lambda cluster: {"used": cluster})
 rollback = task("inference.rollback")(lambda why: {"why": why})
 
 
@@ -132,6 +143,8 @@ def year() -> Flow:
             last=lambda: ignore(tidy.step("tidy")()),
             name="guard",
         )
+        cluster = start.step("cluster", teardown=lambda made: ignore(stop.step("stop")(cluster=made.id)))()
+        use.step("use", compensate=lambda made: ignore(undo.step("undo")(used=made.used)))(cluster=cluster["id"])
         pause = wait(86_400, name="pause", after=[guard])
         wait(until=datetime(2026, 1, 5, tzinfo=UTC), name="later", after=[pause])
         return {"scores": each["items"], "race": race}
@@ -162,6 +175,8 @@ def test_a_flow_with_every_construct_runs_locally() -> None:
     assert run.tasks["guard.catch0.rollback"].output == {"why": "a loss of 0.125 is too much"}
     assert run.output_of("guard") == {"rolled_back": True}
     assert "guard.finally.tidy" in run.tasks
+    assert run.output_of("cluster.teardown.stop") == {"stopped": "c1"}
+    assert "use.compensate.undo" not in run.tasks
     assert run.elapsed_s == 4 * 86_400
 
 

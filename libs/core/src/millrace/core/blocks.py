@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from millrace.core.aftercare import concluded
 from millrace.core.attempts import TIMEOUT
 from millrace.core.draft import OPENED_AT_ONCE, Draft
 from millrace.core.expression import ExpressionFailed
@@ -56,10 +57,15 @@ def conclude(draft: Draft, scope: str, outcome: TaskState, failure: Failure | No
             outcome, failure = TaskState.FAILED, Failure(MISSING_OUTPUT, str(error), retryable=False, task=scope)
     record.state, record.outcome, record.failure = outcome, None, failure
     record.due_at, record.ended_at = None, draft.now
-    task = draft.change(parent(scope))
-    _note(draft, task, record)
-    draft.retire(scope)
-    draft.todo.append((task.name, ()))
+    block = draft.plan.block(scope)
+    if block.follows:
+        concluded(draft, record)
+    else:
+        task = draft.change(parent(scope))
+        _note(draft, task, record)
+        draft.todo.append((task.name, ()))
+    if not block.compensates or outcome is not TaskState.SUCCEEDED:
+        draft.retire(scope)
 
 
 def _note(draft: Draft, task: TaskRun, scope: TaskRun) -> None:

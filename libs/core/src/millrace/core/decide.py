@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
-from millrace.core import attempts, blocks, items
+from millrace.core import aftercare, attempts, blocks, items
 from millrace.core.attempts import TIMEOUT
 from millrace.core.blocks import INVALID_WHEN
 from millrace.core.draft import Draft
@@ -238,8 +238,12 @@ def _waited(draft: Draft, task: TaskRun) -> None:
 def _conclude_if_over(draft: Draft, scope: str) -> None:
     """End a scope of which nothing is open any more, or the run."""
     state, block = draft.state_of(scope), draft.plan.block(scope)
+    if state is None:
+        return
+    if draft.plan.cleans_up and state is TaskState.OPEN:
+        aftercare.tear_down(draft, scope)
     tasks = [draft.run.tasks.get(inside(scope, name)) for name in block.names]
-    if state is None or any(task is not None and task.state in TASK_OPEN for task in tasks):
+    if any(task is not None and task.state in TASK_OPEN for task in tasks) or aftercare.goes_on(draft, scope):
         return
     if state is TaskState.OPEN:
         if None in tasks:
@@ -248,6 +252,8 @@ def _conclude_if_over(draft: Draft, scope: str) -> None:
         if failed is not None:
             draft.close(scope, TaskState.FAILED, failed)
             return
+    elif draft.plan.cleans_up and _puts_in_order(draft, scope):
+        return
     if scope == ROOT:
         _end(draft)
     elif state is TaskState.OPEN:
@@ -255,6 +261,15 @@ def _conclude_if_over(draft: Draft, scope: str) -> None:
     else:
         record = draft.run.tasks[scope]
         blocks.conclude(draft, scope, record.outcome or TaskState.CANCELLED, record.failure)
+
+
+def _puts_in_order(draft: Draft, scope: str) -> bool:
+    """Begin what is to be compensated or torn down in a scope that closes; return whether there was anything."""
+    outcome = draft.run.outcome if scope == ROOT else draft.run.tasks[scope].outcome
+    if aftercare.compensate_next(draft, scope, str(outcome)):
+        return True
+    aftercare.tear_down(draft, scope)
+    return aftercare.goes_on(draft, scope)
 
 
 def _end(draft: Draft) -> None:

@@ -152,6 +152,9 @@ class Task(Part):
         run_timeout_s: From start until the result.
         heartbeat_timeout_s: Longest silence of a worker that has started.
         timeout_s: From when its needs were settled until its own end, all attempts, items and waits included.
+        compensate: Done when what the task is in fails or is stopped after the task has succeeded, the latest first.
+        teardown: Done when the task has succeeded and all that needs it is settled, whatever became of that; how it
+            ends does not decide how the run does.
     """
 
     kind: Annotated[str, Field(pattern=KIND)] | None = None
@@ -173,6 +176,8 @@ class Task(Part):
     switch: Switch | None = None
     parallel: Parallel | None = None
     try_: Annotated[Try | None, Field(alias="try")] = None
+    compensate: Body | None = None
+    teardown: Body | None = None
 
     @model_validator(mode="after")
     def _is_one_thing(self) -> Self:
@@ -223,6 +228,10 @@ class Task(Part):
             yield from ((f".catch{n}", f"try.catch.{n}.do", catch.do) for n, catch in enumerate(self.try_.catch))
             if self.try_.finally_ is not None:
                 yield ".finally", "try.finally", self.try_.finally_
+        if self.compensate is not None:
+            yield ".compensate", "compensate", self.compensate
+        if self.teardown is not None:
+            yield ".teardown", "teardown", self.teardown
 
     def conditions(self) -> Iterator[tuple[str, str | None]]:
         """Yield the conditions of what it does, in their order, each with its field; None for a catch without one."""

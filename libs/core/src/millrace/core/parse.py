@@ -60,7 +60,13 @@ class _Sees:
         """Return the same with what a task tells its bodies and conditions."""
         return replace(self, told=self.told | {(variable, name) for variable in _TELLS.get(task.form, ())})
 
+    def after(self, name: str) -> "_Sees":
+        """Return the same once a task has succeeded."""
+        return replace(self, settled=self.settled | {name})
 
+
+#: The bodies of a task that are done once it has succeeded.
+_AFTER = ("compensate", "teardown")
 _TELLS = {"foreach": ("item", "index"), "while": ("index", "last"), "try": ("error",)}
 
 
@@ -88,7 +94,8 @@ def _bad_body(at: str, body: Body, sees: _Sees, around: frozenset[str], depth: i
         yield from _bad_task(here, name, task, known)
         for _, field, inner in task.bodies():
             names = around | body.tasks.keys()
-            yield from _bad_body(f"{here}.{field}.", inner, known.within(task, name), names, depth + 1)
+            told = known.after(name) if field in _AFTER else known.within(task, name)
+            yield from _bad_body(f"{here}.{field}.", inner, told, names, depth + 1)
     every = replace(sees, settled=sees.settled | body.tasks.keys())
     yield from _bad_pointers(at.rstrip("."), "", [("output", body.output)], every)
 
@@ -137,7 +144,10 @@ def _bad_names(at: str, tasks: Mapping[str, Task], around: frozenset[str]) -> It
             yield Problem(f"{at}tasks.{name}", "a task around it has this name already; choose another")
         bodies = [suffix for suffix, _, _ in task.bodies()]
         if len(set(bodies)) < len(bodies):
-            yield Problem(f"{at}tasks.{name}.switch.cases", "two cases have the same name, or one is called default")
+            told = (
+                "two cases or branches have the same name, or the name of another body: default, compensate, teardown"
+            )
+            yield Problem(f"{at}tasks.{name}", told)
 
 
 def _bad_needs(at: str, tasks: Mapping[str, Task]) -> Iterator[Problem]:

@@ -20,6 +20,7 @@ class Step:
     Attributes:
         name: Its own name.
         dependents: The tasks that need it, in the workflow's order.
+        followers: They, those that need them, and so on.
         condition: Its `when`.
         conditions: Those of its gate, its loop, or its cases or catches in their order; None for a catch without one.
         recovered: Some task behind it runs `settled`, so its failure does not end what it is in at once.
@@ -29,6 +30,7 @@ class Step:
     name: str
     task: Task
     dependents: tuple[str, ...]
+    followers: frozenset[str]
     condition: Condition | None
     conditions: tuple[Condition | None, ...]
     recovered: bool
@@ -44,12 +46,16 @@ class Block:
         first: Those that need none.
         output: What it hands on.
         cleans_up: It is done however what it follows has ended, even when that is stopped.
+        follows: It follows a task that has succeeded: its compensation or its teardown.
+        compensates: Something in it can be compensated, so that it is not let go of once it has succeeded.
     """
 
     names: tuple[str, ...]
     first: tuple[str, ...]
     output: Any
     cleans_up: bool
+    follows: bool
+    compensates: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,6 +86,8 @@ class Plan:
         return written(path) in self.blocks
 
 
+#: Bodies that are done whatever becomes of what is around them; and those of them that follow a task that succeeded.
+_LAST, _AFTER = ("finally", "compensate", "teardown"), ("compensate", "teardown")
 _tokens = lru_cache(maxsize=8192)(parse_pointer)
 
 
@@ -88,25 +96,26 @@ def _compiled(workflow: "_ByHash") -> Plan:
     flow = workflow.workflow
     steps: dict[str, Step] = {}
     blocks: dict[str, Block] = {}
-    for path, body in bodies_of(Body(tasks=flow.tasks, output=flow.output)):
+    for path, what, body in bodies_of(Body(tasks=flow.tasks, output=flow.output)):
         order = topological_order(body.tasks)
         first = tuple(name for name in order if not body.tasks[name].needs)
-        blocks[path] = Block(order, first, body.output, path.endswith(".finally") and _is_try(steps, path))
+        compensates = any(task.compensate for _, _, inner in bodies_of(body) for task in inner.tasks.values())
+        blocks[path] = Block(order, first, body.output, what in _LAST, what in _AFTER, compensates)
         for name, step in _steps(body.tasks, order).items():
             steps[inside(path, name)] = step
     return Plan(flow, steps, blocks, any(block.cleans_up for block in blocks.values()))
 
 
-def bodies_of(body: Body, path: str = ROOT) -> Iterator[tuple[str, Body]]:
-    """Yield a body and all that lie in it, each with its path as written, outer ones first."""
-    yield path, body
+def bodies_of(body: Body, path: str = ROOT, what: str = "") -> Iterator[tuple[str, str, Body]]:
+    """Yield a body and all that lie in it, outer ones first: the path as written, what each is, and the body.
+
+    What it is: `finally`, `compensate` or `teardown`, or nothing of the kind.
+    """
+    yield path, what, body
     for name, task in body.tasks.items():
-        for suffix, _, inner in task.bodies():
-            yield from bodies_of(inner, inside(path, name) + suffix)
-
-
-def _is_try(steps: Mapping[str, Step], path: str) -> bool:
-    return steps[path.rpartition(".")[0]].task.try_ is not None
+        for suffix, field, inner in task.bodies():
+            last = field.removeprefix("try.")
+            yield from bodies_of(inner, inside(path, name) + suffix, last if last in _LAST else "")
 
 
 def _steps(tasks: Mapping[str, Task], order: tuple[str, ...]) -> dict[str, Step]:
@@ -115,13 +124,16 @@ def _steps(tasks: Mapping[str, Task], order: tuple[str, ...]) -> dict[str, Step]
         for need in task.needs:
             dependents[need].append(name)
     recovered: dict[str, bool] = {}
+    followers: dict[str, frozenset[str]] = {}
     for name in reversed(order):
+        followers[name] = frozenset(dependents[name]).union(*(followers[other] for other in dependents[name]))
         recovered[name] = any(tasks[d].run_if == "settled" or recovered[d] for d in dependents[name])
     return {
         name: Step(
             name=name,
             task=tasks[name],
             dependents=tuple(dependents[name]),
+            followers=followers[name],
             condition=_condition(tasks[name].when),
             conditions=tuple(_condition(text) for _, text in tasks[name].conditions()),
             recovered=recovered[name],

@@ -95,7 +95,7 @@ def _told(run: Run, plan: Plan, scope: str, within: str = "") -> dict[str, dict[
         if around:
             path = parent(around)
             _tell(found, run, plan, path)
-            if (foreach := plan.step(path).task.foreach) is not None:
+            if around.endswith("]") and (foreach := plan.step(path).task.foreach) is not None:
                 index = (run.tasks[around].inner or {})["index"]
                 found["index"][leaf(path)], found["item"][leaf(path)] = index, items_of(run, plan, path, foreach)[index]
     return found

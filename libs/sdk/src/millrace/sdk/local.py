@@ -130,7 +130,8 @@ class _Local:
         return orders
 
     def _outputs(self, name: str) -> list[Any]:
-        items = [task for path, task in self._past.items() if path.endswith("]") and parent(path) == name]
+        known = {**self._past, **self._state.tasks}
+        items = [task for path, task in known.items() if path.endswith("]") and parent(path) == name]
         return [task.output for task in sorted(items, key=lambda task: (task.inner or {})["index"])]
 
     def _is_open(self, order: Dispatch) -> bool:

@@ -34,7 +34,7 @@ def body_of(function: BodyFunction, refs: Sequence[Ref] = ()) -> tuple[Trace, di
     return trace, {"tasks": trace.tasks} | ({"output": output} if output is not None else {})
 
 
-class _Step:
+class Step:
     """A step whose bodies are being traced."""
 
     def __init__(self, name: str) -> None:
@@ -45,7 +45,7 @@ class _Step:
     def body(self, field: str, function: BodyFunction, *refs: Ref) -> dict[str, Any]:
         """Return a body for a field of the step."""
         trace, made = body_of(function, refs)
-        self.needs |= trace.outside
+        self.needs |= {need: None for need in trace.outside if need != self.name}
         self._traces.append((field, trace))
         return made
 
@@ -54,7 +54,9 @@ class _Step:
         self.needs |= dict.fromkeys(sorted(condition.needs))
         return condition.text
 
-    def add(self, task: dict[str, Any], after: Iterable[Node], when: Condition | None, timeout_s: float | None) -> Node:
+    def add(
+        self, task: dict[str, Any], after: Iterable[Node], when: Condition | str | None, timeout_s: float | None = None
+    ) -> Node:
         """Add it to the flow."""
         trace = current()
         limit = {"timeout_s": timeout_s} if timeout_s is not None else {}
@@ -92,7 +94,7 @@ def foreach(
     """
 
     def trace(function: BodyFunction) -> Node:
-        step = _Step(name or function.__name__)
+        step = Step(name or function.__name__)
         body = step.body("foreach.do", function, told("item", step.name), told("index", step.name))
         more = {"key": key, "concurrency": concurrency, "tolerate": tolerate}
         made = {"items": items, **{k: value for k, value in more.items() if value is not None}, "do": body}
@@ -125,7 +127,7 @@ def loop(
     """
 
     def trace(function: BodyFunction) -> Node:
-        step = _Step(name or function.__name__)
+        step = Step(name or function.__name__)
         refs = (told("index", step.name), told("last", step.name))
         condition = step.condition(goes_on(*refs))
         limit = {"max_iterations": max_iterations} if max_iterations is not None else {}
@@ -145,7 +147,7 @@ def switch(
     timeout_s: float | None = None,
 ) -> Node:
     """Add a step that does the first case whose condition holds, else the default, and hands on what that did."""
-    step = _Step(name)
+    step = Step(name)
     made: dict[str, Any] = {
         "cases": [
             {"name": case, "when": step.condition(on), "do": step.body(f"switch.cases.{n}.do", do)}
@@ -170,7 +172,7 @@ def parallel(
 
     With a quorum, the others are stopped as soon as so many have succeeded.
     """
-    step = _Step(name)
+    step = Step(name)
     made = {branch: step.body(f"parallel.branches.{branch}", do) for branch, do in branches.items()}
     limit = {"quorum": quorum} if quorum is not None else {}
     return step.add({"parallel": {"branches": made, **limit}}, after, when, timeout_s)
@@ -204,7 +206,7 @@ def attempt(
 
     It hands on what was done, or what the catch did. `last` is done even when the step is stopped.
     """
-    step = _Step(name)
+    step = Step(name)
     error = told("error", name)
     made: dict[str, Any] = {"do": step.body("try.do", do)}
     catches = []

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from millrace.core.parts import Retries
+from millrace.sdk.flows.bodies import BodyFunction, Step
 from millrace.sdk.flows.refs import Condition, Default, Node, Ref
 from millrace.sdk.flows.trace import LocalBody, current
 
@@ -32,6 +33,8 @@ class TaskKind:
         after: Iterable[Node] = (),
         when: Condition | str | None = None,
         run_if: RunIf = "succeeded",
+        compensate: BodyFunction | None = None,
+        teardown: BodyFunction | None = None,
     ) -> Callable[..., Node]:
         """Return the same kind, to be called once as a step with its own name, order or condition.
 
@@ -40,15 +43,20 @@ class TaskKind:
             after: Steps that must be settled first, besides those whose outputs it is given.
             when: It is skipped when this is false.
             run_if: `settled` runs it whatever became of the steps before it.
+            compensate: Calls what undoes it, when what it is in fails later; given a reference to its output.
+            teardown: Calls what is done once nothing needs it any more, however that ended; given the same.
         """
         default = self.body.__name__ if self.body is not None else self.kind.split(".", 1)[-1]
 
         def call(**inputs: Any) -> Node:  # noqa: ANN401 - inputs are JSON or references
             task = {"kind": self.kind, "input": inputs, "run_if": run_if, **self._options}
-            trace = current()
+            step = Step(name or default)
+            for field, function in (("compensate", compensate), ("teardown", teardown)):
+                if function is not None:
+                    task[field] = step.body(field, function, Node(step.name).output)
             if self.body is not None:
-                trace.local[self.kind] = self.body
-            return trace.add(name or default, task, after=after, when=when)
+                current().local[self.kind] = self.body
+            return step.add(task, after, when)
 
         return call
 

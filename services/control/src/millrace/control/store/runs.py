@@ -68,7 +68,7 @@ INSERT INTO task_past SELECT * FROM gone
 PAST = "SELECT * FROM task_past WHERE run_id = $1 ORDER BY began_at, name LIMIT $2"
 # Of the scopes in a task, not of what is in those.
 OUTPUTS = """
-SELECT output FROM task_past
+SELECT output FROM (TABLE task UNION ALL TABLE task_past) t
 WHERE run_id = $1 AND starts_with(name, $2 || '[') AND right(name, 1) = ']'
     AND strpos(substr(name, length($2) + 2), '[') = 0
 ORDER BY (inner_state->>'index')::int
