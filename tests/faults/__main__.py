@@ -74,7 +74,7 @@ def main() -> int:
     """Run the rows asked for, show the table, and return the exit code."""
     asked = os.environ.get("ROWS", "")
     try:
-        chosen = [int(number) for number in asked.split(",")] if asked else [number for number in ROWS if number]
+        chosen = [int(number) for number in asked.split(",")] if asked else list(ROWS)
         unknown = [number for number in chosen if number not in ROWS]
     except ValueError:
         unknown = [asked]

@@ -1,9 +1,12 @@
 """A network namespace of the test's own, joined to the host by one pair of virtual interfaces."""
 
+import json
 import os
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -54,10 +57,17 @@ class Namespace:
             ports: At whichever end.
             directions: `in` to the namespace, `out` of it.
         """
-        named = ", ".join(str(port) for port in ports)
-        for direction in directions:
-            for end in ("sport", "dport"):
-                self._inside("nft", f"add rule {_TABLE} {direction}_ tcp {end} {{ {named} }} drop")
+        for direction, end, port in product(directions, ("sport", "dport"), ports):
+            self._inside("nft", f"add rule {_TABLE} {direction}_ tcp {end} {port} counter drop")
+
+    def dropped(self) -> Counter[int]:
+        """Return how many packets were dropped of each port since the last healing."""
+        counts: Counter[int] = Counter()
+        for entry in json.loads(self._inside("nft", "-j", f"list table {_TABLE}"))["nftables"]:
+            if rule := entry.get("rule"):
+                said = {name: value for part in rule["expr"] for name, value in part.items()}
+                counts[said["match"]["right"]] += said["counter"]["packets"]
+        return counts
 
     def heal(self) -> None:
         """Let all packets pass again."""
@@ -70,13 +80,18 @@ class Namespace:
         self._inside("tc", "qdisc", "replace", "dev", self._inner, *shape)
         _run("tc", "qdisc", "replace", "dev", self._outer, *shape)
 
+    def held_up(self) -> int:
+        """Return how often something had to wait since it was narrowed, because of that, on its way out."""
+        (shaped, *_) = json.loads(self._inside("tc", "-s", "-j", "qdisc", "show", "dev", self._inner))
+        return int(shaped["overlimits"])
+
     def widen(self) -> None:
         """Let as much pass as will."""
         self._inside("tc", "qdisc", "delete", "dev", self._inner, "root")
         _run("tc", "qdisc", "delete", "dev", self._outer, "root")
 
-    def _inside(self, *command: str) -> None:
-        _run(*self.prefix, *command)
+    def _inside(self, *command: str) -> str:
+        return _run(*self.prefix, *command)
 
 
 @contextmanager
@@ -113,5 +128,6 @@ def _remove_leftovers() -> None:
             Namespace(int(number)).remove()
 
 
-def _run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True, timeout=10)
+def _run(*command: str) -> str:
+    """Run a command and return what it says."""
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout

@@ -117,13 +117,13 @@ class Proxy:
         while True:
             due, piece = await pieces.get()
             await asyncio.sleep(max(0.0, due - asyncio.get_running_loop().time()))
+            if self.bytes_per_s:
+                await asyncio.sleep(len(piece) / self.bytes_per_s)
             await self._passing.wait()
             if not piece or spent(len(piece)):
                 raise ConnectionResetError
             writer.write(piece)
             await writer.drain()
-            if self.bytes_per_s:
-                await asyncio.sleep(len(piece) / self.bytes_per_s)
 
     def _counted(self) -> Spent:
         """Return what says of each piece of an answer whether it is one too many."""

@@ -33,7 +33,7 @@ class Row:
 
 
 _ALL = (
-    Row(0, "undisturbed", 5),
+    Row(0, "undisturbed, alone and beside a second process", 5),
     Row(1, "kill -9 at every failpoint, each in one of the 7 services", 15),
     Row(2, "kill -9 between commit and ack, and between send and mark-sent", 15),
     Row(3, "crash loop of one service", 30),

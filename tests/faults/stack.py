@@ -222,13 +222,14 @@ async def running(
         stack.parts[name].prefix = [*prefix]
     for part in stack.parts.values():
         part.be_usual()
-    keeper = asyncio.create_task(keep(stack.parts.values()))
+    keepers = [asyncio.create_task(keep(stack.parts.values())), asyncio.create_task(stack.authority.renew())]
     try:
         await stack.start()
         yield stack
     finally:
-        keeper.cancel()
-        await asyncio.wait([keeper])
+        for keeper in keepers:
+            keeper.cancel()
+        await asyncio.wait(keepers)
         await stack.stop()
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from millrace.contracts import oip
@@ -12,7 +13,7 @@ from millrace.runtime.errors import MillraceError, Overloaded
 from tests.faults.declared import MODEL, NAMESPACE, prepared
 from tests.faults.history import History
 from tests.faults.judge import Judged
-from tests.faults.rows import row
+from tests.faults.rows import MEASURED, row
 from tests.faults.stack import Stack
 
 BURST_S = 60.0
@@ -24,6 +25,8 @@ AGAIN_S = 0.1
 TIMEOUT_S = 2.0
 #: What stands in line for so long is refused; the rest is a machine of two cores that does everything at once.
 INTERACTIVE_P99_S = 2.5
+#: Callers in bulk are turned away so that, of the others, no more than this fail.
+INTERACTIVE_FAILED = 0.1
 
 
 @dataclass
@@ -65,24 +68,56 @@ async def shed(stack: Stack, priority: str) -> float:
     return measured.get(f'millrace_rpc_shed_total{{priority="{priority}",service="inference"}}', 0.0)
 
 
-def slowest(history: History, op: str, since: float, share: float) -> float:
-    """Return how long so large a share of the requests since then took at most, seconds."""
+@dataclass
+class Seen:
+    """What came of the predictions that were asked for.
+
+    Attributes:
+        answered_s: How long each one took that was answered, seconds.
+        failed: How many were not: refused, or not in time.
+    """
+
+    answered_s: list[float] = field(default_factory=list)
+    failed: int = 0
+
+    @property
+    def asked(self) -> int:
+        """How many there were."""
+        return len(self.answered_s) + self.failed
+
+    @property
+    def p99_s(self) -> float:
+        """How long the answers took but for the slowest of a hundred, seconds."""
+        return sorted(self.answered_s)[int(0.99 * (len(self.answered_s) - 1))]
+
+    def __str__(self) -> str:
+        """Return it for people."""
+        return f"of {self.asked} interactive calls {self.failed} failed, p99 of the others {self.p99_s:.2f} s"
+
+
+def predictions(history: History, since: float) -> Seen:
+    """Return what has come of those that were asked for since then."""
     begun: dict[str, float] = {}
-    took: list[float] = []
+    seen = Seen()
     for entry in history.entries:
-        if entry.op == op and entry.at >= since:
-            if entry.outcome == "invoke":
-                begun[entry.key] = entry.at
-            elif entry.key in begun:
-                took.append(entry.at - begun[entry.key])
-    return sorted(took)[int(share * (len(took) - 1))]
+        if entry.op != "predict" or entry.at < since:
+            continue
+        if entry.outcome == "invoke":
+            begun[entry.key] = entry.at
+        elif entry.key in begun and entry.outcome == "ok":
+            seen.answered_s.append(entry.at - begun[entry.key])
+        elif entry.key in begun:
+            seen.failed += 1
+    return seen
 
 
 @row(25)
-async def test_row_25_a_burst_sheds_batch_first_and_loses_nothing(stack: Stack, judged: Judged) -> None:
-    told = f"{TIMES} times the load and {BATCH_CLIENTS} callers in bulk for {BURST_S:g} s"
+async def test_row_25_a_burst_sheds_batch_first_and_loses_nothing(
+    stack: Stack, judged: Judged, record_property: Callable[[str, object], None]
+) -> None:
+    injected = f"{TIMES} times the load and {BATCH_CLIENTS} callers in bulk for {BURST_S:g} s"
     customers = (await prepared(stack)).customers
-    async with judged(25, stack, told, settle_s=300) as fault:
+    async with judged(25, stack, injected, settle_s=300) as fault:
         before = {priority: await shed(stack, priority) for priority in ("interactive", "batch")}
         flood, began = Flood(stack), time.time()
         async with asyncio.TaskGroup() as group, fault.load.more(TIMES - 1):
@@ -90,14 +125,14 @@ async def test_row_25_a_burst_sheds_batch_first_and_loses_nothing(stack: Stack, 
             await asyncio.sleep(BURST_S)
             for caller in callers:
                 caller.cancel()
-        p99_s = slowest(fault.history, "predict", began, 0.99)
+        seen = predictions(fault.history, began)
         refused = {priority: await shed(stack, priority) - count for priority, count in before.items()}
         fault.over()
-        print(f"interactive p99 {p99_s:.3f} s, shed {refused}, batch answered {flood.answered}")
+        record_property(MEASURED, f"{seen}; turned away {refused}, batch answered {flood.answered}")
 
-    asked = sum(entry.at >= began for entry in fault.history.of("predict", "invoke"))
     assert flood.delays
-    assert refused["interactive"] / asked < refused["batch"] / (refused["batch"] + flood.answered) / 3
-    assert min(flood.delays) > TIMEOUT_S
     assert flood.answered
-    assert p99_s <= INTERACTIVE_P99_S
+    assert min(flood.delays) > TIMEOUT_S
+    assert refused["interactive"] / seen.asked < refused["batch"] / (refused["batch"] + flood.answered) / 3
+    assert seen.failed <= INTERACTIVE_FAILED * seen.asked
+    assert seen.p99_s <= INTERACTIVE_P99_S

@@ -41,6 +41,8 @@ from tests.journeys.shop import ENDED
 
 REPEATED_S = 20.0 if FULL else 3.0
 WAITING_S = 6.0
+#: So many records of a service at least: of fewer, another order is hardly another one.
+REORDERED = 10
 BACKLOG, SPARE = 100_000, 15_000
 #: Events that one transaction takes at least while there is a backlog, on the average.
 TOGETHER = 100
@@ -80,7 +82,7 @@ async def test_row_17_what_comes_in_another_order_leads_to_the_same(stack: Stack
             shuffled |= await down_while(stack, (service,), shuffle)
         fault.over()
 
-    assert all(shuffled.values()), shuffled
+    assert all(count >= REORDERED for count in shuffled.values()), shuffled
 
 
 @row(18)

@@ -3,8 +3,7 @@
 import asyncio
 import json
 import signal
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,22 +12,35 @@ from uuid import uuid4
 import pytest
 from millrace.contracts.rpc.control.v1 import control_pb2
 from millrace.contracts.rpc.control.v1.control_pb2_grpc import ControlServiceStub
-from millrace.runtime.client import Channels, Token
-from millrace.runtime.errors import MillraceError
+from millrace.contracts.rpc.data.v1 import data_pb2
+from millrace.contracts.rpc.data.v1.data_pb2_grpc import DataServiceStub
+from millrace.runtime.errors import Unavailable
 from millrace.runtime.testing import until
 
-from tests.faults.declared import NAMESPACE
+from tests.faults.asked import DEADLINE_S, Asked, asking
+from tests.faults.declared import DATASET, NAMESPACE
 from tests.faults.judge import Fault, Judged
-from tests.faults.netns import Namespace, can_cut, namespace
+from tests.faults.netns import BOTH, Direction, Namespace, can_cut, namespace
 from tests.faults.proxy import Proxy
-from tests.faults.rows import needs_root, row
+from tests.faults.rows import MEASURED, needs_root, row
 from tests.faults.stack import Stack, running
 
 CUT_S, ONE_WAY_S, FLAPS = 12.0, 8.0, 5
 #: The shortest that a lease may be given, and its cut: control has given up on it before the cut ends.
 LEASE_S, LEASE_CUT_S = 15.0, 25.0
+#: How long something may take to be seen that is done several times a second.
+BITTEN_S = 10.0
 SLOW_S = 8.0
-DEADLINE_S = 3.0
+LATENCY_S = 0.25  # each way
+BYTES_PER_S = 125_000  # 1 Mbit
+#: What is wrong with the network, one after another.
+WRONG: dict[str, dict[str, float]] = {
+    "slow": {"latency_s": LATENCY_S},
+    "narrow": {"bytes_per_s": BYTES_PER_S},
+    "rude": {"answer_bytes": 40_000},
+}
+#: An answer has so much at least: it takes a while on a narrow network, and a rude one passes no more than three.
+ANSWER_BYTES = 12_000
 #: What an answer may come later than its deadline, on a machine that is busy.
 MARGIN_S = 1.0
 #: Of gRPC's retry throttling (client.py): so many failures, and a tenth of what went well.
@@ -77,22 +89,35 @@ async def test_row_14_a_service_that_is_cut_off_loses_nothing_and_does_nothing_t
 async def _cut_in_turn(far: Far, judged: Judged) -> None:
     wire = far.wire
     async with judged(14, far.stack, "data cut off from PostgreSQL, broker, callers; one way; flapping") as fault:
-        for ports in ((far.postgres,), (far.broker,)):
+        for port in (far.postgres, far.broker):
             async with _healed(wire, fault):
-                wire.cut(*ports)
-                await asyncio.sleep(CUT_S)
+                await _cut_off(far, port, seconds=CUT_S)
         async with _healed(wire, fault):
-            wire.cut(far.data, far.postgres, directions=("in",))
-            await asyncio.sleep(ONE_WAY_S)
+            await _cut_off(far, far.data, far.postgres, directions=("in",), seconds=ONE_WAY_S)
             wire.heal()
-            wire.cut(far.data, far.broker, directions=("out",))
-            await asyncio.sleep(ONE_WAY_S)
+            await _cut_off(far, far.data, far.broker, directions=("out",), seconds=ONE_WAY_S)
         for _ in range(FLAPS):
-            wire.cut(far.postgres, far.broker, far.data)
-            await asyncio.sleep(1)
+            await _cut_off(far, far.postgres, far.broker, far.data, seconds=1)
             wire.heal()
             await asyncio.sleep(1)
         fault.over()
+
+
+async def _cut_off(far: Far, *ports: int, seconds: float, directions: tuple[Direction, ...] = BOTH) -> None:
+    """Cut data off for so long, and until of each port something was dropped; who asks data then has no answer."""
+
+    async def bitten() -> bool:
+        dropped = await asyncio.to_thread(far.wire.dropped)
+        return all(dropped[port] for port in ports)
+
+    async def unanswered() -> None:
+        data: Any = DataServiceStub(far.stack.channel("data"))
+        with pytest.raises(Unavailable):
+            await data.ListVersions(data_pb2.ListVersionsRequest(namespace=NAMESPACE, dataset=DATASET), timeout=1)
+
+    far.wire.cut(*ports, directions=directions)
+    asked = [unanswered()] if far.data in ports else []
+    await asyncio.gather(*asked, until(bitten, seconds=BITTEN_S), asyncio.sleep(seconds))
 
 
 async def _cut_with_a_lease(far: Far, judged: Judged) -> None:
@@ -118,7 +143,7 @@ async def _cut_with_a_lease(far: Far, judged: Judged) -> None:
 
 @row(15)
 async def test_row_15_on_a_bad_network_deadlines_hold_and_retries_stay_within_their_budget(
-    far: Far, judged: Judged
+    far: Far, judged: Judged, record_property: Callable[[str, object], None]
 ) -> None:
     stack = far.stack
     assert stack.postgres.tcp is not None
@@ -129,37 +154,44 @@ async def test_row_15_on_a_bad_network_deadlines_hold_and_retries_stay_within_th
         await stack.restart("control", CONTROL_POSTGRES_DSN=own.replace(there, database.address))
         try:
             async with (
-                judged(15, stack, "500 ms, 1 Mbit, resets, half open: control") as fault,
-                _asking(far, door) as asked,
+                judged(15, stack, "control 500 ms, 1 Mbit, resets, half open; data 1 Mbit") as fault,
+                asking(stack, door.address) as asked,
             ):
-                await _bad_network(far.wire, database, door)
+                await _bad_network(far.wire, asked, database, door)
                 fault.over()
         finally:
             await stack.restart("control", CONTROL_POSTGRES_DSN=own)
 
-    assert max(asked.took_s) < DEADLINE_S + MARGIN_S
-    assert asked.answered > len(asked.took_s) / 3
-    assert asked.handled <= len(asked.took_s) + RETRIES + RETRIES_PER_ANSWER * asked.answered
+    record_property(MEASURED, str(asked))
+    assert max(call.took_s for call in asked.calls) < DEADLINE_S + MARGIN_S
+    assert asked.answered() > len(asked.calls) / 3
+    assert asked.answered() <= asked.handled <= len(asked.calls) + RETRIES + RETRIES_PER_ANSWER * asked.answered()
+    assert min(asked.answers("slow")) >= 2 * LATENCY_S
+    assert min(asked.answers("narrow", ANSWER_BYTES)) >= ANSWER_BYTES / BYTES_PER_S
+    assert asked.failed("rude")
+    assert asked.failed("silent")
+    assert not asked.answers("silent")
 
 
-async def _bad_network(wire: Namespace, database: Proxy, door: Proxy) -> None:
-    both = (database, door)
-    for proxy in both:
-        proxy.latency_s = 0.25  # each way
-    await asyncio.sleep(SLOW_S)
-    for proxy in both:
-        proxy.resume()
+async def _bad_network(wire: Namespace, asked: Asked, *proxies: Proxy) -> None:
     wire.narrow("1mbit")
-    await asyncio.sleep(SLOW_S)
+    for part, wrong in WRONG.items():
+        for proxy in proxies:
+            proxy.resume()
+            vars(proxy).update(wrong)
+        accepted = [proxy.accepted for proxy in proxies]
+        asked.part = part
+        await asyncio.sleep(SLOW_S)
+    assert all(proxy.accepted > before + 1 for proxy, before in zip(proxies, accepted, strict=True)), "reset"
+    assert wire.held_up()
     wire.widen()
-    for proxy in both:
-        proxy.answer_bytes = 20_000
-    await asyncio.sleep(SLOW_S)
-    for proxy in both:
+    for proxy in proxies:
         proxy.resume()
         proxy.silence()
+    asked.part = "silent"
     await asyncio.sleep(SLOW_S)
-    for proxy in both:
+    asked.part = ""
+    for proxy in proxies:
         # What was half open is never heard of again.
         proxy.reset()
         proxy.resume()
@@ -172,58 +204,6 @@ async def _healed(wire: Namespace, fault: Fault) -> AsyncIterator[None]:
     wire.heal()
     async with asyncio.timeout(fault.bound_s):
         await fault.load.probe()
-
-
-@dataclass
-class Asked:
-    """What a client saw that asks all the time.
-
-    Attributes:
-        took_s: How long each call took, seconds.
-        answered: How many were answered.
-        handled: How many calls the service says it got.
-    """
-
-    took_s: list[float] = field(default_factory=list)
-    answered: int = 0
-    handled: float = 0.0
-
-
-@asynccontextmanager
-async def _asking(far: Far, door: Proxy) -> AsyncIterator[Asked]:
-    """Ask control for something that nobody else asks it for, five times a second, through a door."""
-    asked, before = Asked(), await _handled(far.stack)
-    token = Token(far.stack.authority.token_file("dev"))
-    async with Channels({"control": door.address}, token) as channels, asyncio.TaskGroup() as calls:
-        stub: Any = ControlServiceStub(channels.to("control"))
-
-        async def one() -> None:
-            began = time.monotonic()
-            try:
-                await stub.ListRuns(control_pb2.ListRunsRequest(namespace="nobody"), timeout=DEADLINE_S)
-                asked.answered += 1
-            except MillraceError:
-                pass
-            asked.took_s.append(time.monotonic() - began)
-
-        async def go_on() -> None:
-            while True:
-                calls.create_task(one())
-                await asyncio.sleep(0.2)
-
-        asking = calls.create_task(go_on())
-        try:
-            yield asked
-        finally:
-            asking.cancel()
-    asked.handled = await _handled(far.stack) - before
-
-
-async def _handled(stack: Stack) -> float:
-    measured = await stack.metrics("control")
-    return sum(
-        value for name, value in measured.items() if "rpc_duration" in name and "_count" in name and "ListRuns" in name
-    )
 
 
 async def _start_leased(stack: Stack, event: str) -> str:

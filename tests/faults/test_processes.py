@@ -4,8 +4,8 @@ import asyncio
 import math
 import random
 import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from millrace.contracts import SERVICES
 from millrace.runtime.errors import MillraceError
 from millrace.runtime.testing import until
 
+from tests.faults.cgroup import enter, killed_in, memory_limit, needs_group
 from tests.faults.judge import Judged
 from tests.faults.load import Load
 from tests.faults.places import acted, end, start_armed
@@ -31,6 +32,8 @@ FROZEN_S = 60.0
 TAKEN_OVER_S = 60.0
 #: One task of those under way has worked and has not said so: its lease is held.
 HOLD = "tasks.worked=sleep:8@10"
+#: Likewise the first one, of a service that has few.
+HOLD_FIRST = "tasks.worked=sleep:8@1"
 OFF_S = 3.0
 LIBRARY = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 #: What a clock is told -> by how much it is then ahead, seconds.
@@ -40,7 +43,6 @@ DRIFT, DRIFT_PER_S = "+0 x1.2", 0.2
 #: By how much a clock may be off what it is told: it drifts from the start of its process on.
 NEAR_S = 300.0
 SEEN_S = 15.0
-CGROUPS = Path("/sys/fs/cgroup/memory")
 REPLICAS = ("", "-1")
 
 
@@ -125,12 +127,12 @@ async def test_row_04_what_was_frozen_finds_others_at_its_work(pair: Stack, judg
     assert max(took_s) < FROZEN_S, "what ended late was refused"
 
 
-async def holding_a_lease(stack: Stack, part: str) -> None:
+async def holding_a_lease(stack: Stack, part: str, hold: str = HOLD) -> None:
     """Start a part anew, and return while it holds the lease of a task that has worked."""
     await end(stack, part)
     since = stack.parts[part].log.stat().st_size
-    start_armed(stack, part, HOLD)
-    await acted(stack, part, HOLD.partition("=")[0], since)
+    start_armed(stack, part, hold)
+    await acted(stack, part, hold.partition("=")[0], since)
 
 
 async def late_ends(stack: Stack, part: str) -> float:
@@ -214,32 +216,6 @@ async def is_about(stack: Stack, service: str, seconds: float) -> bool:
     return abs(await ahead(stack, service) - seconds) < NEAR_S
 
 
-@contextmanager
-def memory_limit(name: str, megabytes: int) -> Iterator[Path]:
-    """Yield a memory cgroup whose members may take so much more; what is left in it is let out at the end."""
-    folder = CGROUPS / name
-    try:
-        folder.mkdir()
-    except OSError:
-        needs_root("needs root and a memory cgroup (v1)")
-    try:
-        (folder / "memory.limit_in_bytes").write_text(str(megabytes << 20))
-        yield folder
-    finally:
-        (folder / "memory.limit_in_bytes").write_text("-1")
-        while members := (folder / "cgroup.procs").read_text().split():
-            for pid in members:
-                with suppress(OSError):  # it has just ended
-                    (CGROUPS / "cgroup.procs").write_text(pid)
-        folder.rmdir()
-
-
-def killed_in(folder: Path) -> int:
-    """Return how many processes of a cgroup the kernel has killed for want of memory."""
-    counts = dict(line.split() for line in (folder / "memory.oom_control").read_text().splitlines())
-    return int(counts["oom_kill"])
-
-
 def server_of_children(pid: int) -> int:
     """Return the process that forks a service's task children."""
     found = [child.pid for child in psutil.Process(pid).children() if "forkserver" in " ".join(child.cmdline())]
@@ -249,17 +225,23 @@ def server_of_children(pid: int) -> int:
 
 @row(31)
 async def test_row_31_what_the_kernel_kills_for_memory_is_done_again(stack: Stack, judged: Judged) -> None:
-    async with judged(31, stack, "OOM kill of data's task children and of feature", settle_s=120) as fault:
-        with memory_limit("millrace-faults-children", 4) as children:
-            (children / "cgroup.procs").write_text(str(server_of_children(stack.pid("data"))))
+    needs_group("memory")
+    async with judged(31, stack, "OOM kill of data's task children and of feature at work", settle_s=120) as fault:
+        with memory_limit(4) as children:
+            enter(children, server_of_children(stack.pid("data")))
             await fault.load.full()
             await until(lambda: asyncio.to_thread(killed_in, children), seconds=30)
+        await asyncio.gather(holding_a_lease(stack, "feature", HOLD_FIRST), fault.load.full())
         # What it has given back to its own heap it may take again: only a limit of nothing at all is surely passed.
-        with memory_limit("millrace-faults-service", 0) as service:
-            (service / "cgroup.procs").write_text(str(stack.pid("feature")))
-            await fault.load.full()
+        with memory_limit(0) as service:
+            enter(service, stack.pid("feature"))
             await until(lambda: asyncio.to_thread(killed_in, service), seconds=30)
         fault.over()
+
+    assert fault.seen is not None
+    again = [task for run in fault.seen.runs.values() for task in run.tasks if task.attempts > 1]
+    assert {task.kind for task in again} >= {"data.ingest", "feature.materialise"}
+    assert {task.state for task in again} == {"succeeded"}
 
 
 @row(38)

@@ -1,10 +1,7 @@
 """Rows 10 and 32: a handler that takes too long, an event loop that does not turn, a processor that is hardly there."""
 
 import asyncio
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -12,14 +9,13 @@ import psutil
 from aiokafka.admin import AIOKafkaAdminClient
 from millrace.runtime.testing import until
 
+from tests.faults.cgroup import enter, needs_group, processor_share, throttled_in
 from tests.faults.judge import Judged
 from tests.faults.places import acted, end, start_armed, started_again
-from tests.faults.rows import needs_root, row
+from tests.faults.rows import row
 from tests.faults.stack import Stack
 from tests.journeys.shop import Told
 
-CPU = Path("/sys/fs/cgroup/cpu")
-PERIOD_US = 100_000
 STARVED_S = 30.0
 
 
@@ -37,8 +33,7 @@ async def test_row_10_a_handler_that_takes_longer_than_the_poll_interval(stack: 
 
 @row(32)
 async def test_row_32_an_event_loop_is_blocked_and_a_processor_is_starved(stack: Stack, judged: Judged) -> None:
-    if not os.access(CPU / "cgroup.procs", os.W_OK):
-        needs_root()
+    needs_group("cpu")
     injected = "loop of data blocked 30 s, of lineage for good; control at 10% of a processor"
     async with judged(32, stack, injected) as fault:
         await asyncio.gather(end(stack, "data"), end(stack, "lineage"))
@@ -47,16 +42,21 @@ async def test_row_32_an_event_loop_is_blocked_and_a_processor_is_starved(stack:
         start_armed(stack, "lineage", "consume.after_commit=busy:300@5", LINEAGE_STUCK_S="5")
         starts = stack.parts["lineage"].starts
         await acted(stack, "data", "consume.after_commit", since["data"])
-        with _starved(stack.pid("control"), 0.1):
+        with processor_share(0.1) as starved:
+            control = psutil.Process(stack.pid("control"))
+            for process in (control, *control.children(recursive=True)):
+                enter(starved, process.pid)
             await asyncio.sleep(STARVED_S / 2)
             assert not await asyncio.to_thread(_lives, stack, "data")
             assert await _is_member(stack, "control", True)
             await asyncio.sleep(STARVED_S / 2)
+            throttled = throttled_in(starved)
         await acted(stack, "lineage", "consume.after_commit", since["lineage"])
         await started_again(stack, "lineage", starts)
         await until(lambda: asyncio.to_thread(_lives, stack, "data"))
         fault.over()
 
+    assert throttled
     assert b"Timeout (0:00:05)!" in stack.parts["lineage"].log.read_bytes()[since["lineage"] :]
     assert fault.seen is not None
     _the_held_up_task_was_heard_of(fault.seen.told)
@@ -80,25 +80,6 @@ def _lives(stack: Stack, name: str) -> bool:
             return answer.status == 200
     except (URLError, OSError):
         return False
-
-
-@contextmanager
-def _starved(pid: int, share: float) -> Iterator[None]:
-    """Give a process and its children so much of one processor, by a control group of version 1."""
-    group = CPU / f"millrace-faults-{pid}"
-    group.mkdir()
-    try:
-        (group / "cpu.cfs_period_us").write_text(str(PERIOD_US))
-        (group / "cpu.cfs_quota_us").write_text(str(int(share * PERIOD_US)))
-        process = psutil.Process(pid)
-        for one in (process, *process.children(recursive=True)):
-            (group / "cgroup.procs").write_text(str(one.pid))
-        yield
-    finally:
-        (group / "cpu.cfs_quota_us").write_text("-1")
-        for one in (group / "cgroup.procs").read_text().split():
-            (CPU / "cgroup.procs").write_text(one)
-        group.rmdir()
 
 
 def _the_held_up_task_was_heard_of(told: Sequence[Told]) -> None:

@@ -20,7 +20,7 @@ from millrace.runtime.errors import (
 from millrace.runtime.rpc import RpcServer
 from millrace.runtime.telemetry import current_trace_id, span
 from millrace.runtime.testing import until
-from millrace.runtime.testing.process import free_port
+from millrace.runtime.testing.process import Authority, free_port
 from millrace.runtime.transaction import Transactions
 from runtime_effects import Effects
 from trial_service import TRIAL, Asked, TrialApi, access_in, call, ours, serving, token
@@ -237,6 +237,19 @@ async def test_a_new_token_is_taken_up(channels: Channels, api: TrialApi, tmp_pa
     await call(channels.to("trial"), "Look")(ASKED)
 
     assert [who.principal for who in api.callers] == ["alice", "reader"]
+
+
+async def test_a_token_that_tests_call_with_is_renewed_and_is_one_all_the_while(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    token = Token(authority.token_file("dev"))
+    first = token.value()
+
+    async def another() -> bool:
+        return token.value() != first
+
+    renewing = asyncio.create_task(authority.renew(every_s=0.001))
+    await until(another)
+    renewing.cancel()
 
 
 @pytest.mark.parametrize("content", [b"", b"a b\nc", b"\xff", b"x" * 10_000])

@@ -22,6 +22,18 @@ async def test_an_event_that_no_broker_takes_is_refused_before_it_holds_up_the_o
         assert tx.emitted == []
 
 
+async def test_a_connection_that_is_reset_under_a_transaction_is_a_database_that_is_away(
+    begin: Transactions[Effects],
+) -> None:
+    async def ask() -> None:
+        async with begin() as tx:
+            tx._connection.terminate()
+            await tx.fetch("SELECT 1")
+
+    with pytest.raises(Unavailable):
+        await ask()
+
+
 async def test_a_server_that_does_not_answer_is_unavailable_though_its_connection_lives_on(
     begin: Transactions[Effects],
 ) -> None:

@@ -371,11 +371,11 @@ class Transactions(Generic[S]):
                 await connection.execute("COMMIT")
                 await failpoint("transaction.committed")
             except BaseException as error:
-                if not connection.is_closed():
+                if not _is_gone(connection):
                     await _rollback(connection)
                 if isinstance(error, MOVED):
                     await self.database.leave()
-                if isinstance(error, TRANSIENT) or (isinstance(error, LOST) and connection.is_closed()):
+                if isinstance(error, TRANSIENT) or (isinstance(error, LOST) and _is_gone(connection)):
                     raise Unavailable(f"the database could not do it now: {type(error).__name__}") from error
                 if isinstance(error, NO_TEXT):
                     raise InvalidInput("a text has a null character in it, which cannot be kept") from error
@@ -383,6 +383,14 @@ class Transactions(Generic[S]):
         if tx.emitted:
             self.database.wake_relay.set()
         tx.committed()
+
+
+def _is_gone(connection: asyncpg.Connection) -> bool:
+    """Return whether a connection is lost; the pool takes one back as soon as it is, and it then says only that."""
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:
+        return True
 
 
 async def _rollback(connection: asyncpg.Connection) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -25,6 +25,9 @@ from millrace.runtime.testing import Server, create_topics, fresh_database, unti
 
 KEY_ID = "tests"
 START_S = 60.0
+#: How long a token is good for; it is renewed often enough that a renewal may fail, on a disk that a test has filled.
+TOKEN_S = 3600.0
+RENEWED_EVERY_S = TOKEN_S / 3
 
 
 class Authority:
@@ -38,18 +41,29 @@ class Authority:
     def __init__(self, folder: Path, grants: Mapping[str, Mapping[str, str]] | None = None) -> None:
         self.folder = folder
         self._key = Ed25519PrivateKey.generate()
+        self._known: set[str] = set()
         public = json.loads(OKPAlgorithm.to_jwk(self._key.public_key()))
         self.jwks = self._file("jwks.json", {"keys": [public | {"kid": KEY_ID, "alg": "EdDSA", "use": "sig"}]})
         services = {f"service:{name}": {"*": "MANAGE"} for name in SERVICES}
         self.grants = self._file("grants.json", services | dict(grants or {"dev": {"*": "MANAGE"}}))
 
-    def token_file(self, principal: str, *, seconds: float = 3600) -> Path:
-        """Return a file with a token of a principal, good for so long."""
+    def token_file(self, principal: str) -> Path:
+        """Return a file with a token of a principal; it is a good one for as long as tokens are renewed."""
+        self._known.add(principal)
         file = self.folder / f"{principal.replace(':', '-')}.token"
-        file.write_text(self.token(principal, seconds=seconds))
-        return file
+        # Whoever reads it sees the one token or the other.
+        (new := file.with_suffix(".new")).write_text(self.token(principal))
+        return new.replace(file)
 
-    def token(self, principal: str, *, seconds: float = 3600) -> str:
+    async def renew(self, every_s: float = RENEWED_EVERY_S) -> None:
+        """Write every token file anew every so often, until cancelled."""
+        while True:
+            await asyncio.sleep(every_s)
+            for principal in sorted(self._known):
+                with suppress(OSError):
+                    self.token_file(principal)
+
+    def token(self, principal: str, *, seconds: float = TOKEN_S) -> str:
         """Return a token of a principal, good for so long."""
         now = int(time.time())
         claims = {"iss": "millrace", "aud": "millrace", "sub": principal, "iat": now, "exp": now + int(seconds)}
@@ -245,10 +259,12 @@ async def deployed(
         for name in names
     }
     made = Deployment(authority, settings, ports)
+    renewing = asyncio.create_task(authority.renew())
     try:
         await asyncio.gather(*(process.start() for process in made.services.values()))
         yield made
     finally:
+        renewing.cancel()
         await made.close()
 
 
