@@ -133,6 +133,8 @@ async def test_row_25_a_burst_sheds_batch_first_and_loses_nothing(
     assert flood.delays
     assert flood.answered
     assert min(flood.delays) > TIMEOUT_S
-    assert refused["interactive"] / seen.asked < refused["batch"] / (refused["batch"] + flood.answered) / 3
-    assert seen.failed <= INTERACTIVE_FAILED * seen.asked
+    batch_share = refused["batch"] / (refused["batch"] + flood.answered)
+    assert refused["interactive"] / seen.asked < batch_share
+    # Who is interactive and turned away comes back when told to: most are answered then.
+    assert seen.failed / seen.asked < min(batch_share / 3, INTERACTIVE_FAILED)
     assert seen.p99_s <= INTERACTIVE_P99_S

@@ -33,11 +33,13 @@ BITTEN_S = 10.0
 SLOW_S = 8.0
 LATENCY_S = 0.25  # each way
 BYTES_PER_S = 125_000  # 1 Mbit
-#: What is wrong with the network, one after another.
-WRONG: dict[str, dict[str, float]] = {
-    "slow": {"latency_s": LATENCY_S},
-    "narrow": {"bytes_per_s": BYTES_PER_S},
-    "rude": {"answer_bytes": 40_000},
+SLOW, NARROW, RUDE = {"latency_s": LATENCY_S}, {"bytes_per_s": BYTES_PER_S}, {"answer_bytes": 40_000}
+#: What is wrong, one after another, before control and between it and its database.
+WRONG: dict[str, tuple[dict[str, float], dict[str, float]]] = {
+    "slow": (SLOW, {}),
+    "slow database": ({}, SLOW),
+    "narrow": (NARROW, NARROW),
+    "rude": (RUDE, RUDE),
 }
 #: An answer has so much at least: it takes a while on a narrow network, and a rude one passes no more than three.
 ANSWER_BYTES = 12_000
@@ -157,7 +159,7 @@ async def test_row_15_on_a_bad_network_deadlines_hold_and_retries_stay_within_th
                 judged(15, stack, "control 500 ms, 1 Mbit, resets, half open; data 1 Mbit") as fault,
                 asking(stack, door.address) as asked,
             ):
-                await _bad_network(far.wire, asked, database, door)
+                await _bad_network(far.wire, asked, door, database)
                 fault.over()
         finally:
             await stack.restart("control", CONTROL_POSTGRES_DSN=own)
@@ -167,6 +169,7 @@ async def test_row_15_on_a_bad_network_deadlines_hold_and_retries_stay_within_th
     assert asked.answered() > len(asked.calls) / 3
     assert asked.answered() <= asked.handled <= len(asked.calls) + RETRIES + RETRIES_PER_ANSWER * asked.answered()
     assert min(asked.answers("slow")) >= 2 * LATENCY_S
+    assert min([*asked.answers("slow database"), DEADLINE_S]) >= 2 * LATENCY_S
     assert min(asked.answers("narrow", ANSWER_BYTES)) >= ANSWER_BYTES / BYTES_PER_S
     assert asked.failed("rude")
     assert asked.failed("silent")
@@ -176,13 +179,13 @@ async def test_row_15_on_a_bad_network_deadlines_hold_and_retries_stay_within_th
 async def _bad_network(wire: Namespace, asked: Asked, *proxies: Proxy) -> None:
     wire.narrow("1mbit")
     for part, wrong in WRONG.items():
-        for proxy in proxies:
+        for proxy, own in zip(proxies, wrong, strict=True):
             proxy.resume()
-            vars(proxy).update(wrong)
+            vars(proxy).update(own)
         accepted = [proxy.accepted for proxy in proxies]
         asked.part = part
         await asyncio.sleep(SLOW_S)
-    assert all(proxy.accepted > before + 1 for proxy, before in zip(proxies, accepted, strict=True)), "reset"
+    assert all(proxy.accepted > before + 1 for proxy, before in zip(proxies, accepted, strict=True)), "no resets"
     assert wire.held_up()
     wire.widen()
     for proxy in proxies:
