@@ -24,7 +24,7 @@ HOLDERS = (
     "runtime.consume.fetched",
     "runtime.consume.replay",
     "runtime.consume.settlement",
-    "control.handlers",
+    "control.handlers.events",
 )
 #: What these say to somebody else: to who calls, or as a part of the reason for which a batch cannot be read.
 TO_OTHERS = {"Unavailable", "UnreadableError"}

@@ -20,13 +20,18 @@ def tasks(pick: Pick, prefix: str, most: int, depth: int) -> dict[str, Any]:
         task: dict[str, Any] = {"needs": needs, "run_if": pick(["succeeded", "succeeded", "settled"])}
         if needs and pick([False, True]):
             task["when"] = pick(_conditions(needs[0]))
-        form = pick(["work", "work", "bodies", "wait", "gate", "end"])
+        form = pick(["work", "work", "bodies", "wait", "signal", "approve", "gate", "end"])
         if form == "end" and number:
             task["end"] = {"state": pick(["succeeded", "refused", "failed"]), "reason": "so"}
         elif form == "bodies" and depth:
             task |= with_bodies(pick, f"{prefix}{number}", depth - 1)
         elif form == "wait" and number:
             task["wait"] = {"for_s": pick([0, 1, 30])}
+        elif form == "signal":
+            task |= {"wait": {"signal": "go"}, "timeout_s": 30}
+        elif form == "approve":
+            asked = {"need": pick([1, 2]), "rejected": pick(["go_on", "refused", "failed"])}
+            task |= {"approve": asked | {"expired": pick(["approve", "refused", "failed", "go_on"])}, "timeout_s": 30}
         elif form == "gate" and needs:
             task["gate"] = {"condition": pick(_conditions(needs[0]))}
         else:

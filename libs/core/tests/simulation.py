@@ -168,8 +168,8 @@ def check(world: World, before: Run, decision: Decision) -> None:
     """Hold one decision against what must hold of every decision."""
     run = decision.run
     for name, task in run.tasks.items():
-        waits = task.state in ATTEMPT_OPEN | {TaskState.RETRY_WAIT, TaskState.WAITING}
-        assert not waits or task.due_at is not None, "what waits for something has a due time"
+        waits = task.state in ATTEMPT_OPEN | {TaskState.RETRY_WAIT}
+        assert not waits or task.due_at is not None, "what waits for a worker has a due time"
         assert task.due_at is None or task.state in TASK_OPEN, "what is settled has none"
         assert (task.token is not None) == (task.state in ATTEMPT_OPEN), "a token is valid only for an open attempt"
         around = parent(name)

@@ -36,11 +36,13 @@ from millrace.core.state import (
     Progressed,
     Run,
     RunEnded,
+    Signalled,
     Start,
     Started,
     Succeeded,
     TaskRun,
     Tick,
+    Voted,
 )
 from programs import document
 from simulation import T0, check, pending
@@ -242,7 +244,7 @@ class System:
         for job in self.jobs.values():
             found += [partial(self.work, job, ends) for ends in
                 ("succeeds", "succeeds", "fails", "is lost", "starts", "goes on", "says nothing more")]  # fmt: skip
-        found += [self.crash, self._again, self._wait_a_little]
+        found += [self.crash, self._again, self._wait_a_little, self._somebody_says]
         if self.next_due() is not None:
             found.append(self.pass_time)
         return found
@@ -260,6 +262,11 @@ class System:
         if told := [one for some in self.reports.values() for one in some]:
             one = self.pick(told)
             self.reports[one.key].append(one)
+
+    def _somebody_says(self) -> None:
+        waiting = [name for name, task in self.kept.run.tasks.items() if task.state == "waiting"]
+        vote = Voted(self.pick(waiting or ["nothing"]), self.pick(["ada", "bob"]), self.pick([True, False]))
+        self.ask(self.pick([Signalled("go", {"ok": True, "x": 1}), vote]))
 
     def _wait_a_little(self) -> None:
         self.now += timedelta(seconds=self.pick([0.5, 3, 30]))

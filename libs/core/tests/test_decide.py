@@ -306,3 +306,39 @@ def test_an_input_that_is_too_large_fails_its_task_and_is_never_dispatched() -> 
     assert made.orders == []
     assert made.run.state is RunState.FAILED
     assert "LargeInput: its input has" in made.run.cause
+
+
+RULES = {
+    "max_attempts": 1,
+    "rules": [
+        {"errors": ["Quota"], "max_attempts": 5, "backoff_s": 100, "max_backoff_s": 1000, "jitter": 0},
+        {"when": "error.a.message.contains('again')", "max_attempts": 2, "backoff_s": 3, "jitter": 0},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("failure", "waits_s"),
+    [
+        (Failure("Quota", "enough"), 100.0),
+        (Failure("ValueError", "try again"), 3.0),
+        (Failure("ValueError", "no"), None),
+        (Failure("Quota", "enough", retryable=False), None),
+    ],
+)
+def test_an_error_is_retried_as_the_first_rule_for_it_says(failure: Failure, waits_s: float | None) -> None:
+    world = started(a={"kind": "data.x", "retries": RULES})
+
+    world.fail("a", failure)
+
+    due = world.run.tasks["a"].due_at
+    assert (world.run.state is RunState.FAILED) == (waits_s is None)
+    assert (due and (due - world.now).total_seconds()) == waits_s
+
+
+def test_a_rule_that_cannot_be_evaluated_fails_its_task_and_says_why() -> None:
+    world = started(a={"kind": "data.x", "retries": {"rules": [{"when": "error.a.nothing == 'x'"}]}})
+
+    world.fail("a", Failure("ValueError", "no"))
+
+    assert world.run.cause.startswith("task a failed: ValueError: no; a rule for retries: ")

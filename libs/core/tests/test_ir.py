@@ -78,10 +78,10 @@ def test_a_task_goes_to_the_queue_of_its_kind_unless_it_names_another() -> None:
         ({"A": {"kind": "d.x"}}, "String should match pattern"),
         ({"in": {"kind": "d.x"}}, "reserved word of CEL"),
         ({"a": {"kind": "d.x", "for_each": "b"}}, "tasks.a.for_each: unknown field; known are"),
-        ({"a": {}}, "exactly one of kind, end, wait, gate, foreach, while, switch, parallel, try"),
+        ({"a": {}}, "exactly one of kind, end, wait, gate, approve, subflow, foreach, while, switch, parallel, try"),
         (
             {"a": {"kind": "d.x", "end": {"state": "failed"}}},
-            "exactly one of kind, end, wait, gate, foreach, while, switch, parallel, try",
+            "exactly one of kind, end, wait, gate, approve, subflow, foreach, while, switch, parallel, try",
         ),
         ({"a": {"end": {"state": "failed"}, "queue": "q"}}, "is no work for a worker, so it has no queue"),
         ({"a": {"end": {"state": "cancelled"}}}, "tasks.a.end.state"),

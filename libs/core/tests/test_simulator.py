@@ -38,7 +38,7 @@ def test_seeds_come_to_every_end_by_many_ways() -> None:
         forms.update({system.plan.step(n).task.form for n in system.kept.run.tasks if not system.plan.is_scope(n)})
 
     assert set(ends) == {"succeeded", "refused", "failed", "cancelled"}
-    assert set(forms) >= {"kind", "end", "wait", "gate", "foreach", "while", "switch", "parallel", "try"}
+    assert set(forms) >= {"kind", "end", "wait", "gate", "approve", "foreach", "while", "switch", "parallel", "try"}
 
 
 def believes_every_token(

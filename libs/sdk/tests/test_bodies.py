@@ -19,6 +19,7 @@ from millrace.sdk.flows import (
     gate,
     loop,
     parallel,
+    subflow,
     switch,
     task,
     wait,
@@ -180,6 +181,24 @@ def test_a_flow_with_every_construct_runs_locally() -> None:
     assert run.elapsed_s == 4 * 86_400
 
 
+def test_a_flow_starts_another_and_hands_on_what_that_does() -> None:
+    @flow("inner")
+    def inner(trigger: Ref) -> dict[str, Any]:
+        return {"score": fit(month=trigger.data.month, year=2013)["score"]}
+
+    @flow("outer")
+    def outer(trigger: Ref) -> dict[str, Any]:
+        sub = subflow("inner", {"month": {"name": trigger.data.month}}, name="sub")
+        return {"score": sub["score"]}
+
+    run = outer.run_local({"month": "2013-03"}, flows=[inner])
+
+    assert (run.state, run.output) == ("succeeded", {"score": ["2013-03", 2013]})
+    assert run.calls == [("sub/fit", {"month": {"name": "2013-03"}, "year": 2013})]
+    with pytest.raises(LookupError, match="no workflow inner"):
+        outer.run_local({"month": "2013-03"})
+
+
 def test_the_python_of_the_page_on_workflows_is_its_yaml() -> None:
     page = (Path(__file__).resolve().parents[3] / "docs/workflows.md").read_text()
     written = [load_workflow(text) for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
@@ -190,7 +209,7 @@ def test_the_python_of_the_page_on_workflows_is_its_yaml() -> None:
         exec(text, names)  # noqa: S102 - our own page
         traced += [value for value in names.values() if isinstance(value, Flow)]
 
-    assert [flow.workflow.name for flow in traced] == ["flights.month", "fit.months"]
+    assert [flow.workflow.name for flow in traced] == ["flights.month", "fit.months", "labels.then.people"]
     assert all(flow.workflow.document() == by_name[flow.workflow.name] for flow in traced)
 
 

@@ -13,6 +13,7 @@ from uuid import uuid4
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from millrace.contracts.tasks import TaskDispatched, TaskSucceeded
+from millrace.core.yaml import load_workflow
 from millrace.runtime import held, held_keys
 from millrace.runtime.client import FixedToken
 from millrace.runtime.errors import Denied, InvalidInput, NotFound
@@ -164,6 +165,52 @@ async def test_a_run_that_is_started_twice_is_one_and_a_cancel_keeps_its_reason(
 
     assert started["run_id"] == again.run_id
     assert "cancelled by dev: enough" in told
+
+
+async def test_a_workflow_in_force_is_listed_shown_drawn_and_compared(world: World) -> None:
+    before = {"name": "drawn", "tasks": {"a": {"kind": "data.x"}}}
+    after = {"name": "drawn", "tasks": {"a": {"kind": "data.y"}, "b": {"kind": "data.x", "needs": ["a"]}}}
+    file = world.folder / "drawn.yaml"
+    file.write_text(json.dumps(after))
+    async with world.client() as client:
+        await client.apply_workflow(json.dumps(before))
+
+    listed = await world.command("workflow", "list")
+    shown = load_workflow(await world.command("workflow", "show", "drawn"))
+    picture = await world.command("workflow", "graph", "drawn.yaml", "--as", "dot")
+    compared = await world.command("workflow", "diff", "drawn.yaml")
+    applied = await world.command("apply", "workflow", "drawn.yaml")
+
+    assert "drawn" in listed
+    assert shown.document()["tasks"] == before["tasks"]
+    assert "t_a -> t_b;" in picture
+    assert compared.split("\n")[:2] == ["~ a: kind", "+ b: data.x"]
+    assert "~ a: kind" in applied
+
+
+PEOPLE = """
+name: people
+tasks:
+  labels: {wait: {signal: labels_ready}}
+  ok:
+    needs: [labels]
+    approve: {title: {$from: /tasks/labels/output/about}, form: {budget: {type: number}}, need: 1}
+output: {votes: {$from: /tasks/ok/output/votes}}
+"""
+
+
+async def test_a_signal_and_an_approval_move_a_run_on_and_who_started_it_may_not_approve(world: World) -> None:
+    async with world.client() as client:
+        await client.apply_workflow(PEOPLE)
+    run_id = (await world.json("run", "start", "people"))["run_id"]
+    await world.command("run", "signal", run_id, "labels_ready", "--data", '{"about": "better by 3%"}')
+
+    waiting = await world.command("approvals")
+    refused = await world.command("run", "approve", run_id, "ok", "--form", '{"budget": 3}', status=1)
+
+    assert "better by 3%" in waiting
+    assert "budget" in waiting
+    assert "dev started the run, and so may not decide on its task ok" in refused
 
 
 async def test_what_cannot_be_read_is_held_and_can_be_shown_replayed_and_dropped(world: World) -> None:

@@ -1,3 +1,4 @@
+import re
 from typing import Any
 from uuid import UUID
 
@@ -13,15 +14,25 @@ from millrace.contracts.tasks import (
     TaskStarted,
     TaskSucceeded,
 )
-from millrace.control.commands import ApplyTrigger, ApplyWorkflow, CancelRun, ExplainEvent, StartRun
+from millrace.control.commands import (
+    ApplyTrigger,
+    ApplyWorkflow,
+    CancelRun,
+    DecideTask,
+    ExplainEvent,
+    SignalRun,
+    StartRun,
+)
 from millrace.control.domain.shown import in_order
 from millrace.control.handlers import (
     apply_reports,
     apply_trigger,
     apply_workflow,
     cancel_run,
+    decide_task,
     explain_event,
     fire_due,
+    signal_run,
     start_next_in_queues,
     start_run,
     take_records,
@@ -29,7 +40,7 @@ from millrace.control.handlers import (
 from millrace.control.store import Store
 from millrace.core.parse import parse_workflow
 from millrace.core.triggers import Source, parse_trigger
-from millrace.runtime.errors import Conflict, InvalidInput, NotFound
+from millrace.runtime.errors import Conflict, Denied, InvalidInput, NotFound
 from millrace.runtime.telemetry import EVENTS_HELD
 
 CHAIN: dict[str, Any] = {
@@ -183,6 +194,183 @@ async def test_a_wait_of_weeks_holds_nobody_and_ends_by_the_clock(tx: Store) -> 
     await fire_due([run_id], tx)
 
     assert [order.name for order in orders(tx)] == ["then"]
+
+
+async def family(tx: Store, **subflow: Any) -> tuple[UUID, UUID]:
+    """A run that has started a run of another workflow: the ids of both."""
+    child = parse_workflow(
+        {
+            "name": "child",
+            "tasks": {"fit": {"kind": "training.tune", "input": {"n": {"$from": "/trigger/data/n"}}}},
+            "output": {"score": {"$from": "/tasks/fit/output/score"}},
+        }
+    )
+    await apply_workflow(ApplyWorkflow(namespace="demo", principal="ada", workflow=child), tx)
+    tasks = {
+        "sub": {"subflow": {"workflow": "child", "data": {"n": {"$from": "/trigger/data/uri"}}, **subflow}},
+        "then": {"kind": "data.ingest", "needs": ["sub"], "input": {"s": {"$from": "/tasks/sub/output/score"}}},
+    }
+    await force(tx, **tasks)
+    parent = await started(tx)
+    inner = (await tx.run("demo", parent)).run.tasks["sub"].inner
+    assert inner is not None
+    return parent, UUID(inner["run_id"])
+
+
+async def deliver(tx: Store) -> None:
+    """Do what is due, as the clock does, until nothing is."""
+    while (due := (await tx.due())[0]) and await fire_due(due, tx):
+        if not await tx.fetch("SELECT 1 FROM mail LIMIT 1"):
+            return
+
+
+async def test_a_task_starts_a_run_of_another_workflow_and_hands_on_what_that_does(tx: Store) -> None:
+    parent, child = await family(tx)
+    assert (orders(tx)[-1].run_id, orders(tx)[-1].input) == (child, {"n": URI["uri"]})
+
+    await report(tx, success(orders(tx)[-1], score=0.9))
+    assert (await tx.run("demo", parent)).run.tasks["sub"].state == "waiting", "it is told under its own lock"
+    await deliver(tx)
+    await deliver(tx)
+
+    assert (orders(tx)[-1].run_id, orders(tx)[-1].input) == (parent, {"s": 0.9})
+    lineage = [event for event in tx.emitted if isinstance(event, LineageReported) and event.run_id == child]
+    assert lineage[0].event["run"]["facets"]["parent"]["job"]["name"] == "sub"
+
+
+@pytest.mark.parametrize(("on_stop", "ends"), [("cancel", "cancelled"), ("abandon", "running")])
+async def test_a_run_that_is_cancelled_takes_the_one_it_has_started_with_it_or_leaves_it(
+    tx: Store, on_stop: str, ends: str
+) -> None:
+    parent, child = await family(tx, on_stop=on_stop)
+    order = orders(tx)[-1]
+
+    await cancel_run(CancelRun(namespace="demo", principal="ann", run_id=parent), tx)
+    await deliver(tx)
+    if on_stop == "cancel":
+        assert str((await tx.run("demo", parent)).run.state) == "ending", "it waits for the other"
+        await report(tx, failure(order, "cancelled"))
+        await deliver(tx)
+
+    assert str((await tx.run("demo", child)).run.state) == ends
+    assert str((await tx.run("demo", parent)).run.state) == "cancelled"
+
+
+async def test_a_run_that_fails_fails_the_task_that_started_it_with_its_cause(tx: Store) -> None:
+    parent, child = await family(tx)
+
+    await report(tx, failure(orders(tx)[-1], retryable=False))
+    await deliver(tx)
+
+    run = (await tx.run("demo", parent)).run
+    assert run.cause == f"task sub failed: SubflowFailed: run {child} failed: task fit failed: ValueError: no"
+
+
+async def test_a_workflow_that_does_not_exist_fails_its_task_and_one_that_starts_itself_ends(
+    tx: Store,
+) -> None:
+    await force(tx, sub={"subflow": {"workflow": "nothing"}})
+    lost = await started(tx)
+    await force(tx, sub={"subflow": {"workflow": "w"}})
+    endless = await started(tx)
+    for _ in range(20):
+        await deliver(tx)
+
+    assert "workflow nothing in namespace demo does not exist" in (await tx.run("demo", lost)).run.cause
+    run = (await tx.run("demo", endless)).run
+    assert run.state == "failed"
+    assert "runs start one another more than 8 deep" in run.cause
+
+
+PEOPLE: dict[str, Any] = {
+    "labels": {"wait": {"signal": "labels_ready"}},
+    "ok": {
+        "needs": ["labels"],
+        "approve": {"assignees": ["eve"], "role": "MANAGE", "need": 2, "form": {"budget": {"type": "number"}}},
+    },
+    "deploy": {"kind": "inference.deploy", "needs": ["ok"], "when": "outputs.ok.approved"},
+}
+
+
+def vote(run_id: UUID, principal: str, role: int = 1, **more: Any) -> DecideTask:
+    told = {"task": "ok", "approve": True, "form": {"budget": 3}, **more}
+    return DecideTask(namespace="demo", principal=principal, role=role, run_id=run_id, **told)
+
+
+async def asking(tx: Store) -> UUID:
+    await force(tx, **PEOPLE)
+    run_id = await started(tx)
+    signal = SignalRun(namespace="demo", principal="ada", run_id=run_id, signal="labels_ready", data={"n": 1})
+    await signal_run(signal, tx)
+    return run_id
+
+
+async def test_a_signal_that_comes_before_its_task_waits_is_kept_with_the_run(tx: Store) -> None:
+    await force(tx, first={"kind": "data.x"}, then={"wait": {"signal": "go"}, "needs": ["first"]})
+    run_id = await started(tx)
+    await signal_run(SignalRun(namespace="demo", principal="ada", run_id=run_id, signal="go", data=[1]), tx)
+
+    kept = (await tx.run("demo", run_id)).run.signals
+    await report(tx, success(orders(tx)[-1]))
+
+    assert kept == (("go", [1]),)
+    run = (await tx.run("demo", run_id)).run
+    assert (run.state, run.tasks["then"].output, run.signals) == ("succeeded", [1], ())
+
+
+async def test_people_who_are_named_or_have_the_role_decide_and_nobody_else(tx: Store) -> None:
+    run_id = await asking(tx)
+    (waiting,) = await tx.waiting("demo", 10)
+    assert (waiting.run_id, waiting.task, waiting.asked.need) == (run_id, "ok", 2)
+    with pytest.raises(Denied, match="bob may not decide on task ok: that is for eve or who may MANAGE"):
+        await decide_task(vote(run_id, "bob", role=2), tx)
+    with pytest.raises(Denied, match="ada started the run"):
+        await decide_task(vote(run_id, "ada", role=3), tx)
+
+    await decide_task(vote(run_id, "eve"), tx)
+    with pytest.raises(Conflict, match="eve has decided on task ok already"):
+        await decide_task(vote(run_id, "eve"), tx)
+    await decide_task(vote(run_id, "max", role=3), tx)
+
+    assert [order.name for order in orders(tx)] == ["deploy"]
+    assert await tx.waiting("demo", 10) == []
+    with pytest.raises(Conflict, match="no task 'ok' that waits to be decided"):
+        await decide_task(vote(run_id, "moe", role=3), tx)
+
+
+async def test_one_who_rejects_refuses_the_run_with_the_reason(tx: Store) -> None:
+    run_id = await asking(tx)
+
+    await decide_task(vote(run_id, "eve", approve=False, form=None, comment="too risky"), tx)
+
+    (ended,) = [event for event in tx.emitted if isinstance(event, facts.RunRefused)]
+    assert ended.cause == "task ok: eve rejected it: too risky"
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        (None, "form.budget: is missing; it is a number"),
+        ({"budget": "3"}, "form.budget: it is '3', not a number"),
+        ({"budget": 3, "x": 1}, "form.x: unknown field; known are budget"),
+        ([3], "form: it is list, not an object"),
+    ],
+)
+async def test_a_form_that_is_not_filled_in_is_refused_with_its_field(tx: Store, form: Any, said: str) -> None:
+    run_id = await asking(tx)
+
+    with pytest.raises(InvalidInput, match=re.escape(said)):
+        await decide_task(vote(run_id, "eve", form=form), tx)
+
+
+async def test_a_task_that_is_not_for_people_is_not_found_and_an_ended_run_takes_no_signal(tx: Store) -> None:
+    run_id = await asking(tx)
+    with pytest.raises(NotFound, match="no task labels that is for people to decide"):
+        await decide_task(vote(run_id, "eve", task="labels"), tx)
+    await cancel_run(CancelRun(namespace="demo", principal="ann", run_id=run_id), tx)
+
+    with pytest.raises(Conflict, match="is cancelled"):
+        await signal_run(SignalRun(namespace="demo", principal="ada", run_id=run_id, signal="go"), tx)
 
 
 async def test_a_gate_refuses_a_run_with_its_reason_and_lineage_says_so(tx: Store) -> None:

@@ -1,3 +1,4 @@
+import json
 from typing import Any
 from uuid import UUID
 
@@ -59,12 +60,27 @@ def tell(made: KeptRun, happened: Input, tx: Store) -> Decision:
 async def test_a_workflow_in_force_is_the_version_applied_last(tx: Store) -> None:
     other = parse_workflow({"name": "w", "tasks": {"a": {"kind": "data.z"}}})
 
-    assert await tx.put_workflow("demo", WORKFLOW, "ada")
-    assert not await tx.put_workflow("demo", WORKFLOW, "ada")
-    assert await tx.put_workflow("demo", other, "bob")
+    assert await tx.put_workflow("demo", WORKFLOW, "ada") == ""
+    assert await tx.put_workflow("demo", WORKFLOW, "ada") is None
+    assert await tx.put_workflow("demo", other, "bob") == WORKFLOW.sha256
 
     assert (await tx.plan_in_force("demo", "w")).workflow == other
     assert (await tx.plans([WORKFLOW.sha256]))[WORKFLOW.sha256].workflow == WORKFLOW
+
+
+async def test_a_workflow_is_found_in_force_or_by_its_version(tx: Store) -> None:
+    other = parse_workflow({"name": "w", "tasks": {"a": {"kind": "data.z"}}})
+    await tx.put_workflow("demo", WORKFLOW, "ada")
+    await tx.put_workflow("demo", other, "bob")
+
+    now, before = await tx.workflow("demo", "w"), await tx.workflow("demo", "w", WORKFLOW.sha256)
+
+    assert (now["sha256"], now["principal"], json.loads(now["document"])) == (other.sha256, "bob", other.document())
+    assert (before["sha256"], before["principal"]) == (WORKFLOW.sha256, "")
+    assert [row["name"] for row in await tx.workflows("demo")] == ["w"]
+    assert await tx.workflows("other") == []
+    with pytest.raises(NotFound, match="workflow w 00 in namespace demo"):
+        await tx.workflow("demo", "w", "00")
 
 
 async def test_a_workflow_of_another_namespace_does_not_exist(tx: Store) -> None:

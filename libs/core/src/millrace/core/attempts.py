@@ -6,6 +6,8 @@ from datetime import timedelta
 
 from millrace.core.backoff import backoff_s
 from millrace.core.draft import Draft
+from millrace.core.expression import ExpressionFailed
+from millrace.core.parts import Backoff
 from millrace.core.paths import parent
 from millrace.core.plan import fill_in
 from millrace.core.pointer import PointerMissing
@@ -22,7 +24,7 @@ from millrace.core.state import (
     TaskRun,
     TaskState,
 )
-from millrace.core.values import document_of
+from millrace.core.values import document_of, variables_of
 
 MAX_INPUT_BYTES = 256 * 1024
 """The most that an attempt is given: larger values travel as artifacts."""
@@ -121,16 +123,35 @@ def _ended(draft: Draft, task: TaskRun, failure: Failure) -> None:
     if task.state is TaskState.CANCELLING:
         draft.settle(task, TaskState.CANCELLED)
         return
-    limits = draft.plan.step(task.name).task
+    retries = draft.plan.step(task.name).task.retries
+    policy: Backoff = retries
     if failure.lost:
         task.losses += 1
-        again, used = task.losses <= limits.retries.lost, task.losses
+        again, used = task.losses <= retries.lost, task.losses
     else:
         task.failures += 1
-        again, used = failure.retryable and task.failures < limits.retries.max_attempts, task.failures
+        try:
+            policy = _policy(draft, task, failure)
+        except ExpressionFailed as error:
+            draft.fail(task, replace(failure, message=f"{failure.message}; a rule for retries: {error}"))
+            return
+        again, used = failure.retryable and task.failures < policy.max_attempts, task.failures
     if not again:
         draft.fail(task, failure)
         return
     task.state, task.token = TaskState.RETRY_WAIT, None
-    wait_s = backoff_s(limits.retries, used, task.task_id, task.attempt)
+    wait_s = backoff_s(policy, used, task.task_id, task.attempt)
     task.due_at = draft.sooner(task, draft.after(wait_s))
+
+
+def _policy(draft: Draft, task: TaskRun, failure: Failure) -> Backoff:
+    """Return how often a task is tried after a failure: as the first rule that applies says, else as the task does."""
+    step, scope = draft.plan.step(task.name), parent(task.name)
+    for rule, condition in zip(step.task.retries.rules, step.conditions, strict=True):
+        if rule.errors and failure.error not in rule.errors:
+            continue
+        if condition is None or condition.holds(
+            variables_of(draft.run, draft.plan, scope, condition, task.name, failure)
+        ):
+            return rule
+    return step.task.retries

@@ -3,11 +3,11 @@
 import zlib
 from uuid import UUID
 
-from millrace.core.parts import Retries
+from millrace.core.parts import Backoff
 
 
-def backoff_s(retries: Retries, failures: int, key: UUID, attempt: int) -> float:
+def backoff_s(policy: Backoff, failures: int, key: UUID, attempt: int) -> float:
     """Return the wait before the next attempt, with a jitter that is the same whenever it is asked."""
-    wait_s = min(retries.max_backoff_s, retries.backoff_s * retries.factor ** max(0, failures - 1))
+    wait_s = min(policy.max_backoff_s, policy.backoff_s * policy.factor ** max(0, failures - 1))
     spread = zlib.crc32(key.bytes + attempt.to_bytes(4, "big")) / 0xFFFFFFFF
-    return wait_s * (1 + retries.jitter * (2 * spread - 1))
+    return wait_s * (1 + policy.jitter * (2 * spread - 1))

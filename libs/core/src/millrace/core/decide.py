@@ -5,8 +5,8 @@ A task is *ready* when all its needs are settled: succeeded, skipped or failed. 
 1. with `run_if: succeeded` (the default) it is skipped unless every need succeeded; with `settled` it goes on whatever
    became of them;
 2. with a `when` that is false it is skipped;
-3. work is dispatched; an `end` ends the run; a `gate` lets the run go on or ends it; a `wait` waits; a task with bodies
-   opens them (`blocks`).
+3. work is dispatched (`attempts`); an `end` ends the run; a `gate` lets the run go on or ends it; a `wait` or an
+   `approve` waits (`waits`); a `subflow` starts another run (`children`); a task with bodies opens them (`blocks`).
 
 A task whose attempts are used up has failed. If no task behind it says `run_if: settled`, what it is in, a body or the
 run, fails at once and its open attempts are asked to stop; otherwise it goes on so that that task can put things right,
@@ -19,21 +19,21 @@ and is an `end`.
 """
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
-from millrace.core import aftercare, attempts, blocks, items
-from millrace.core.attempts import TIMEOUT
+from millrace.core import aftercare, attempts, blocks, children, items, waits
 from millrace.core.blocks import INVALID_WHEN
 from millrace.core.draft import Draft
 from millrace.core.expression import Condition, ExpressionFailed
-from millrace.core.parts import Pointer, Wait
+from millrace.core.parts import Pointer
 from millrace.core.paths import ROOT, inside, parent
 from millrace.core.plan import Plan, Step, fill_in, value_at
 from millrace.core.pointer import PointerMissing
 from millrace.core.state import (
     TASK_OPEN,
     CancelRequested,
+    ChildEnded,
     Collected,
     Decision,
     Failure,
@@ -41,14 +41,14 @@ from millrace.core.state import (
     Run,
     RunStarted,
     RunState,
+    Signalled,
     Start,
     TaskRun,
     TaskState,
     Tick,
+    Voted,
 )
 from millrace.core.values import document_of, variables_of
-
-INVALID_WAIT = "InvalidWait"
 
 
 def decide(run: Run, plan: Plan, inputs: Sequence[Input], now: datetime, new_id: Callable[[], UUID]) -> Decision:
@@ -81,9 +81,15 @@ def _take(draft: Draft, happened: Input) -> str | None:
             return _tick(draft)
         case CancelRequested(cause=cause):
             return _cancel(draft, cause)
-        case Collected():
-            return items.collected(draft, happened)
+        case Signalled() | Voted():
+            return waits.told(draft, happened)
+        case Collected() | ChildEnded():
+            return _read(draft, happened)
     return attempts.take_fact(draft, happened)
+
+
+def _read(draft: Draft, happened: Collected | ChildEnded) -> str | None:
+    return children.ended(draft, happened) if isinstance(happened, ChildEnded) else items.collected(draft, happened)
 
 
 def _start(draft: Draft) -> str | None:
@@ -125,8 +131,10 @@ def _is_due(draft: Draft, task: TaskRun) -> None:
     spec = draft.plan.step(task.name).task
     if spec.kind is not None:
         attempts.is_due(draft, task)
-    elif spec.wait is not None:
-        _waited(draft, task)
+    elif spec.wait is not None or spec.approve is not None:
+        waits.is_due(draft, task)
+    elif spec.subflow is not None:
+        children.is_due(draft, task)
     else:
         blocks.is_due(draft, task)
 
@@ -182,8 +190,10 @@ def _do(draft: Draft, task: TaskRun, step: Step) -> None:
         draft.settle(task, TaskState.SUCCEEDED)
         if not passed:
             draft.end(RunState(spec.gate.otherwise), _reason(draft, task, spec.gate.reason) or f"gate {task.name}")
-    elif spec.wait is not None:
-        _wait(draft, task, spec.wait)
+    elif spec.wait is not None or spec.approve is not None:
+        waits.begin(draft, task)
+    elif spec.subflow is not None:
+        children.begin(draft, task, spec.subflow)
     else:
         blocks.begin(draft, task)
 
@@ -198,41 +208,6 @@ def _reason(draft: Draft, task: TaskRun, reason: str | Pointer) -> str:
         return str(value_at(reason, document)) if isinstance(reason, Pointer) else reason
     except PointerMissing as error:
         return f"(no reason: {error})"
-
-
-def _wait(draft: Draft, task: TaskRun, wait: Wait) -> None:
-    try:
-        until = _until(draft, task, wait)
-    except (PointerMissing, ValueError, TypeError, OverflowError) as error:
-        draft.fail(task, Failure(INVALID_WAIT, str(error), retryable=False))
-        return
-    task.inner = {"until": until.isoformat()}
-    task.state, task.due_at = TaskState.WAITING, draft.sooner(task, until)
-    if until <= draft.now:
-        draft.settle(task, TaskState.SUCCEEDED)
-
-
-def _until(draft: Draft, task: TaskRun, wait: Wait) -> datetime:
-    document = document_of(draft.run, draft.plan, parent(task.name))
-    given = wait.for_s if wait.for_s is not None else wait.until
-    value = value_at(given, document) if isinstance(given, Pointer) else given
-    if wait.for_s is not None:
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-            raise ValueError(f"for_s is {value!r}, not a number of seconds from 0 on")
-        return draft.after(value)
-    until = datetime.fromisoformat(str(value))
-    if until.tzinfo is None:
-        raise ValueError(f"until is {value!r}, a time without its offset from UTC")
-    return until.astimezone(UTC)
-
-
-def _waited(draft: Draft, task: TaskRun) -> None:
-    deadline = draft.deadline(task)
-    if datetime.fromisoformat((task.inner or {})["until"]) <= draft.now:
-        draft.settle(task, TaskState.SUCCEEDED)
-    elif deadline is not None:
-        told = f"not done within {draft.plan.step(task.name).task.timeout_s:g} s in all"
-        draft.fail(task, Failure(TIMEOUT, told, retryable=False))
 
 
 def _conclude_if_over(draft: Draft, scope: str) -> None:

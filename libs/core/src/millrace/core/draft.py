@@ -14,6 +14,7 @@ from millrace.core.state import (
     TASK_OPEN,
     AttemptEnded,
     CancelAttempt,
+    CancelChild,
     Decision,
     Effect,
     Failure,
@@ -36,6 +37,8 @@ OPENED_AT_ONCE = 100
 MAX_OUTPUT_BYTES = 1024 * 1024
 """The most that a task with bodies hands on: larger values travel as artifacts."""
 
+#: Where a task that waits for a run has that run's id.
+CHILD = "run_id"
 LARGE_OUTPUT = "LargeOutput"
 _OF_RUN = {RunState.RUNNING: TaskState.OPEN, RunState.ENDING: TaskState.CLOSING}
 
@@ -173,7 +176,7 @@ class Draft:
             return
         self.run_changed = True
         self.run.state, self.run.outcome, self.run.cause = RunState.ENDING, outcome, cause
-        self.run.due_at = self.after(CLEANUP_S if self.plan.cleans_up else CANCEL_GRACE_S)
+        self.run.due_at = self.after(CLEANUP_S if self.plan.may_last else CANCEL_GRACE_S)
         self.stop_inside(ROOT, f"the run ends: {cause}" if cause else "the run ends")
         self.todo.append((ROOT, ()))
 
@@ -210,6 +213,14 @@ class Draft:
             self.effects.append(AttemptEnded(replace(task, ended_at=self.now), task.failure))
         self._cancelled(task)
 
+    def stop_child(self, task: TaskRun, reason: str) -> bool:
+        """Ask the run that a task waits for to stop, unless there is none or it goes on by itself; return whether."""
+        subflow = self.plan.step(task.name).task.subflow
+        if subflow is None or subflow.on_stop == "abandon":
+            return False
+        self.effects.append(CancelChild(UUID((task.inner or {})[CHILD]), reason))
+        return True
+
     def retire(self, path: str) -> None:
         """Let go of a scope that is over, and of all that was in it: nothing looks at it any more."""
         gone = [name for name in self.run.tasks if name == path or is_within(name, path)]
@@ -223,7 +234,11 @@ class Draft:
                 self.ask_to_stop(task, reason)
                 task.state, task.due_at = TaskState.CANCELLING, self.after(CANCEL_GRACE_S)
             case TaskState.RETRY_WAIT | TaskState.WAITING:
-                self._cancelled(task)
+                if self.stop_child(task, reason):
+                    task.state, task.outcome = TaskState.CLOSING, TaskState.CANCELLED
+                    task.due_at = self.after(CLEANUP_S)
+                else:
+                    self._cancelled(task)
             case TaskState.OPEN:
                 task.state, task.outcome, task.due_at = TaskState.CLOSING, TaskState.CANCELLED, None
                 self.todo.append((task.name, ()))

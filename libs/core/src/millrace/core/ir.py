@@ -5,7 +5,22 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from millrace.core.parts import MAX_WAIT_S, End, Gate, Part, Pointer, Retries, Wait, canonical_json
+from millrace.core.parts import (
+    MAX_WAIT_S,
+    WORKFLOW_NAME,
+    Approve,
+    End,
+    FormField,
+    Gate,
+    Name,
+    Part,
+    Pointer,
+    Retries,
+    RetryRule,
+    Subflow,
+    Wait,
+    canonical_json,
+)
 from pydantic import (
     BaseModel,
     Field,
@@ -23,11 +38,8 @@ MAX_DEPTH = 8
 MAX_WORKFLOW_BYTES = 256 * 1024
 MAX_ITERATIONS = 1_000_000
 MAX_AT_ONCE = 1_000
-NAME = r"^[a-z][a-z0-9_]{0,62}$"
-WORKFLOW_NAME = r"^[a-z][a-z0-9_.\-]{0,126}$"
 KIND = r"^[a-z][a-z0-9_]{0,62}\.[a-z][a-z0-9_]{0,62}$"
 
-Name = Annotated[str, Field(pattern=NAME)]
 Seconds = Annotated[float, Field(gt=0, le=30 * 86_400)]
 
 
@@ -138,8 +150,9 @@ class Try(Part):
 class Task(Part):
     """One node of a workflow.
 
-    It is exactly one of: work for a worker (`kind`), the end of the run (`end`), a `wait`, a `gate`, or other tasks:
-    `foreach`, `while`, `switch`, `parallel`, `try`.
+    It is exactly one of: work for a worker (`kind`), the end of the run (`end`), a `wait`, a `gate`, a decision of
+    people (`approve`), a run of another workflow (`subflow`), or other tasks: `foreach`, `while`, `switch`, `parallel`,
+    `try`.
 
     Attributes:
         kind: What work it is, `<service>.<verb>`.
@@ -171,6 +184,8 @@ class Task(Part):
     end: End | None = None
     wait: Wait | None = None
     gate: Gate | None = None
+    approve: Approve | None = None
+    subflow: Subflow | None = None
     foreach: Foreach | None = None
     while_: Annotated[While | None, Field(alias="while")] = None
     switch: Switch | None = None
@@ -201,6 +216,17 @@ class Task(Part):
             del document["queue"]
         return document
 
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON without what is left at its default, and without the tasks of its bodies."""
+        whole = self.model_dump(mode="json", exclude_defaults=True)
+        for _, field, _ in self.bodies():
+            *way, last = field.split(".")
+            part: Any = whole
+            for step in way:
+                part = part[int(step)] if isinstance(part, list) else part[step]
+            (part[int(last)] if isinstance(part, list) else part[last]).pop("tasks")
+        return whole
+
     @property
     def work_queue(self) -> str:
         """The queue that its work is dispatched to."""
@@ -208,7 +234,7 @@ class Task(Part):
 
     @property
     def form(self) -> str:
-        """What it is: `kind`, `end`, `wait`, `gate`, `foreach`, `while`, `switch`, `parallel` or `try`."""
+        """What it is: the one of FORMS that it has, such as `kind` or `while`."""
         return next(name.rstrip("_") for name in FORMS if getattr(self, name) is not None)
 
     def bodies(self) -> Iterator[tuple[str, str, Body]]:
@@ -234,7 +260,8 @@ class Task(Part):
             yield ".teardown", "teardown", self.teardown
 
     def conditions(self) -> Iterator[tuple[str, str | None]]:
-        """Yield the conditions of what it does, in their order, each with its field; None for a catch without one."""
+        """Yield the conditions of what it does, in order, each with its field; None for a rule or catch without one."""
+        yield from ((f"retries.rules.{n}.when", rule.when) for n, rule in enumerate(self.retries.rules))
         if self.gate is not None:
             yield "gate.condition", self.gate.condition
         if self.while_ is not None:
@@ -251,13 +278,17 @@ class Task(Part):
             yield "end.reason", self.end.reason
         if self.gate is not None:
             yield "gate.reason", self.gate.reason
+        if self.approve is not None:
+            yield "approve.title", self.approve.title
+        if self.subflow is not None:
+            yield "subflow.data", self.subflow.data
         if self.wait is not None:
             yield from (("wait.for_s", self.wait.for_s), ("wait.until", self.wait.until))
         if self.foreach is not None and isinstance(self.foreach.items, Pointer):
             yield "foreach.items", self.foreach.items
 
 
-FORMS = ("kind", "end", "wait", "gate", "foreach", "while_", "switch", "parallel", "try_")
+FORMS = ("kind", "end", "wait", "gate", "approve", "subflow", "foreach", "while_", "switch", "parallel", "try_")
 _WORK_FIELDS = {"queue", "input", "retries", "queue_timeout_s", "run_timeout_s", "heartbeat_timeout_s"}
 
 
@@ -287,5 +318,24 @@ def _fields(part: type[BaseModel]) -> str:
 
 KNOWN_FIELDS = "; ".join(
     f"of {part.__name__.lower()} {_fields(part)}"
-    for part in (Workflow, Task, Retries, End, Wait, Gate, Foreach, While, Switch, Case, Parallel, Try, Catch, Body)
+    for part in (
+        Workflow,
+        Task,
+        Retries,
+        RetryRule,
+        End,
+        Wait,
+        Gate,
+        Approve,
+        FormField,
+        Subflow,
+        Foreach,
+        While,
+        Switch,
+        Case,
+        Parallel,
+        Try,
+        Catch,
+        Body,
+    )
 )

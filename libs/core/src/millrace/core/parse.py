@@ -67,7 +67,7 @@ class _Sees:
 
 #: The bodies of a task that are done once it has succeeded.
 _AFTER = ("compensate", "teardown")
-_TELLS = {"foreach": ("item", "index"), "while": ("index", "last"), "try": ("error",)}
+_TELLS = {"kind": ("error",), "foreach": ("item", "index"), "while": ("index", "last"), "try": ("error",)}
 
 
 def problems_in(workflow: Workflow) -> list[Problem]:

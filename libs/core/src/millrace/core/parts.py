@@ -8,8 +8,12 @@ from millrace.core.errors import InvalidDocument, Problem, problems_of
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 MAX_INPUT_DEPTH = 32
+NAME = r"^[a-z][a-z0-9_]{0,62}$"
+WORKFLOW_NAME = r"^[a-z][a-z0-9_.\-]{0,126}$"
 #: The longest that a run may last or wait: a year.
 MAX_WAIT_S = 366 * 86_400
+
+Name = Annotated[str, Field(pattern=NAME)]
 
 
 class Part(BaseModel):
@@ -18,16 +22,14 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
 
 
-class Retries(Part):
-    """How often a task is tried, and how long to wait between attempts.
+class Backoff(Part):
+    """How often something is tried, and how long to wait between attempts.
 
     Attributes:
         max_attempts: Attempts that may end by an error of the work itself, the first one included.
         backoff_s: Wait before the second attempt.
         factor: What each further wait is multiplied by.
         jitter: Share of a wait by which it varies, so that tasks that failed together do not return together.
-        lost: Further attempts for those that ended without fault of the work: worker lost, nobody took it, or something
-            that it needs was down.
     """
 
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
@@ -35,7 +37,31 @@ class Retries(Part):
     factor: Annotated[float, Field(ge=1, le=10)] = 2.0
     max_backoff_s: Annotated[float, Field(ge=0, le=86_400)] = 60.0
     jitter: Annotated[float, Field(ge=0, le=1)] = 0.2
+
+
+class RetryRule(Backoff):
+    """How often a task is tried after errors of some classes, or of which a condition holds.
+
+    Attributes:
+        errors: Classes of errors; all when there are none.
+        when: CEL; besides what the task's `when` reads, `error.<task>` has `error` and `message`.
+    """
+
+    errors: tuple[str, ...] = ()
+    when: str | None = None
+
+
+class Retries(Backoff):
+    """How often a task is tried, and how long to wait between attempts.
+
+    Attributes:
+        lost: Further attempts for those that ended without fault of the work: worker lost, nobody took it, or something
+            that it needs was down.
+        rules: The first that applies to the error of an attempt is followed instead.
+    """
+
     lost: Annotated[int, Field(ge=0, le=1_000)] = 10
+    rules: Annotated[tuple[RetryRule, ...], Field(max_length=20)] = ()
 
 
 class Pointer(Part):
@@ -55,20 +81,80 @@ class End(Part):
 
 
 class Wait(Part):
-    """A pause that holds no worker: for so long, or until a moment; exactly one of the two.
+    """A pause that holds no worker: for so long, until a moment, or until somebody says so; exactly one of these.
 
     Attributes:
         for_s: Seconds from when its needs are settled.
         until: An RFC 3339 time with its offset; one that has passed is waited for no more.
+        signal: The name of a signal that somebody sends the run; one that came before is not waited for. The task hands
+            on what came with it.
     """
 
     for_s: Annotated[float, Field(ge=0, le=MAX_WAIT_S)] | Pointer | None = None
     until: str | Pointer | None = None
+    signal: Name | None = None
 
     @model_validator(mode="after")
     def _is_one_wait(self) -> Self:
-        if (self.for_s is None) == (self.until is None):
-            raise ValueError("a wait has either `for_s` or `until`")
+        if [self.for_s, self.until, self.signal].count(None) != 2:  # noqa: PLR2004 - all but one
+            raise ValueError("a wait has exactly one of `for_s`, `until`, `signal`")
+        return self
+
+
+class Subflow(Part):
+    """A run of another workflow, of the version in force when its turn has come; the task hands on what that does.
+
+    Attributes:
+        workflow: Its name, in the same namespace.
+        data: What it starts with, `$from` in it leading into this run.
+        on_stop: What becomes of it when this task is stopped: it is cancelled and waited for, or goes on by itself.
+    """
+
+    workflow: Annotated[str, Field(pattern=WORKFLOW_NAME)]
+    data: JsonValue = None
+    on_stop: Literal["cancel", "abandon"] = "cancel"
+
+
+class FormField(Part):
+    """What is asked of whoever decides: a text, a number, a yes or no, or one of some choices."""
+
+    type: Literal["text", "number", "boolean", "choice"] = "text"
+    label: Annotated[str, Field(max_length=200)] = ""
+    choices: Annotated[tuple[str, ...], Field(max_length=100)] = ()
+    required: bool = True
+
+    @model_validator(mode="after")
+    def _has_what_can_be_chosen(self) -> Self:
+        if (self.type == "choice") != bool(self.choices):
+            raise ValueError("`choices` are for a field of type choice, which has at least one")
+        return self
+
+
+class Approve(Part):
+    """A decision of people; nobody is held up meanwhile. Who started the run may not decide.
+
+    Attributes:
+        title: What is to be decided.
+        assignees: Who may decide; with `role`, they besides.
+        role: Whoever has this role or a higher one in the namespace may decide; where nobody is named either, EDIT.
+        need: How many must approve. One who rejects is enough to reject.
+        form: What is asked of each who approves.
+        rejected: What then happens: the run ends, or goes on with `approved: false` in the task's output.
+        expired: The same when the task's `timeout_s` is over; `approve` takes silence for consent.
+    """
+
+    title: str | Pointer = ""
+    assignees: Annotated[tuple[str, ...], Field(max_length=100)] = ()
+    role: Literal["READ", "EDIT", "MANAGE"] | None = None
+    need: Annotated[int, Field(ge=1, le=100)] = 1
+    form: Annotated[dict[Name, FormField], Field(max_length=50)] = {}
+    rejected: Literal["refused", "failed", "go_on"] = "refused"
+    expired: Literal["refused", "failed", "go_on", "approve"] = "failed"
+
+    @model_validator(mode="after")
+    def _can_be_met(self) -> Self:
+        if self.assignees and self.role is None and self.need > len(self.assignees):
+            raise ValueError(f"need {self.need} is more than the {len(self.assignees)} assignees")
         return self
 
 

@@ -22,7 +22,7 @@ class Step:
         dependents: The tasks that need it, in the workflow's order.
         followers: They, those that need them, and so on.
         condition: Its `when`.
-        conditions: Those of its gate, its loop, or its cases or catches in their order; None for a catch without one.
+        conditions: Those of its rules for retries, gate, loop, cases or catches, in order; None where there is none.
         recovered: Some task behind it runs `settled`, so its failure does not end what it is in at once.
         has_pointers: Its input takes values from elsewhere.
     """
@@ -66,12 +66,14 @@ class Plan:
         steps: Its tasks by their paths as written.
         blocks: Its bodies by their paths as written; the workflow's own tasks are at the empty path.
         cleans_up: It has a body that does.
+        may_last: It may take a while to stop: something cleans up, or a run of another workflow is to end.
     """
 
     workflow: Workflow
     steps: Mapping[str, Step]
     blocks: Mapping[str, Block]
     cleans_up: bool
+    may_last: bool
 
     def step(self, path: str) -> Step:
         """Return what a task of a run does."""
@@ -103,7 +105,8 @@ def _compiled(workflow: "_ByHash") -> Plan:
         blocks[path] = Block(order, first, body.output, what in _LAST, what in _AFTER, compensates)
         for name, step in _steps(body.tasks, order).items():
             steps[inside(path, name)] = step
-    return Plan(flow, steps, blocks, any(block.cleans_up for block in blocks.values()))
+    cleans_up = any(block.cleans_up for block in blocks.values())
+    return Plan(flow, steps, blocks, cleans_up, cleans_up or any(step.task.subflow for step in steps.values()))
 
 
 def bodies_of(body: Body, path: str = ROOT, what: str = "") -> Iterator[tuple[str, str, Body]]:

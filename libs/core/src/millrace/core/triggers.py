@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from millrace.core.errors import InvalidDocument, problems_of
 from millrace.core.expression import ExpressionFailed, InvalidExpression, compile_condition
-from millrace.core.ir import WORKFLOW_NAME
+from millrace.core.parts import WORKFLOW_NAME
 from millrace.core.pointer import PointerMissing, parse_pointer, resolve
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 

@@ -1,6 +1,7 @@
 """What conditions, inputs and outputs of a run can see: what is settled in a scope and around it."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from millrace.core.expression import Condition
@@ -8,13 +9,15 @@ from millrace.core.ir import Foreach
 from millrace.core.parts import Pointer
 from millrace.core.paths import inside, leaf, parent, scopes_around
 from millrace.core.plan import Plan, value_at
-from millrace.core.state import TASK_OPEN, Run, TaskRun, TaskState
+from millrace.core.state import TASK_OPEN, Failure, Run, TaskRun, TaskState
 
 #: What a task with bodies tells those: an item, how many came before it, what the last iteration handed on, a failure.
 TOLD = ("item", "index", "last", "error")
 
 
-def variables_of(run: Run, plan: Plan, scope: str, condition: Condition, within: str = "") -> dict[str, Any]:
+def variables_of(
+    run: Run, plan: Plan, scope: str, condition: Condition, within: str = "", failure: Failure | None = None
+) -> dict[str, Any]:
     """Return what a condition in a scope reads, and no more: converting values is most of its cost.
 
     Args:
@@ -23,6 +26,7 @@ def variables_of(run: Run, plan: Plan, scope: str, condition: Condition, within:
         scope: Which.
         condition: What is to be evaluated.
         within: A task of the scope, when the condition also sees what that tells its bodies.
+        failure: What has just failed in that.
     """
     variables: dict[str, Any] = {}
     if "outputs" in condition.variables or "status" in condition.variables:
@@ -39,6 +43,8 @@ def variables_of(run: Run, plan: Plan, scope: str, condition: Condition, within:
         variables["trigger"] = run.trigger
     if told := condition.variables.intersection(TOLD):
         found = _told(run, plan, scope, within)
+        if failure is not None:
+            found["error"][leaf(within)] = asdict(failure)
         variables |= {name: found[name] for name in told}
     return variables
 

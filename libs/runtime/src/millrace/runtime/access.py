@@ -62,6 +62,7 @@ class Caller:
         namespace: Where the call was allowed to act; empty for all namespaces.
         priority: What comes later in the order of `Priority` waits longer and is shed first.
         deadline: When the caller stops waiting, by `time.monotonic()`.
+        role: The most that the caller may do there, an `Action`; 0 where that is nothing.
     """
 
     principal: str
@@ -69,6 +70,7 @@ class Caller:
     namespace: str = ""
     priority: Priority = "interactive"
     deadline: float = float("inf")
+    role: int = 0
 
     def remaining_s(self) -> float:
         """Return how much longer the caller waits, seconds; 0 when it no longer does."""
@@ -145,9 +147,12 @@ class Access:
 
     def allows(self, who: Caller, namespace: str, action: Action) -> bool:
         """Return whether a caller may do this in a namespace; `""` is all of them."""
-        return self._level(who.principal, namespace) >= action and (
-            not who.service or self._level(who.service, namespace) >= action
-        )
+        return self.role(who, namespace) >= action
+
+    def role(self, who: Caller, namespace: str) -> int:
+        """Return the most that a caller may do in a namespace, an `Action`; 0 where that is nothing."""
+        own = self._level(who.principal, namespace)
+        return min(own, self._level(who.service, namespace)) if who.service else own
 
     def require(self, who: Caller, namespace: str, action: Action) -> None:
         """Do nothing when a caller may do this in a namespace.

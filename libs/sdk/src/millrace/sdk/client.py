@@ -145,6 +145,42 @@ class Client:
         request = control.CancelRunRequest(namespace=self.namespace, request_id=_new(), run_id=run_id, reason=reason)
         return (await self._control.CancelRun(request)).run
 
+    async def workflow(self, name: str, version: str = "") -> control.Workflow:
+        """Return a workflow in force, or the version of a hash."""
+        asked = control.GetWorkflowRequest(namespace=self.namespace, name=name, hash=version)
+        return (await self._control.GetWorkflow(asked)).workflow
+
+    async def workflows(self) -> Sequence[control.Workflow]:
+        """Return the workflows in force, without their documents."""
+        return (await self._control.ListWorkflows(control.ListWorkflowsRequest(namespace=self.namespace))).workflows
+
+    async def signal_run(self, run_id: str, signal: str, data: Any = None) -> control.Run:  # noqa: ANN401 - a JSON value
+        """Send a run a signal, with what the task that waits for it is to hand on."""
+        request = control.SignalRunRequest(
+            namespace=self.namespace, request_id=_new(), run_id=run_id, signal=signal, data_json=json.dumps(data)
+        )
+        return (await self._control.SignalRun(request)).run
+
+    async def decide_task(
+        self, run_id: str, task: str, *, approve: bool, comment: str = "", form: Mapping[str, Any] | None = None
+    ) -> control.Run:
+        """Approve or reject what a run waits for."""
+        request = control.DecideTaskRequest(
+            namespace=self.namespace,
+            request_id=_new(),
+            run_id=run_id,
+            task=task,
+            approve=approve,
+            comment=comment,
+            form_json=json.dumps(form) if form is not None else "",
+        )
+        return (await self._control.DecideTask(request)).run
+
+    async def approvals(self, limit: int = 50) -> Sequence[control.Approval]:
+        """Return what waits to be decided, the oldest first."""
+        asked = control.ListApprovalsRequest(namespace=self.namespace, limit=limit)
+        return (await self._control.ListApprovals(asked)).approvals
+
     async def explain_event(self, source: str, event_id: str) -> control.ExplainEventResponse:
         """Return why an event did or did not start a run."""
         request = control.ExplainEventRequest(namespace=self.namespace, source=source, event_id=event_id)

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from millrace.core.parts import canonical_json
 from millrace.core.paths import parent
 from millrace.core.plan import Plan, compile_plan
 from millrace.core.state import (
+    ChildEnded,
     Collect,
     Collected,
     Dispatch,
@@ -22,6 +23,7 @@ from millrace.core.state import (
     Run,
     RunState,
     Start,
+    StartChild,
     Succeeded,
     TaskRun,
     Tick,
@@ -67,6 +69,7 @@ def run_locally(
     bodies: Mapping[str, Callable[..., dict[str, Any]]],
     trigger: Mapping[str, Any],
     now: datetime | None = None,
+    others: Mapping[str, Workflow] | None = None,
 ) -> LocalRun:
     """Run `workflow` to its end and return what happened.
 
@@ -76,26 +79,31 @@ def run_locally(
             the task at once; any other error is retried as the task says.
         trigger: What started it: `data`, and what else its inputs and conditions read.
         now: When it starts on the virtual clock.
+        others: By name, the workflows that its tasks start runs of.
 
     Raises:
-        LookupError: A kind of task has no body.
+        LookupError: A kind of task has no body, or a workflow is not among the others.
     """
-    plan = compile_plan(workflow)
-    missing = sorted({step.task.kind for step in plan.steps.values() if step.task.kind is not None} - set(bodies))
-    if missing:
+    plans = {one.name: compile_plan(one) for one in (workflow, *(others or {}).values())}
+    steps = [step.task for plan in plans.values() for step in plan.steps.values()]
+    if missing := sorted({task.kind for task in steps if task.kind is not None} - set(bodies)):
         raise LookupError(f"no body for {', '.join(missing)}; local runs need one for each kind of task")
-    return _Local(plan, bodies, {**TRIGGER, **trigger}, now or START).run()
+    if unknown := sorted({task.subflow.workflow for task in steps if task.subflow is not None} - set(plans)):
+        raise LookupError(f"no workflow {', '.join(unknown)}; local runs need each that is started")
+    return _Local(plans, workflow.name, bodies, {**TRIGGER, **trigger}, now or START).run()
 
 
 class _Local:
     def __init__(
         self,
-        plan: Plan,
+        plans: Mapping[str, Plan],
+        name: str,
         bodies: Mapping[str, Callable[..., dict[str, Any]]],
         trigger: dict[str, Any],
         now: datetime,
     ) -> None:
-        self._plan = plan
+        self._plans = plans
+        self._plan = plans[name]
         self._bodies = bodies
         self._now = now
         self._ids = itertools.count(1)
@@ -127,7 +135,17 @@ class _Local:
         for effect in decision.effects:
             if isinstance(effect, Collect):
                 orders += self._tell(Collected(effect.name, self._outputs(effect.name)))
+            elif isinstance(effect, StartChild):
+                orders += self._tell(self._child(effect))
         return orders
+
+    def _child(self, asked: StartChild) -> ChildEnded:
+        """Run another workflow to its end."""
+        trigger = {**TRIGGER, "id": str(asked.task_id), "data": asked.data}
+        run = _Local(self._plans, asked.workflow, self._bodies, trigger, self._now).run()
+        self._now += timedelta(seconds=run.elapsed_s)
+        self._calls += [(f"{asked.name}/{name}", given) for name, given in run.calls]
+        return ChildEnded(asked.name, asked.task_id, RunState(run.state), run.cause, run.output)
 
     def _outputs(self, name: str) -> list[Any]:
         known = {**self._past, **self._state.tasks}

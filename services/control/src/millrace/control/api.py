@@ -1,7 +1,7 @@
 """gRPC in: translate, hand over, translate back."""
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,9 +11,13 @@ from millrace.control.commands import (
     ApplyTrigger,
     ApplyWorkflow,
     CancelRun,
+    DecideTask,
     ExplainEvent,
     GetRun,
+    GetWorkflow,
+    ListApprovals,
     ListRuns,
+    SignalRun,
     StartRun,
     read_data,
     read_trigger,
@@ -21,8 +25,16 @@ from millrace.control.commands import (
 )
 from millrace.control.domain.runs import KeptRun
 from millrace.control.domain.shown import fraction_of, in_order, kind_of
-from millrace.control.handlers import apply_trigger, apply_workflow, cancel_run, explain_event, start_run
-from millrace.control.store import Store
+from millrace.control.handlers import (
+    apply_trigger,
+    apply_workflow,
+    cancel_run,
+    decide_task,
+    explain_event,
+    signal_run,
+    start_run,
+)
+from millrace.control.store import Store, Waiting
 from millrace.core.state import TaskRun
 from millrace.runtime.access import caller
 from millrace.runtime.transaction import Transactions
@@ -40,7 +52,16 @@ class ControlApi:
         workflow = read_workflow(request.workflow)
         command = ApplyWorkflow(namespace=request.namespace, principal=caller().principal, workflow=workflow)
         changed = await apply_workflow(command, tx)
-        return pb.ApplyWorkflowResponse(name=workflow.name, hash=workflow.sha256, unchanged=not changed)
+        return pb.ApplyWorkflowResponse(
+            name=workflow.name, hash=workflow.sha256, unchanged=changed is None, differences=changed or ()
+        )
+
+    async def GetWorkflow(self, request: pb.GetWorkflowRequest, tx: Store) -> pb.GetWorkflowResponse:
+        asked = GetWorkflow(namespace=request.namespace, name=request.name, hash=request.hash)
+        return pb.GetWorkflowResponse(workflow=_workflow(await tx.workflow(asked.namespace, asked.name, asked.hash)))
+
+    async def ListWorkflows(self, request: pb.ListWorkflowsRequest, tx: Store) -> pb.ListWorkflowsResponse:
+        return pb.ListWorkflowsResponse(workflows=[_workflow(row) for row in await tx.workflows(request.namespace)])
 
     async def ApplyTrigger(self, request: pb.ApplyTriggerRequest, tx: Store) -> pb.ApplyTriggerResponse:
         trigger = read_trigger(request.trigger)
@@ -95,6 +116,36 @@ class ControlApi:
         )
         return pb.CancelRunResponse(run=_run(await cancel_run(command, tx)))
 
+    async def SignalRun(self, request: pb.SignalRunRequest, tx: Store) -> pb.SignalRunResponse:
+        command = SignalRun(
+            namespace=request.namespace,
+            principal=caller().principal,
+            run_id=request.run_id,
+            signal=request.signal,
+            data=read_data(request.data_json),
+        )
+        return pb.SignalRunResponse(run=_run(await signal_run(command, tx)))
+
+    async def DecideTask(self, request: pb.DecideTaskRequest, tx: Store) -> pb.DecideTaskResponse:
+        command = DecideTask(
+            namespace=request.namespace,
+            principal=caller().principal,
+            role=caller().role,
+            run_id=request.run_id,
+            task=request.task,
+            approve=request.approve,
+            comment=request.comment,
+            form=read_data(request.form_json),
+        )
+        return pb.DecideTaskResponse(run=_run(await decide_task(command, tx)))
+
+    async def ListApprovals(self, request: pb.ListApprovalsRequest, tx: Store) -> pb.ListApprovalsResponse:
+        asked = ListApprovals(
+            namespace=request.namespace, limit=request.limit or ListApprovals.model_fields["limit"].default
+        )
+        waiting = await tx.waiting(asked.namespace, asked.limit)
+        return pb.ListApprovalsResponse(approvals=[_approval(one) for one in waiting])
+
     async def ExplainEvent(self, request: pb.ExplainEventRequest, tx: Store) -> pb.ExplainEventResponse:
         asked = ExplainEvent(namespace=request.namespace, source=request.source, event_id=request.event_id)
         arrived, explanations = await explain_event(asked, tx)
@@ -135,6 +186,33 @@ def _run(kept: KeptRun, *, tasks: bool = True, past: Sequence[TaskRun] = ()) -> 
         output_json=json.dumps(run.output) if run.output is not None else "",
         tasks=[_task(name, task, kept) for name, task in in_order(kept, past)] if tasks else [],
         trace_id=kept.traceparent.split("-")[1] if kept.traceparent.count("-") == 3 else "",  # noqa: PLR2004 - W3C's form
+    )
+
+
+def _workflow(row: Mapping[str, Any]) -> pb.Workflow:
+    return pb.Workflow(
+        name=row["name"],
+        hash=row["sha256"],
+        document_json=row["document"],
+        principal=row["principal"],
+        applied_at=_time(row["applied_at"]),
+    )
+
+
+def _approval(waiting: Waiting) -> pb.Approval:
+    asked = waiting.asked
+    return pb.Approval(
+        run_id=str(waiting.run_id),
+        workflow=waiting.workflow,
+        task=waiting.task,
+        title=waiting.inner["title"],
+        since=_time(waiting.began_at),
+        expires_at=_time(waiting.due_at),
+        need=asked.need,
+        approved_by=[vote["by"] for vote in waiting.inner["votes"]],
+        assignees=asked.assignees,
+        role=asked.role or ("" if asked.assignees else "EDIT"),
+        form_json=json.dumps({name: field.model_dump(mode="json") for name, field in asked.form.items()}),
     )
 
 

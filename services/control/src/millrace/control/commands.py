@@ -9,6 +9,7 @@ from millrace.contracts.event import Namespace
 from millrace.core.errors import InvalidDocument
 from millrace.core.ir import Workflow
 from millrace.core.parse import parse_workflow
+from millrace.core.parts import NAME
 from millrace.core.plan import compile_plan
 from millrace.core.triggers import Trigger, parse_trigger
 from millrace.core.yaml import load_document
@@ -40,6 +41,18 @@ class ApplyWorkflow(Command):
             if task.heartbeat_timeout_s < MIN_HEARTBEAT_TIMEOUT_S:
                 raise ValueError(f"task {name}: heartbeat_timeout_s is less than {MIN_HEARTBEAT_TIMEOUT_S:g}")
         return workflow
+
+
+class GetWorkflow(Command):
+    """Look at a workflow.
+
+    Attributes:
+        hash: A version's SHA-256, hex; empty for the one in force.
+    """
+
+    namespace: Namespace
+    name: Annotated[str, Field(min_length=1, max_length=128)]
+    hash: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
 
 
 class ApplyTrigger(Command):
@@ -74,6 +87,40 @@ class CancelRun(Command):
     principal: str
     run_id: UUID
     reason: Annotated[str, Field(max_length=500)] = ""
+
+
+class SignalRun(Command):
+    """Send a run a signal."""
+
+    namespace: Namespace
+    principal: str
+    run_id: UUID
+    signal: Annotated[str, Field(pattern=NAME)]
+    data: JsonValue = None
+
+
+class DecideTask(Command):
+    """Approve or reject what a run waits for.
+
+    Attributes:
+        role: The most that who decides may do in the namespace, an `Action`.
+    """
+
+    namespace: Namespace
+    principal: str
+    role: int
+    run_id: UUID
+    task: Annotated[str, Field(min_length=1, max_length=2_000)]
+    approve: bool
+    comment: Annotated[str, Field(max_length=2_000)] = ""
+    form: JsonValue = None
+
+
+class ListApprovals(Command):
+    """Look at what waits to be decided."""
+
+    namespace: Namespace
+    limit: Annotated[int, Field(ge=0, le=MAX_LISTED)] = 50
 
 
 class GetRun(Command):

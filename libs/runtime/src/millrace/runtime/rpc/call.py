@@ -97,11 +97,10 @@ class Calls:
         who = Caller("") if rpc.action is None else self._access.identify(metadata)
         told.who = who
         request = _parse(rpc, body)
-        told.who = who = replace(
-            who,
-            namespace=self._namespace(rpc, request, metadata, who),
-            priority="control" if rpc.operates else who.priority,
-        )
+        namespace = self._namespace(rpc, request, metadata, who)
+        priority = "control" if rpc.operates else who.priority
+        role = 0 if rpc.action is None else self._access.role(who, namespace)
+        told.who = who = replace(who, namespace=namespace, priority=priority, role=role)
         self._buckets.take(who)
         left_s = context.time_remaining()
         timeout_s = min(rpc.deadline_s if left_s is None else left_s, rpc.longest_s)

@@ -25,12 +25,14 @@ class Applied:
     Attributes:
         hash: SHA-256 of its canonical form; a trigger has none.
         unchanged: Whether it was in force already; None where that is not told.
+        differences: What differs from the version before, a line each; told of workflows.
     """
 
     kind: Kind
     name: str
     hash: str = ""
     unchanged: bool | None = None
+    differences: tuple[str, ...] = ()
 
 
 @app.command()
@@ -52,9 +54,10 @@ def apply(what: What, state: Folder = FOLDER, namespace: Namespace = NAMESPACE, 
     applied = asked(state, namespace, put_in_force)
     if as_json:
         return print_json([vars(one) for one in applied])
-    shown = table("kind", "name", "", "hash")
+    shown = table("kind", "name", "", "hash", "differs")
     for one in applied:
-        shown.add_row(one.kind, one.name, "unchanged" if one.unchanged else "applied", one.hash[:12])
+        done = "unchanged" if one.unchanged else "applied"
+        shown.add_row(one.kind, one.name, done, one.hash[:12], "\n".join(one.differences))
     return console.print(shown)
 
 
@@ -78,7 +81,7 @@ async def _apply(client: Client, kind: Kind, text: str) -> list[Applied]:
             return [Applied(kind, view.view, view.view_hash) for view in await client.apply_views(text)]
         case "workflow":
             workflow = await client.apply_workflow(text)
-            return [Applied(kind, workflow.name, workflow.hash, workflow.unchanged)]
+            return [Applied(kind, workflow.name, workflow.hash, workflow.unchanged, (*workflow.differences,))]
         case "trigger":
             trigger = await client.apply_trigger(text)
             return [Applied(kind, trigger.name, unchanged=trigger.unchanged)]

@@ -60,7 +60,7 @@ def show(run_id: RunId = LAST, state: Folder = FOLDER, namespace: Namespace = NA
     """
 
     async def read(client: Client) -> Run:
-        return await client.run(await _named(client, run_id))
+        return await client.run(await named(client, run_id))
 
     found = asked(state, namespace, read)
     if as_json:
@@ -121,7 +121,7 @@ def cancel(
     """
 
     async def stop(client: Client) -> Run:
-        return await client.cancel_run(await _named(client, run_id), reason)
+        return await client.cancel_run(await named(client, run_id), reason)
 
     found = asked(state, namespace, stop)
     if as_json:
@@ -155,7 +155,8 @@ def explain(
     return console.print(shown if found.matches else "no trigger listens to its topic")
 
 
-async def _named(client: Client, run_id: str) -> str:
+async def named(client: Client, run_id: str) -> str:
+    """Return a run's id, of the newest where that is asked for."""
     if run_id != LAST:
         return run_id
     found = await client.runs(limit=1)
@@ -168,7 +169,7 @@ def _follow(state: Path, namespace: str, run_id: str, *, as_json: bool) -> NoRet
     async def follow(client: Client) -> Run:
         last = Run()
         with Watcher(quiet=as_json) as watcher:
-            async for last in client.watch_run(await _named(client, run_id)):
+            async for last in client.watch_run(await named(client, run_id)):
                 if as_json:
                     print(json.dumps(plain(last)), flush=True)
                 watcher.tell(last)

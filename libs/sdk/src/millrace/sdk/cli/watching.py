@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-_GOING = frozenset({"dispatched", "running", "retry_wait"})
+_GOING = frozenset({"dispatched", "running", "retry_wait", "waiting", "open", "closing"})
 _SHORT_CHARS = 12
 _NOTE_CHARS = 90
 
@@ -25,7 +25,7 @@ def run_table(run: Run, *, wide: bool = False) -> Table:
     for task in run.tasks:
         attempts = str(task.attempts) if task.attempts else ""
         note = _note(task, None if wide else _NOTE_CHARS)
-        shown.add_row(task.name, task.kind, state_text(task.state), attempts, duration(_took_s(task)), note)
+        shown.add_row(_indented(task.name), task.kind, state_text(task.state), attempts, duration(_took_s(task)), note)
     caption = Text.assemble(state_text(run.state), f"  {duration(took(run.started_at, run.ended_at))}")
     shown.caption = caption.append(f"  {run.cause}" if run.cause else "")
     return shown
@@ -70,6 +70,12 @@ def changes(before: Run, run: Run) -> list[str]:
     if before.state != run.state:
         lines.append("  ".join(filter(None, (f"run {run.run_id}", run.workflow, run.state, run.cause))))
     return lines
+
+
+def _indented(name: str) -> str:
+    """Return a task's own name, as far in as the bodies are deep that it is in."""
+    deep = name.count(".") + name.count("[")
+    return "  " * deep + (name[name.rindex("[") :] if name.endswith("]") else name.rpartition(".")[2])
 
 
 def _attempt(task: Task) -> str:

@@ -1,6 +1,6 @@
 """Workflows written in Python: a function is traced once, and what it called becomes the workflow."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -9,7 +9,7 @@ from millrace.core.ir import Workflow
 from millrace.core.parse import parse_workflow
 from millrace.sdk.flows.bodies import Catch, attempt, body_of, foreach, loop, parallel, switch
 from millrace.sdk.flows.refs import Condition, Default, Node, Place, Ref
-from millrace.sdk.flows.steps import TaskKind, end, gate, task, wait
+from millrace.sdk.flows.steps import TaskKind, approve, end, gate, subflow, task, wait
 from millrace.sdk.flows.trace import LocalBody, pointed
 from millrace.sdk.local import LocalRun, run_locally
 
@@ -21,6 +21,7 @@ __all__ = [
     "Node",
     "Ref",
     "TaskKind",
+    "approve",
     "attempt",
     "end",
     "flow",
@@ -28,6 +29,7 @@ __all__ = [
     "gate",
     "loop",
     "parallel",
+    "subflow",
     "switch",
     "task",
     "wait",
@@ -46,15 +48,25 @@ class Flow:
         self.workflow = workflow
         self.bodies = bodies
 
-    def run_local(self, data: Any = None, *, now: datetime | None = None, **trigger: str) -> LocalRun:  # noqa: ANN401 - a JSON value
+    def run_local(
+        self,
+        data: Any = None,  # noqa: ANN401 - a JSON value
+        *,
+        now: datetime | None = None,
+        flows: Iterable["Flow"] = (),
+        **trigger: str,
+    ) -> LocalRun:
         """Run it in this process, its tasks being their Python bodies and time being virtual.
 
         Args:
             data: What `trigger.data` is.
             now: When the run starts.
+            flows: Those that its steps start runs of.
             trigger: `id`, `source`, `type`, `subject` and `time` of the event that starts it.
         """
-        return run_locally(self.workflow, self.bodies, {**trigger, "data": data}, now)
+        others = {flow.workflow.name: flow.workflow for flow in flows}
+        bodies = {kind: body for flow in (*flows, self) for kind, body in flow.bodies.items()}
+        return run_locally(self.workflow, bodies, {**trigger, "data": data}, now, others)
 
 
 def flow(name: str, *, timeout_s: float | None = None, description: str = "") -> Callable[[Callable[..., Any]], Flow]:

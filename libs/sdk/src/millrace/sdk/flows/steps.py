@@ -1,6 +1,6 @@
 """Steps without bodies: work of some kind, waits, gates and ends."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
@@ -102,15 +102,45 @@ def gate(
     return current().add(name, made, after=after, needs=sorted(condition.needs))
 
 
+def subflow(
+    workflow: str,
+    data: Any = None,  # noqa: ANN401 - JSON with references in it
+    *,
+    on_stop: Literal["cancel", "abandon"] = "cancel",
+    name: str = "subflow",
+    after: Iterable[Node] = (),
+    when: Condition | str | None = None,
+    timeout_s: float | None = None,
+) -> Node:
+    """Add a run of another workflow of the namespace; it hands on what that does.
+
+    Args:
+        workflow: Its name; the version in force when its turn has come is run.
+        data: What it starts with.
+        on_stop: What becomes of it when this step is stopped: it is cancelled and waited for, or goes on by itself.
+        name: The step's name.
+        after: Steps that must be settled first, besides those referred to.
+        when: It is skipped when this is false.
+        timeout_s: How long is waited for its end.
+    """
+    limit = {"timeout_s": timeout_s} if timeout_s is not None else {}
+    made = {"subflow": {"workflow": workflow, "data": data, "on_stop": on_stop}, **limit}
+    return current().add(name, made, after=after, when=when)
+
+
 def wait(
     for_s: float | Ref | None = None,
     *,
     until: datetime | Ref | None = None,
+    signal: str | None = None,
     name: str = "wait",
     after: Iterable[Node] = (),
     when: Condition | str | None = None,
+    timeout_s: float | None = None,
 ) -> Node:
-    """Add a pause of so many seconds, or until a moment; nobody is held up by it.
+    """Add a pause of so many seconds, until a moment, or until a signal comes; nobody is held up by it.
+
+    It hands on what came with the signal.
 
     Raises:
         ValueError: `until` has no offset from UTC.
@@ -118,7 +148,42 @@ def wait(
     if isinstance(until, datetime) and until.tzinfo is None:
         raise ValueError(f"until={until!r} has no offset from UTC; write one, such as datetime(..., tzinfo=UTC)")
     moment = until.isoformat() if isinstance(until, datetime) else until
-    made = {"for_s": for_s, "until": moment}
-    return current().add(
-        name, {"wait": {key: value for key, value in made.items() if value is not None}}, after=after, when=when
-    )
+    given = {"for_s": for_s, "until": moment, "signal": signal}
+    limit = {"timeout_s": timeout_s} if timeout_s is not None else {}
+    made = {"wait": {key: value for key, value in given.items() if value is not None}}
+    return current().add(name, made | limit, after=after, when=when)
+
+
+def approve(
+    title: str | Ref | Default = "",
+    *,
+    assignees: Iterable[str] = (),
+    role: Literal["READ", "EDIT", "MANAGE"] | None = None,
+    need: int = 1,
+    form: Mapping[str, Mapping[str, Any]] | None = None,
+    rejected: Literal["refused", "failed", "go_on"] = "refused",
+    expired: Literal["refused", "failed", "go_on", "approve"] = "failed",
+    name: str = "approve",
+    after: Iterable[Node] = (),
+    when: Condition | str | None = None,
+    timeout_s: float | None = None,
+) -> Node:
+    """Add a decision of people; it hands on `approved` and the `votes`, each with `by`, `comment` and `form`.
+
+    Args:
+        title: What is to be decided.
+        assignees: Who may decide.
+        role: Whoever has this role or a higher one may too; EDIT where nobody is named either.
+        need: How many must approve; one who rejects is enough to reject.
+        form: What is asked of each who approves: by name, `type`, `label`, `choices`, `required`.
+        rejected: How the run then ends, or `go_on`.
+        expired: The same when nobody has decided within `timeout_s`; `approve` takes silence for consent.
+        name: The step's name.
+        after: Steps that must be settled first, besides those referred to.
+        when: It is skipped when this is false.
+        timeout_s: How long is waited for a decision.
+    """
+    asked = {"title": title, "assignees": [*assignees], "role": role, "need": need, "form": dict(form or {})}
+    limit = {"timeout_s": timeout_s} if timeout_s is not None else {}
+    made = {"approve": {**asked, "rejected": rejected, "expired": expired}, **limit}
+    return current().add(name, made, after=after, when=when)

@@ -4,10 +4,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from millrace.contracts import control as facts
 from millrace.contracts.event import Event
-from millrace.contracts.openlineage import PRODUCER, SCHEMA_URL, LineageReported, openlineage_namespace
+from millrace.contracts.openlineage import (
+    PARENT_SCHEMA_URL,
+    PRODUCER,
+    SCHEMA_URL,
+    LineageReported,
+    openlineage_namespace,
+)
 from millrace.contracts.tasks import (
     TaskCancelled,
     TaskDispatched,
@@ -45,6 +52,20 @@ ENDINGS: Mapping[RunState, type[facts.RunEnded]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """The task that has started a run.
+
+    Attributes:
+        depth: How many such steps the run is from one that was started otherwise.
+    """
+
+    run_id: UUID
+    task: str
+    task_id: UUID
+    depth: int
+
+
 @dataclass(slots=True)
 class KeptRun:
     """A run as it is kept: the snapshot for decisions, and what never changes.
@@ -52,6 +73,7 @@ class KeptRun:
     Attributes:
         place: Its place among the queued runs of its trigger; None when it never waits.
         traceparent: The trace that began with what started it.
+        parent: What started it, where that is a task of another run.
     """
 
     run: Run
@@ -64,6 +86,7 @@ class KeptRun:
     place: int | None
     traceparent: str
     created_at: datetime
+    parent: Parent | None = None
 
 
 def input_of(report: TaskReport) -> Input:
@@ -159,12 +182,16 @@ def _lineage(kept: KeptRun, now: datetime) -> LineageReported:
         "principal": kept.principal,
         "started_at": run.started_at.isoformat() if run.started_at else None,
     }
+    facets: dict[str, Any] = {"millrace_run": about}
+    if kept.parent is not None:
+        up = {"run": {"runId": str(kept.parent.task_id)}, "job": {"namespace": where, "name": kept.parent.task}}
+        facets["parent"] = {"_producer": PRODUCER, "_schemaURL": PARENT_SCHEMA_URL, **up}
     event: dict[str, Any] = {
         "eventType": "COMPLETE" if done else "ABORT" if run.state is RunState.CANCELLED else "FAIL",
         "eventTime": now.isoformat(),
         "producer": PRODUCER,
         "schemaURL": SCHEMA_URL,
-        "run": {"runId": str(run.run_id), "facets": {"millrace_run": about}},
+        "run": {"runId": str(run.run_id), "facets": facets},
         "job": {"namespace": where, "name": kept.workflow, "facets": {}},
         "inputs": [],
         "outputs": [],

@@ -2,7 +2,7 @@
 
 from millrace.control.store.definitions import InForce
 from millrace.control.store.events import Arrival, Events, Kept, Match, Start
-from millrace.control.store.runs import Runs, Turn
+from millrace.control.store.runs import Runs, Turn, Waiting
 from millrace.control.store.signals import Signals
 
 
@@ -10,4 +10,4 @@ class Store(Runs, Events):
     """What control keeps: definitions, events and runs."""
 
 
-__all__ = ["Arrival", "InForce", "Kept", "Match", "Signals", "Start", "Store", "Turn"]
+__all__ = ["Arrival", "InForce", "Kept", "Match", "Signals", "Start", "Store", "Turn", "Waiting"]

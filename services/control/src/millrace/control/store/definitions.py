@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
 
+import asyncpg
 from millrace.control.store.signals import Signals
 from millrace.core.ir import Workflow
 from millrace.core.parse import parse_workflow
@@ -23,6 +24,16 @@ ON CONFLICT (namespace, name) DO UPDATE SET sha256 = excluded.sha256, principal 
 IN_FORCE = """
 SELECT v.sha256, v.document FROM workflow w JOIN workflow_version v USING (namespace, sha256)
 WHERE w.namespace = $1 AND w.name = $2
+"""
+FOUND = """
+SELECT v.name, v.sha256, v.document, coalesce(w.principal, '') AS principal,
+    coalesce(w.applied_at, v.added_at) AS applied_at
+FROM workflow_version v LEFT JOIN workflow w USING (namespace, sha256)
+WHERE v.namespace = $1 AND v.name = $2 AND v.sha256 = coalesce(nullif($3, ''),
+    (SELECT sha256 FROM workflow WHERE namespace = $1 AND name = $2))
+"""
+WORKFLOWS = """
+SELECT name, sha256, '' AS document, principal, applied_at FROM workflow WHERE namespace = $1 ORDER BY name
 """
 VERSIONS = "SELECT sha256, document FROM workflow_version WHERE sha256 = ANY($1)"
 HOLD_WORKFLOW = "SELECT sha256 FROM workflow WHERE namespace = $1 AND name = $2 FOR UPDATE"
@@ -67,14 +78,27 @@ class Definitions(Transaction):
 
     signals: ClassVar[Signals] = Signals()
 
-    async def put_workflow(self, namespace: str, workflow: Workflow, principal: str) -> bool:
-        """Put a workflow in force; return whether it was not already."""
+    async def workflow(self, namespace: str, name: str, sha256: str = "") -> asyncpg.Record:
+        """Return a workflow in force, or one version of it."""
+        what = f"workflow {name}{f' {sha256}' if sha256 else ''} in namespace {namespace}"
+        return one(await self.fetch(FOUND, namespace, name, sha256), what)
+
+    async def workflows(self, namespace: str) -> list[asyncpg.Record]:
+        """Return the workflows in force, by name."""
+        return await self.fetch(WORKFLOWS, namespace)
+
+    async def put_workflow(self, namespace: str, workflow: Workflow, principal: str) -> str | None:
+        """Put a workflow in force.
+
+        Returns:
+            The hash of the version that was before, empty where there was none; None where it is in force already.
+        """
         before = await self.fetch(HOLD_WORKFLOW, namespace, workflow.name)
         if before and before[0]["sha256"] == workflow.sha256:
-            return False
+            return None
         self.write(ADD_VERSION, namespace, workflow.sha256, workflow.name, json.dumps(workflow.document()))
         self.write(PUT_WORKFLOW, namespace, workflow.name, workflow.sha256, principal)
-        return True
+        return before[0]["sha256"] if before else ""
 
     async def plan_in_force(self, namespace: str, name: str) -> Plan:
         """Return the plan that a new run of a workflow gets."""

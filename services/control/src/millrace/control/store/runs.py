@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import asyncpg
+from millrace.control.domain.mail import mail_of, read_mail
 from millrace.control.domain.runs import KeptRun
 from millrace.control.store.definitions import Definitions
-from millrace.core.state import AttemptEnded, Decision, Failure, Run, RunState, TaskRun, TaskState
+from millrace.control.store.rows import attempt_row, columns, json_of, kept_run, task_row, task_run
+from millrace.core.parts import Approve
+from millrace.core.state import AttemptEnded, Decision, Input, RunState, TaskRun
 from millrace.runtime.inbox import first_id
 from millrace.runtime.transaction import one
 
@@ -26,19 +29,21 @@ SELECT * FROM run WHERE namespace = $1 AND ($2 = '' OR workflow = $2) AND ($3 = 
 """
 ADD_RUNS = """
 INSERT INTO run (run_id, namespace, workflow, sha256, state, outcome, cause, principal, trigger_name, place, trigger,
-    traceparent, created_at, started_at, ended_at, due_at, output)
+    traceparent, created_at, started_at, ended_at, due_at, output, parent_run_id, parent_task, parent_task_id, depth)
 SELECT n.run_id, n.namespace, n.workflow, n.sha256, n.state, n.outcome, n.cause, n.principal, n.trigger_name, n.place,
-    n.trigger::jsonb, n.traceparent, now(), n.started_at, n.ended_at, n.due_at, n.output::jsonb
+    n.trigger::jsonb, n.traceparent, now(), n.started_at, n.ended_at, n.due_at, n.output::jsonb,
+    n.parent_run_id, n.parent_task, n.parent_task_id, n.depth
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-    $10::bigint[], $11::text[], $12::text[], $13::timestamptz[], $14::timestamptz[], $15::timestamptz[], $16::text[])
+    $10::bigint[], $11::text[], $12::text[], $13::timestamptz[], $14::timestamptz[], $15::timestamptz[], $16::text[],
+    $17::uuid[], $18::text[], $19::uuid[], $20::int[])
     AS n(run_id, namespace, workflow, sha256, state, outcome, cause, principal, trigger_name, place, trigger,
-        traceparent, started_at, ended_at, due_at, output)
+        traceparent, started_at, ended_at, due_at, output, parent_run_id, parent_task, parent_task_id, depth)
 """
 SAVE_RUNS = """
 UPDATE run SET state = n.state, outcome = n.outcome, cause = n.cause, started_at = n.started_at, ended_at = n.ended_at,
-    due_at = n.due_at, output = n.output::jsonb
+    due_at = n.due_at, output = n.output::jsonb, signals = n.signals::jsonb
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[],
-    $8::text[]) AS n(run_id, state, outcome, cause, started_at, ended_at, due_at, output)
+    $8::text[], $9::text[]) AS n(run_id, state, outcome, cause, started_at, ended_at, due_at, output, signals)
 WHERE run.run_id = n.run_id
 """
 SAVE_TASKS = """
@@ -57,6 +62,12 @@ ON CONFLICT (run_id, name) DO UPDATE SET state = excluded.state, attempt = exclu
     started_at = excluded.started_at, seen_at = excluded.seen_at, ended_at = excluded.ended_at,
     due_at = excluded.due_at, output = excluded.output, failure = excluded.failure, fraction = excluded.fraction,
     message = excluded.message, outcome = excluded.outcome, inner_state = excluded.inner_state
+"""
+# A run that is gone, or has never been, gets none.
+ADD_MAIL = "INSERT INTO mail (run_id, told) SELECT run_id, $2 FROM run WHERE run_id = $1"
+TAKE_MAIL = """
+WITH taken AS (DELETE FROM mail WHERE run_id = ANY($1) RETURNING mail_id, run_id, told)
+SELECT run_id, told FROM taken ORDER BY mail_id
 """
 RETIRE = """
 WITH gone AS (
@@ -83,16 +94,23 @@ WITH old AS MATERIALIZED (
     SELECT run_id FROM run WHERE run_id < $1 AND ended_at < $2 ORDER BY run_id LIMIT $3 FOR UPDATE SKIP LOCKED
 ), tasks AS (DELETE FROM task WHERE run_id IN (SELECT run_id FROM old)
 ), past AS (DELETE FROM task_past WHERE run_id IN (SELECT run_id FROM old)
+), mails AS (DELETE FROM mail WHERE run_id IN (SELECT run_id FROM old)
 ), attempts AS (DELETE FROM attempt WHERE run_id IN (SELECT run_id FROM old)
 )
 DELETE FROM run WHERE run_id IN (SELECT run_id FROM old) RETURNING 1
 """
+WAITING = """
+SELECT r.run_id, r.sha256, r.workflow, t.name, t.inner_state, t.began_at, t.due_at FROM task t JOIN run r USING (run_id)
+WHERE t.state = 'waiting' AND r.namespace = $1 AND t.inner_state ? 'votes' ORDER BY t.began_at, t.name LIMIT $2
+"""
 ATTEMPTS = "SELECT * FROM attempt WHERE run_id = $1 ORDER BY task_id, attempt"
-# What is due, and the first run of each queue when it has not started: its turn has come.
+# What is due, what has mail, and the first run of each queue when it has not started: its turn has come.
 DUE = """
 SELECT run_id, NULL AS namespace, NULL AS trigger_name FROM run WHERE due_at <= now()
 UNION
 SELECT run_id, NULL, NULL FROM task WHERE due_at <= now()
+UNION
+SELECT run_id, NULL, NULL FROM mail
 UNION ALL
 SELECT run_id, namespace, trigger_name FROM (
     SELECT DISTINCT ON (namespace, trigger_name) namespace, trigger_name, run_id, state FROM run
@@ -113,6 +131,25 @@ class Turn:
     namespace: str
     trigger: str
     run_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A task that waits for people.
+
+    Attributes:
+        asked: What is asked, and of whom.
+        inner: Its title, and the votes so far.
+        due_at: When silence decides; None where it never does.
+    """
+
+    run_id: UUID
+    workflow: str
+    task: str
+    asked: Approve
+    inner: dict[str, Any]
+    began_at: datetime
+    due_at: datetime | None
 
 
 class Runs(Definitions):
@@ -136,11 +173,28 @@ class Runs(Definitions):
         """Return runs without their tasks, newest first."""
         rows = await self.fetch(LIST, namespace, workflow, state, before, limit)
         plans = await self.plans(row["sha256"] for row in rows)
-        return [_kept_run(row, plans, {}) for row in rows]
+        return [kept_run(row, plans, {}) for row in rows]
 
     async def attempts(self, run_id: UUID) -> list[asyncpg.Record]:
         """Return a run's attempts that ended without a result."""
         return await self.fetch(ATTEMPTS, run_id)
+
+    async def waiting(self, namespace: str, limit: int) -> list[Waiting]:
+        """Return up to `limit` tasks that wait for people, the oldest first."""
+        rows = await self.fetch(WAITING, namespace, limit)
+        plans = await self.plans(row["sha256"] for row in rows)
+        return [
+            Waiting(
+                run_id=row["run_id"],
+                workflow=row["workflow"],
+                task=row["name"],
+                asked=plans[row["sha256"]].step(row["name"]).task.approve or Approve(),
+                inner=row["inner_state"],
+                began_at=row["began_at"],
+                due_at=row["due_at"],
+            )
+            for row in rows
+        ]
 
     async def forget_runs(self, before: datetime, limit: int) -> int:
         """Delete up to `limit` runs that ended before a moment, with their tasks and attempts; return how many."""
@@ -159,11 +213,23 @@ class Runs(Definitions):
 
     async def past(self, run_id: UUID, limit: int) -> list[TaskRun]:
         """Return up to `limit` records of a run's scopes that are over, in the order in which they began."""
-        return [_task_run(row) for row in await self.fetch(PAST, run_id, limit)]
+        return [task_run(row) for row in await self.fetch(PAST, run_id, limit)]
 
     async def outputs(self, run_id: UUID, name: str) -> list[Any]:
         """Return what the items of a foreach handed on, in their order; all of them are over."""
         return [row["output"] for row in await self.fetch(OUTPUTS, run_id, name)]
+
+    def add_mail(self, run_id: UUID, told: Input) -> None:
+        """Keep what a run is to be told under its own lock, by whoever looks for what is due."""
+        self.write(ADD_MAIL, run_id, mail_of(told))
+        self.on_commit(lambda: self.signals.due_in(0.0))
+
+    async def take_mail(self, run_ids: Iterable[UUID]) -> dict[UUID, list[Input]]:
+        """Return what some locked runs are to be told, in order; it is told once."""
+        found: dict[UUID, list[Input]] = {}
+        for row in await self.fetch(TAKE_MAIL, list(run_ids)):
+            found.setdefault(row["run_id"], []).append(read_mail(row["told"]))
+        return found
 
     def add_runs(self, runs: Sequence[KeptRun]) -> None:
         """Keep new runs."""
@@ -173,11 +239,12 @@ class Runs(Definitions):
                     *(kept.run.run_id, kept.namespace, kept.workflow, kept.sha256, kept.run.state, kept.run.outcome),
                     *(kept.run.cause, kept.principal, kept.trigger_name, kept.place, json.dumps(kept.run.trigger)),
                     *(kept.traceparent, kept.run.started_at, kept.run.ended_at, kept.run.due_at),
-                    _json(kept.run.output),
+                    json_of(kept.run.output),
+                    *((up.run_id, up.task, up.task_id, up.depth) if (up := kept.parent) else (None, None, None, 0)),
                 )
                 for kept in runs
             ]
-            self.write_last(ADD_RUNS, *_columns(rows))
+            self.write_last(ADD_RUNS, *columns(rows))
 
     def save_decisions(self, decided: Sequence[tuple[KeptRun, Decision]], *, new: bool = False) -> None:
         """Keep what was decided; the rows of `new` runs themselves are kept by `add_runs`."""
@@ -185,24 +252,27 @@ class Runs(Definitions):
         if changed:
             self.write_last(
                 SAVE_RUNS,
-                *_columns(
+                *columns(
                     [
-                        (r.run_id, r.state, r.outcome, r.cause, r.started_at, r.ended_at, r.due_at, _json(r.output))
+                        (
+                            *(r.run_id, r.state, r.outcome, r.cause, r.started_at, r.ended_at, r.due_at),
+                            *(json_of(r.output), json.dumps(r.signals)),
+                        )
                         for r in changed
                     ]
                 ),
             )
-        tasks = [_task_row(d.run.run_id, task) for _, d in decided for task in d.changed.values()]
+        tasks = [task_row(d.run.run_id, task) for _, d in decided for task in d.changed.values()]
         retired = [(d.run.run_id, name) for _, d in decided for name in d.retired]
         if retired:
-            self.write(SAVE_TASKS, *_columns(tasks))
-            self.write(RETIRE, *_columns(retired))
+            self.write(SAVE_TASKS, *columns(tasks))
+            self.write(RETIRE, *columns(retired))
         elif tasks:
-            self.write_last(SAVE_TASKS, *_columns(tasks))
+            self.write_last(SAVE_TASKS, *columns(tasks))
         for _, decision in decided:
             for effect in decision.effects:
                 if isinstance(effect, AttemptEnded):
-                    self.write(ADD_ATTEMPT, *_attempt_row(decision.run.run_id, effect))
+                    self.write(ADD_ATTEMPT, *attempt_row(decision.run.run_id, effect))
         self.on_commit(lambda: self._tell(decided))
 
     def _tell(self, decided: Sequence[tuple[KeptRun, Decision]]) -> None:
@@ -219,87 +289,10 @@ class Runs(Definitions):
             return []
         tasks: dict[UUID, dict[str, TaskRun]] = {row["run_id"]: {} for row in rows}
         for row in await self.fetch(TASKS, list(tasks)):
-            tasks[row["run_id"]][row["name"]] = _task_run(row)
+            tasks[row["run_id"]][row["name"]] = task_run(row)
         plans = await self.plans(row["sha256"] for row in rows)
-        return [_kept_run(row, plans, tasks[row["run_id"]]) for row in rows]
+        return [kept_run(row, plans, tasks[row["run_id"]]) for row in rows]
 
 
 def _named(namespace: str, run_id: UUID) -> str:
     return f"run {run_id} in namespace {namespace}"
-
-
-def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]
-
-
-def _kept_run(row: asyncpg.Record, plans: dict[str, Any], tasks: dict[str, TaskRun]) -> KeptRun:
-    run = Run(
-        run_id=row["run_id"],
-        state=RunState(row["state"]),
-        trigger=row["trigger"],
-        started_at=row["started_at"],
-        ended_at=row["ended_at"],
-        due_at=row["due_at"],
-        outcome=RunState(row["outcome"]) if row["outcome"] else None,
-        cause=row["cause"],
-        output=row["output"],
-        tasks=tasks,
-    )
-    plan = plans[row["sha256"]]
-    return KeptRun(
-        run=run,
-        plan=plan,
-        namespace=row["namespace"],
-        workflow=row["workflow"],
-        sha256=row["sha256"],
-        principal=row["principal"],
-        trigger_name=row["trigger_name"],
-        place=row["place"],
-        traceparent=row["traceparent"],
-        created_at=row["created_at"],
-    )
-
-
-def _task_run(row: asyncpg.Record) -> TaskRun:
-    failure = row["failure"]
-    return TaskRun(
-        name=row["name"],
-        task_id=row["task_id"],
-        state=TaskState(row["state"]),
-        began_at=row["began_at"],
-        attempt=row["attempt"],
-        token=row["token"],
-        failures=row["failures"],
-        losses=row["losses"],
-        dispatched_at=row["dispatched_at"],
-        started_at=row["started_at"],
-        seen_at=row["seen_at"],
-        ended_at=row["ended_at"],
-        due_at=row["due_at"],
-        output=row["output"],
-        failure=Failure(**failure) if failure is not None else None,
-        fraction=row["fraction"],
-        message=row["message"],
-        outcome=TaskState(row["outcome"]) if row["outcome"] else None,
-        inner=row["inner_state"],
-    )
-
-
-def _task_row(run_id: UUID, task: TaskRun) -> tuple[Any, ...]:
-    times: tuple[datetime | None, ...] = (task.dispatched_at, task.started_at, task.seen_at, task.ended_at, task.due_at)
-    return (
-        *(run_id, task.name, task.task_id, task.state, task.began_at, task.attempt, task.token),
-        *(task.failures, task.losses, *times, _json(task.output)),
-        _json(asdict(task.failure) if task.failure is not None else None),
-        *(task.fraction, task.message, task.outcome, _json(task.inner)),
-    )
-
-
-def _json(value: Any) -> str | None:  # noqa: ANN401 - a JSON value
-    return json.dumps(value) if value is not None else None
-
-
-def _attempt_row(run_id: UUID, effect: AttemptEnded) -> tuple[Any, ...]:
-    task, failure = effect.task, effect.failure
-    said = (failure.error, failure.message, failure.lost)
-    return (task.task_id, task.attempt, run_id, task.name, *said, task.dispatched_at, task.started_at, task.ended_at)

@@ -39,6 +39,16 @@ class ControlServiceStub(object):
                 request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ApplyWorkflowRequest.SerializeToString,
                 response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ApplyWorkflowResponse.FromString,
                 _registered_method=True)
+        self.GetWorkflow = channel.unary_unary(
+                '/millrace.control.v1.ControlService/GetWorkflow',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.GetWorkflowRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.GetWorkflowResponse.FromString,
+                _registered_method=True)
+        self.ListWorkflows = channel.unary_unary(
+                '/millrace.control.v1.ControlService/ListWorkflows',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ListWorkflowsRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ListWorkflowsResponse.FromString,
+                _registered_method=True)
         self.ApplyTrigger = channel.unary_unary(
                 '/millrace.control.v1.ControlService/ApplyTrigger',
                 request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ApplyTriggerRequest.SerializeToString,
@@ -69,6 +79,21 @@ class ControlServiceStub(object):
                 request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.CancelRunRequest.SerializeToString,
                 response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.CancelRunResponse.FromString,
                 _registered_method=True)
+        self.SignalRun = channel.unary_unary(
+                '/millrace.control.v1.ControlService/SignalRun',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.SignalRunRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.SignalRunResponse.FromString,
+                _registered_method=True)
+        self.DecideTask = channel.unary_unary(
+                '/millrace.control.v1.ControlService/DecideTask',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.DecideTaskRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.DecideTaskResponse.FromString,
+                _registered_method=True)
+        self.ListApprovals = channel.unary_unary(
+                '/millrace.control.v1.ControlService/ListApprovals',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ListApprovalsRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ListApprovalsResponse.FromString,
+                _registered_method=True)
         self.ExplainEvent = channel.unary_unary(
                 '/millrace.control.v1.ControlService/ExplainEvent',
                 request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ExplainEventRequest.SerializeToString,
@@ -81,6 +106,20 @@ class ControlServiceServicer(object):
 
     def ApplyWorkflow(self, request, context):
         """Puts a workflow in force; runs go on with the version they began with.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetWorkflow(self, request, context):
+        """A workflow in force, or one version of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListWorkflows(self, request, context):
+        """The workflows in force, by name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -125,6 +164,27 @@ class ControlServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SignalRun(self, request, context):
+        """Hands what comes with it to the task that has waited for it longest, or keeps it for the next that does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DecideTask(self, request, context):
+        """Approves or rejects what a run waits for; for those whom its task names, but for who started the run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListApprovals(self, request, context):
+        """What waits to be decided, the oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ExplainEvent(self, request, context):
         """Why an event did or did not start a run.
         """
@@ -139,6 +199,16 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.ApplyWorkflow,
                     request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ApplyWorkflowRequest.FromString,
                     response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ApplyWorkflowResponse.SerializeToString,
+            ),
+            'GetWorkflow': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetWorkflow,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.GetWorkflowRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.GetWorkflowResponse.SerializeToString,
+            ),
+            'ListWorkflows': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWorkflows,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ListWorkflowsRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ListWorkflowsResponse.SerializeToString,
             ),
             'ApplyTrigger': grpc.unary_unary_rpc_method_handler(
                     servicer.ApplyTrigger,
@@ -169,6 +239,21 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.CancelRun,
                     request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.CancelRunRequest.FromString,
                     response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.CancelRunResponse.SerializeToString,
+            ),
+            'SignalRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.SignalRun,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.SignalRunRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.SignalRunResponse.SerializeToString,
+            ),
+            'DecideTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.DecideTask,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.DecideTaskRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.DecideTaskResponse.SerializeToString,
+            ),
+            'ListApprovals': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListApprovals,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ListApprovalsRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ListApprovalsResponse.SerializeToString,
             ),
             'ExplainEvent': grpc.unary_unary_rpc_method_handler(
                     servicer.ExplainEvent,
@@ -203,6 +288,60 @@ class ControlService(object):
             '/millrace.control.v1.ControlService/ApplyWorkflow',
             millrace_dot_control_dot_v1_dot_control__pb2.ApplyWorkflowRequest.SerializeToString,
             millrace_dot_control_dot_v1_dot_control__pb2.ApplyWorkflowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetWorkflow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/GetWorkflow',
+            millrace_dot_control_dot_v1_dot_control__pb2.GetWorkflowRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.GetWorkflowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWorkflows(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/ListWorkflows',
+            millrace_dot_control_dot_v1_dot_control__pb2.ListWorkflowsRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.ListWorkflowsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -365,6 +504,87 @@ class ControlService(object):
             '/millrace.control.v1.ControlService/CancelRun',
             millrace_dot_control_dot_v1_dot_control__pb2.CancelRunRequest.SerializeToString,
             millrace_dot_control_dot_v1_dot_control__pb2.CancelRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SignalRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/SignalRun',
+            millrace_dot_control_dot_v1_dot_control__pb2.SignalRunRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.SignalRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DecideTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/DecideTask',
+            millrace_dot_control_dot_v1_dot_control__pb2.DecideTaskRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.DecideTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListApprovals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/ListApprovals',
+            millrace_dot_control_dot_v1_dot_control__pb2.ListApprovalsRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.ListApprovalsResponse.FromString,
             options,
             channel_credentials,
             insecure,

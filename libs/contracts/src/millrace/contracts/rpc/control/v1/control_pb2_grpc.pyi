@@ -33,6 +33,10 @@ class ControlServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ControlServiceAsyncStub: ...
     ApplyWorkflow: _grpc.UnaryUnaryMultiCallable[_control_pb2.ApplyWorkflowRequest, _control_pb2.ApplyWorkflowResponse]
     """Puts a workflow in force; runs go on with the version they began with."""
+    GetWorkflow: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetWorkflowRequest, _control_pb2.GetWorkflowResponse]
+    """A workflow in force, or one version of it."""
+    ListWorkflows: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListWorkflowsRequest, _control_pb2.ListWorkflowsResponse]
+    """The workflows in force, by name."""
     ApplyTrigger: _grpc.UnaryUnaryMultiCallable[_control_pb2.ApplyTriggerRequest, _control_pb2.ApplyTriggerResponse]
     """Puts a trigger in force, with the source it listens to."""
     StartRun: _grpc.UnaryUnaryMultiCallable[_control_pb2.StartRunRequest, _control_pb2.StartRunResponse]
@@ -42,6 +46,12 @@ class ControlServiceStub:
     ListRuns: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListRunsRequest, _control_pb2.ListRunsResponse]
     """Newest first."""
     CancelRun: _grpc.UnaryUnaryMultiCallable[_control_pb2.CancelRunRequest, _control_pb2.CancelRunResponse]
+    SignalRun: _grpc.UnaryUnaryMultiCallable[_control_pb2.SignalRunRequest, _control_pb2.SignalRunResponse]
+    """Hands what comes with it to the task that has waited for it longest, or keeps it for the next that does."""
+    DecideTask: _grpc.UnaryUnaryMultiCallable[_control_pb2.DecideTaskRequest, _control_pb2.DecideTaskResponse]
+    """Approves or rejects what a run waits for; for those whom its task names, but for who started the run."""
+    ListApprovals: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListApprovalsRequest, _control_pb2.ListApprovalsResponse]
+    """What waits to be decided, the oldest first."""
     ExplainEvent: _grpc.UnaryUnaryMultiCallable[_control_pb2.ExplainEventRequest, _control_pb2.ExplainEventResponse]
     """Why an event did or did not start a run."""
 
@@ -50,6 +60,10 @@ class ControlServiceAsyncStub(ControlServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ApplyWorkflow: _aio.UnaryUnaryMultiCallable[_control_pb2.ApplyWorkflowRequest, _control_pb2.ApplyWorkflowResponse]  # type: ignore[assignment]
     """Puts a workflow in force; runs go on with the version they began with."""
+    GetWorkflow: _aio.UnaryUnaryMultiCallable[_control_pb2.GetWorkflowRequest, _control_pb2.GetWorkflowResponse]  # type: ignore[assignment]
+    """A workflow in force, or one version of it."""
+    ListWorkflows: _aio.UnaryUnaryMultiCallable[_control_pb2.ListWorkflowsRequest, _control_pb2.ListWorkflowsResponse]  # type: ignore[assignment]
+    """The workflows in force, by name."""
     ApplyTrigger: _aio.UnaryUnaryMultiCallable[_control_pb2.ApplyTriggerRequest, _control_pb2.ApplyTriggerResponse]  # type: ignore[assignment]
     """Puts a trigger in force, with the source it listens to."""
     StartRun: _aio.UnaryUnaryMultiCallable[_control_pb2.StartRunRequest, _control_pb2.StartRunResponse]  # type: ignore[assignment]
@@ -59,6 +73,12 @@ class ControlServiceAsyncStub(ControlServiceStub):
     ListRuns: _aio.UnaryUnaryMultiCallable[_control_pb2.ListRunsRequest, _control_pb2.ListRunsResponse]  # type: ignore[assignment]
     """Newest first."""
     CancelRun: _aio.UnaryUnaryMultiCallable[_control_pb2.CancelRunRequest, _control_pb2.CancelRunResponse]  # type: ignore[assignment]
+    SignalRun: _aio.UnaryUnaryMultiCallable[_control_pb2.SignalRunRequest, _control_pb2.SignalRunResponse]  # type: ignore[assignment]
+    """Hands what comes with it to the task that has waited for it longest, or keeps it for the next that does."""
+    DecideTask: _aio.UnaryUnaryMultiCallable[_control_pb2.DecideTaskRequest, _control_pb2.DecideTaskResponse]  # type: ignore[assignment]
+    """Approves or rejects what a run waits for; for those whom its task names, but for who started the run."""
+    ListApprovals: _aio.UnaryUnaryMultiCallable[_control_pb2.ListApprovalsRequest, _control_pb2.ListApprovalsResponse]  # type: ignore[assignment]
+    """What waits to be decided, the oldest first."""
     ExplainEvent: _aio.UnaryUnaryMultiCallable[_control_pb2.ExplainEventRequest, _control_pb2.ExplainEventResponse]  # type: ignore[assignment]
     """Why an event did or did not start a run."""
 
@@ -70,6 +90,22 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.ApplyWorkflowResponse, _abc.Awaitable[_control_pb2.ApplyWorkflowResponse]]:
         """Puts a workflow in force; runs go on with the version they began with."""
+
+    @_abc_1.abstractmethod
+    def GetWorkflow(
+        self,
+        request: _control_pb2.GetWorkflowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.GetWorkflowResponse, _abc.Awaitable[_control_pb2.GetWorkflowResponse]]:
+        """A workflow in force, or one version of it."""
+
+    @_abc_1.abstractmethod
+    def ListWorkflows(
+        self,
+        request: _control_pb2.ListWorkflowsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ListWorkflowsResponse, _abc.Awaitable[_control_pb2.ListWorkflowsResponse]]:
+        """The workflows in force, by name."""
 
     @_abc_1.abstractmethod
     def ApplyTrigger(
@@ -115,6 +151,30 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.CancelRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.CancelRunResponse, _abc.Awaitable[_control_pb2.CancelRunResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SignalRun(
+        self,
+        request: _control_pb2.SignalRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.SignalRunResponse, _abc.Awaitable[_control_pb2.SignalRunResponse]]:
+        """Hands what comes with it to the task that has waited for it longest, or keeps it for the next that does."""
+
+    @_abc_1.abstractmethod
+    def DecideTask(
+        self,
+        request: _control_pb2.DecideTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.DecideTaskResponse, _abc.Awaitable[_control_pb2.DecideTaskResponse]]:
+        """Approves or rejects what a run waits for; for those whom its task names, but for who started the run."""
+
+    @_abc_1.abstractmethod
+    def ListApprovals(
+        self,
+        request: _control_pb2.ListApprovalsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ListApprovalsResponse, _abc.Awaitable[_control_pb2.ListApprovalsResponse]]:
+        """What waits to be decided, the oldest first."""
 
     @_abc_1.abstractmethod
     def ExplainEvent(

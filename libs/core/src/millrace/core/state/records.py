@@ -1,6 +1,6 @@
-"""A run as it stands: the snapshot that decisions read, the facts that change it and what follows from them."""
+"""A run as it stands: the snapshot that decisions read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
@@ -40,7 +40,7 @@ class TaskState(StrEnum):
     #: Its attempt has been asked to stop, because what it is part of is ending.
     CANCELLING = "cancelling"
     RETRY_WAIT = "retry_wait"
-    #: It waits for a moment, and holds nobody.
+    #: It waits for a moment, a signal or people, and holds nobody.
     WAITING = "waiting"
     #: What is in it goes on.
     OPEN = "open"
@@ -54,6 +54,8 @@ class TaskState(StrEnum):
 
 #: An attempt is with a worker: only in these states does a fact about it count.
 ATTEMPT_OPEN = frozenset({TaskState.DISPATCHED, TaskState.RUNNING, TaskState.CANCELLING})
+
+
 TASK_OPEN = ATTEMPT_OPEN | {TaskState.RETRY_WAIT, TaskState.WAITING, TaskState.OPEN, TaskState.CLOSING}
 
 
@@ -133,6 +135,7 @@ class Run:
         due_at: When something must have happened; set exactly while it is running or ending.
         outcome: How it ends or has ended.
         output: What its workflow's `output` came to, once it has succeeded.
+        signals: Those that came and that no task has waited for yet, oldest first: names, and what came with them.
         tasks: The records that a decision can need, by name: those in scopes that are over are *retired*.
     """
 
@@ -145,6 +148,7 @@ class Run:
     outcome: RunState | None = None
     cause: str = ""
     output: Any = None
+    signals: tuple[tuple[str, Any], ...] = ()
     tasks: dict[str, TaskRun] = field(default_factory=dict)
 
     def copy(self) -> "Run":
@@ -155,154 +159,3 @@ class Run:
 
 
 _run_values = attrgetter(*(field.name for field in fields(Run)))
-
-
-@dataclass(slots=True, frozen=True)
-class Start:
-    """The run may start now."""
-
-
-@dataclass(slots=True, frozen=True)
-class Tick:
-    """Time has passed: whatever is due happens."""
-
-
-@dataclass(slots=True, frozen=True)
-class CancelRequested:
-    """Somebody wants the run to stop."""
-
-    cause: str
-
-
-@dataclass(slots=True, frozen=True)
-class _AttemptFact:
-    name: str
-    task_id: UUID
-    attempt: int
-    token: UUID
-
-
-@dataclass(slots=True, frozen=True)
-class Started(_AttemptFact):
-    """A worker has started the attempt."""
-
-
-@dataclass(slots=True, frozen=True)
-class Progressed(_AttemptFact):
-    """The worker is alive, and may say how far it is."""
-
-    fraction: float | None = None
-    message: str = ""
-
-
-@dataclass(slots=True, frozen=True)
-class Succeeded(_AttemptFact):
-    """The attempt has its result."""
-
-    output: Any = None
-
-
-@dataclass(slots=True, frozen=True)
-class Failed(_AttemptFact):
-    """The attempt ended without a result."""
-
-    failure: Failure
-
-
-@dataclass(slots=True, frozen=True)
-class CancelAcknowledged(_AttemptFact):
-    """The worker has stopped the attempt as asked."""
-
-
-@dataclass(slots=True, frozen=True)
-class Collected:
-    """The outputs of a foreach's items, in their order; None for one that has none."""
-
-    name: str
-    outputs: Sequence[Any]
-
-
-AttemptFact = Started | Progressed | Succeeded | Failed | CancelAcknowledged
-Input = Start | Tick | CancelRequested | Collected | AttemptFact
-
-
-@dataclass(slots=True, frozen=True)
-class Dispatch:
-    """Hand the task's new attempt to its queue."""
-
-    name: str
-    task_id: UUID
-    attempt: int
-    token: UUID
-    input: Any
-
-
-@dataclass(slots=True, frozen=True)
-class CancelAttempt:
-    """Ask the attempt's worker to stop; its token no longer counts unless the run is ending."""
-
-    name: str
-    task_id: UUID
-    attempt: int
-    token: UUID
-    reason: str
-
-
-@dataclass(slots=True, frozen=True)
-class AttemptEnded:
-    """Remember an attempt that ended without a result."""
-
-    task: TaskRun
-    failure: Failure
-
-
-@dataclass(slots=True, frozen=True)
-class Collect:
-    """Read the outputs of a foreach's items, and tell them as `Collected`; nothing else happens to it before."""
-
-    name: str
-
-
-@dataclass(slots=True, frozen=True)
-class RunStarted:
-    """Say that the run has started."""
-
-
-@dataclass(slots=True, frozen=True)
-class RunEnded:
-    """Say how the run ended."""
-
-    state: RunState
-    cause: str
-
-
-Effect = Dispatch | CancelAttempt | AttemptEnded | Collect | RunStarted | RunEnded
-
-
-@dataclass(slots=True, frozen=True)
-class Refused:
-    """An input that changed nothing, and why."""
-
-    input: Input
-    reason: str
-
-
-@dataclass(slots=True, frozen=True)
-class Decision:
-    """What follows from the inputs.
-
-    Attributes:
-        run: The run as it now stands.
-        run_changed: The run's own fields differ.
-        changed: The records that differ, by name.
-        retired: Names of those that no later decision needs: their scope is over. They are no more in `run`.
-        effects: What to do, in order.
-        refused: Inputs that changed nothing: stale, late or repeated.
-    """
-
-    run: Run
-    run_changed: bool
-    changed: Mapping[str, TaskRun]
-    retired: tuple[str, ...]
-    effects: tuple[Effect, ...]
-    refused: tuple[Refused, ...]

@@ -1,0 +1,110 @@
+"""What follows from a decision, and the decision itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from millrace.core.state.inputs import Input
+from millrace.core.state.records import Failure, Run, RunState, TaskRun
+
+
+@dataclass(slots=True, frozen=True)
+class Dispatch:
+    """Hand the task's new attempt to its queue."""
+
+    name: str
+    task_id: UUID
+    attempt: int
+    token: UUID
+    input: Any
+
+
+@dataclass(slots=True, frozen=True)
+class CancelAttempt:
+    """Ask the attempt's worker to stop; its token no longer counts unless the run is ending."""
+
+    name: str
+    task_id: UUID
+    attempt: int
+    token: UUID
+    reason: str
+
+
+@dataclass(slots=True, frozen=True)
+class AttemptEnded:
+    """Remember an attempt that ended without a result."""
+
+    task: TaskRun
+    failure: Failure
+
+
+@dataclass(slots=True, frozen=True)
+class Collect:
+    """Read the outputs of a foreach's items, and tell them as `Collected`; nothing else happens to it before."""
+
+    name: str
+
+
+@dataclass(slots=True, frozen=True)
+class StartChild:
+    """Start a run of another workflow; how it ended is told as `ChildEnded`."""
+
+    name: str
+    task_id: UUID
+    run_id: UUID
+    workflow: str
+    data: Any
+
+
+@dataclass(slots=True, frozen=True)
+class CancelChild:
+    """Ask a run that a task has started to stop."""
+
+    run_id: UUID
+    reason: str
+
+
+@dataclass(slots=True, frozen=True)
+class RunStarted:
+    """Say that the run has started."""
+
+
+@dataclass(slots=True, frozen=True)
+class RunEnded:
+    """Say how the run ended."""
+
+    state: RunState
+    cause: str
+
+
+Effect = Dispatch | CancelAttempt | AttemptEnded | Collect | StartChild | CancelChild | RunStarted | RunEnded
+
+
+@dataclass(slots=True, frozen=True)
+class Refused:
+    """An input that changed nothing, and why."""
+
+    input: Input
+    reason: str
+
+
+@dataclass(slots=True, frozen=True)
+class Decision:
+    """What follows from the inputs.
+
+    Attributes:
+        run: The run as it now stands.
+        run_changed: The run's own fields differ.
+        changed: The records that differ, by name.
+        retired: Names of those that no later decision needs: their scope is over. They are no more in `run`.
+        effects: What to do, in order.
+        refused: Inputs that changed nothing: stale, late or repeated.
+    """
+
+    run: Run
+    run_changed: bool
+    changed: Mapping[str, TaskRun]
+    retired: tuple[str, ...]
+    effects: tuple[Effect, ...]
+    refused: tuple[Refused, ...]

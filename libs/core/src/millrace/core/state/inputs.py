@@ -1,0 +1,109 @@
+"""What can happen to a run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from millrace.core.state.records import Failure, RunState
+
+
+@dataclass(slots=True, frozen=True)
+class Start:
+    """The run may start now."""
+
+
+@dataclass(slots=True, frozen=True)
+class Tick:
+    """Time has passed: whatever is due happens."""
+
+
+@dataclass(slots=True, frozen=True)
+class CancelRequested:
+    """Somebody wants the run to stop."""
+
+    cause: str
+
+
+@dataclass(slots=True, frozen=True)
+class _AttemptFact:
+    name: str
+    task_id: UUID
+    attempt: int
+    token: UUID
+
+
+@dataclass(slots=True, frozen=True)
+class Started(_AttemptFact):
+    """A worker has started the attempt."""
+
+
+@dataclass(slots=True, frozen=True)
+class Progressed(_AttemptFact):
+    """The worker is alive, and may say how far it is."""
+
+    fraction: float | None = None
+    message: str = ""
+
+
+@dataclass(slots=True, frozen=True)
+class Succeeded(_AttemptFact):
+    """The attempt has its result."""
+
+    output: Any = None
+
+
+@dataclass(slots=True, frozen=True)
+class Failed(_AttemptFact):
+    """The attempt ended without a result."""
+
+    failure: Failure
+
+
+@dataclass(slots=True, frozen=True)
+class CancelAcknowledged(_AttemptFact):
+    """The worker has stopped the attempt as asked."""
+
+
+@dataclass(slots=True, frozen=True)
+class Signalled:
+    """Somebody has sent the run a signal."""
+
+    signal: str
+    payload: Any
+
+
+@dataclass(slots=True, frozen=True)
+class Voted:
+    """Somebody who may has approved or rejected."""
+
+    name: str
+    principal: str
+    approves: bool
+    comment: str = ""
+    form: Mapping[str, Any] | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class ChildEnded:
+    """A run that a task has started has ended, or could not be started."""
+
+    name: str
+    task_id: UUID
+    state: RunState
+    cause: str
+    output: Any = None
+
+
+@dataclass(slots=True, frozen=True)
+class Collected:
+    """The outputs of a foreach's items, in their order; None for one that has none."""
+
+    name: str
+    outputs: Sequence[Any]
+
+
+AttemptFact = Started | Progressed | Succeeded | Failed | CancelAcknowledged
+
+
+Input = Start | Tick | CancelRequested | Signalled | Voted | ChildEnded | Collected | AttemptFact

@@ -1,0 +1,30 @@
+"""What one run tells another, as it is kept until that one is told."""
+
+from typing import Any
+from uuid import UUID
+
+from millrace.core.state import CancelRequested, ChildEnded, Input, RunState
+
+
+def mail_of(told: Input) -> dict[str, Any]:
+    """Return it as JSON.
+
+    Raises:
+        TypeError: It is nothing that one run tells another.
+    """
+    match told:
+        case ChildEnded():
+            about = {"name": told.name, "task_id": str(told.task_id), "state": told.state, "cause": told.cause}
+            return {"child_ended": {**about, "output": told.output}}
+        case CancelRequested(cause=cause):
+            return {"cancel": cause}
+    raise TypeError(f"no run tells another {type(told).__name__}")
+
+
+def read_mail(told: dict[str, Any]) -> Input:
+    """Return what `mail_of` kept."""
+    if "cancel" in told:
+        return CancelRequested(told["cancel"])
+    about = told["child_ended"]
+    state = RunState(about["state"])
+    return ChildEnded(about["name"], UUID(about["task_id"]), state, about["cause"], about["output"])

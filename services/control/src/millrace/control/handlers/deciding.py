@@ -1,0 +1,175 @@
+"""Deciding on runs: what is told them, what is kept of that, and what is said."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import structlog
+from millrace.contracts.event import Event
+from millrace.control.domain.runs import KeptRun, Parent, events_of
+from millrace.control.store import Store
+from millrace.core import state
+from millrace.core.decide import decide
+from millrace.core.plan import Plan
+from millrace.core.state import (
+    CancelChild,
+    CancelRequested,
+    ChildEnded,
+    Collect,
+    Collected,
+    Decision,
+    Input,
+    Refused,
+    Run,
+    RunEnded,
+    RunState,
+    StartChild,
+    Tick,
+)
+from millrace.runtime.errors import NotFound
+from millrace.runtime.telemetry import span
+
+SERVICE = "control"
+MAX_DEPTH = 8
+"""How many runs may have started one another."""
+
+log = structlog.get_logger()
+
+
+async def advance(told: Iterable[tuple[KeptRun, Sequence[Input], Event | None]], tx: Store) -> Sequence[Refused]:
+    """Decide on held runs, keep what was decided and say what follows; return what was refused."""
+    asked = [*told]
+    decided = _decide(asked, tx)
+    await _follow(decided, {kept.run.run_id: cause for kept, _, cause in asked}, tx)
+    return [refused for _, decision in decided for refused in decision.refused]
+
+
+async def begin_runs(runs: Sequence[KeptRun], at_once: Sequence[KeptRun], tx: Store) -> None:
+    """Keep new runs and start those that need not wait."""
+    decided: list[tuple[KeptRun, Decision]] = []
+    for kept in at_once:
+        decision = decide(kept.run, kept.plan, [state.Start()], tx.now, tx.new_id)
+        kept.run = decision.run
+        decided.append((kept, decision))
+        _say(kept, decision, None, tx)
+    tx.add_runs(runs)
+    tx.save_decisions(decided, new=True)
+    await _follow(decided, {}, tx)
+
+
+def pending(
+    run_id: UUID,
+    plan: Plan,
+    trigger: dict[str, Any],
+    tx: Store,
+    *,
+    namespace: str,
+    principal: str,
+    traceparent: str,
+    trigger_name: str = "",
+    place: int | None = None,
+    parent: Parent | None = None,
+) -> KeptRun:
+    """Return a run that has not started."""
+    return KeptRun(
+        run=Run(run_id, RunState.PENDING, trigger),
+        plan=plan,
+        namespace=namespace,
+        workflow=plan.workflow.name,
+        sha256=plan.workflow.sha256,
+        principal=principal,
+        trigger_name=trigger_name,
+        place=place,
+        traceparent=traceparent,
+        created_at=tx.now,
+        parent=parent,
+    )
+
+
+async def _follow(decided: Sequence[tuple[KeptRun, Decision]], causes: Mapping[UUID, Event | None], tx: Store) -> None:
+    """Do what decisions ask of control itself, and go on with what comes of it."""
+    while decided:
+        told = [(kept, await _done(kept, decision, tx), causes.get(kept.run.run_id)) for kept, decision in decided]
+        decided = _decide([one for one in told if one[1]], tx)
+
+
+async def _done(kept: KeptRun, decision: Decision, tx: Store) -> Sequence[Input]:
+    """Read outputs, start and stop children, tell the parent; return what the run is to be told of it at once."""
+    told: list[Input] = []
+    for effect in decision.effects:
+        match effect:
+            case Collect(name=name):
+                told.append(Collected(name, await tx.outputs(kept.run.run_id, name)))
+            case StartChild():
+                told += await _start_child(kept, effect, tx)
+            case CancelChild(run_id=run_id, reason=reason):
+                tx.add_mail(run_id, CancelRequested(reason))
+            case RunEnded(state=ended, cause=cause) if kept.parent is not None:
+                up = kept.parent
+                tx.add_mail(up.run_id, ChildEnded(up.task, up.task_id, ended, cause, kept.run.output))
+    return told
+
+
+async def _start_child(kept: KeptRun, asked: StartChild, tx: Store) -> Sequence[Input]:
+    """Start a run for a task; return what the task is to be told when that cannot be."""
+    depth = kept.parent.depth + 1 if kept.parent is not None else 1
+    if depth > MAX_DEPTH:
+        told = f"runs start one another more than {MAX_DEPTH} deep"
+        return [ChildEnded(asked.name, asked.task_id, RunState.FAILED, told)]
+    try:
+        plan = await tx.plan_in_force(kept.namespace, asked.workflow)
+    except NotFound as error:
+        return [ChildEnded(asked.name, asked.task_id, RunState.FAILED, str(error))]
+    given = {
+        "id": str(asked.task_id),
+        "source": f"/millrace/control/runs/{kept.run.run_id}",
+        "type": "subflow",
+        "subject": asked.name,
+        "time": tx.now.isoformat(),
+        "data": asked.data,
+    }
+    child = pending(
+        asked.run_id,
+        plan,
+        given,
+        tx,
+        namespace=kept.namespace,
+        principal=kept.principal,
+        traceparent=kept.traceparent,
+        parent=Parent(kept.run.run_id, asked.name, asked.task_id, depth),
+    )
+    await begin_runs([child], [child], tx)
+    return []
+
+
+def _decide(
+    told: Iterable[tuple[KeptRun, Sequence[Input], Event | None]], tx: Store
+) -> Sequence[tuple[KeptRun, Decision]]:
+    decided: list[tuple[KeptRun, Decision]] = []
+    for kept, inputs, cause in told:
+        decision = decide(kept.run, kept.plan, inputs, tx.now, tx.new_id)
+        kept.run = decision.run
+        for refused in decision.refused:
+            if not isinstance(refused.input, Tick):
+                log.info(
+                    "input_refused",
+                    run_id=str(kept.run.run_id),
+                    input=type(refused.input).__name__,
+                    reason=refused.reason,
+                )
+        decided.append((kept, decision))
+        if decision.changed or decision.run_changed:
+            _say(kept, decision, cause, tx)
+    if changed := [(kept, made) for kept, made in decided if made.changed or made.run_changed]:
+        tx.save_decisions(changed)
+    return decided
+
+
+def _say(kept: KeptRun, decision: Decision, cause: Event | None, tx: Store) -> None:
+    if cause is not None:
+        for event in events_of(kept, decision, tx.now):
+            tx.emit(event, cause=cause)
+    elif decision.effects:
+        with span(SERVICE, "run decide", parent=kept.traceparent):
+            for event in events_of(kept, decision, tx.now):
+                tx.emit(event)

@@ -1,0 +1,142 @@
+"""What becomes of runs: started, told something by people, by services and by the clock."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from uuid import UUID
+
+import structlog
+from millrace.contracts.tasks import TaskReport
+from millrace.control.commands import CancelRun, DecideTask, SignalRun, StartRun
+from millrace.control.domain.approvals import check_may_decide, form_of
+from millrace.control.domain.runs import KeptRun, input_of
+from millrace.control.handlers.deciding import advance, begin_runs, pending
+from millrace.control.store import Store, Turn
+from millrace.core import state
+from millrace.core.paths import written
+from millrace.core.state import CancelRequested, Input, RunState, Signalled, Tick, Voted
+from millrace.runtime.errors import Conflict, NotFound
+from millrace.runtime.failpoints import failpoint
+from millrace.runtime.telemetry import current_traceparent
+
+log = structlog.get_logger()
+
+
+async def start_run(command: StartRun, tx: Store) -> KeptRun:
+    """Start a run of a workflow on the caller's behalf.
+
+    Raises:
+        NotFound: The workflow does not exist.
+    """
+    plan = await tx.plan_in_force(command.namespace, command.workflow)
+    await failpoint("control.start_run")
+    given = {"id": "", "source": "", "type": "", "subject": "", "time": tx.now.isoformat(), "data": command.data}
+    kept = pending(
+        tx.new_id(),
+        plan,
+        given,
+        tx,
+        namespace=command.namespace,
+        principal=command.principal,
+        traceparent=current_traceparent(),
+    )
+    await begin_runs([kept], [kept], tx)
+    return kept
+
+
+async def cancel_run(command: CancelRun, tx: Store) -> KeptRun:
+    """Ask a run to stop; one that is ending already goes on to its end.
+
+    Raises:
+        NotFound: It does not exist.
+        Conflict: It has ended.
+    """
+    kept = await tx.hold_run(command.namespace, command.run_id)
+    if kept.run.state.ended:
+        raise Conflict(f"run {command.run_id} is {kept.run.state}, it has ended already")
+    await failpoint("control.cancel_run")
+    cause = f"cancelled by {command.principal}" + (f": {command.reason}" if command.reason else "")
+    await advance([(kept, [CancelRequested(cause)], None)], tx)
+    return kept
+
+
+async def signal_run(command: SignalRun, tx: Store) -> KeptRun:
+    """Send a run a signal.
+
+    Raises:
+        NotFound: It does not exist.
+        Conflict: It has ended, is ending, or keeps too many already.
+    """
+    kept = await tx.hold_run(command.namespace, command.run_id)
+    await _tell(kept, Signalled(command.signal, command.data), tx)
+    return kept
+
+
+async def decide_task(command: DecideTask, tx: Store) -> KeptRun:
+    """Approve or reject what a run waits for.
+
+    Raises:
+        NotFound: The run does not exist, or has no such task.
+        Denied: It is for others to decide.
+        InvalidInput: The form is not filled in as the task asks.
+        Conflict: It does not wait for this, or this one has decided already.
+    """
+    kept = await tx.hold_run(command.namespace, command.run_id)
+    task, step = command.task, kept.plan.steps.get(written(command.task))
+    if step is None or step.task.approve is None:
+        raise NotFound(f"run {command.run_id} has no task {task} that is for people to decide")
+    principal, approve = command.principal, step.task.approve
+    check_may_decide(approve, task, principal=principal, role=command.role, author=kept.principal)
+    form = form_of(approve, command.form) if command.approve else {}
+    await _tell(kept, Voted(task, principal, command.approve, command.comment, form), tx)
+    return kept
+
+
+async def apply_reports(reports: Sequence[TaskReport], tx: Store) -> None:
+    """Move each run on by what the services say of its tasks."""
+    by_run: defaultdict[UUID, list[TaskReport]] = defaultdict(list)
+    for report in reports:
+        by_run[report.run_id].append(report)
+    kept_runs = await tx.hold_runs(by_run)
+    await failpoint("control.runs_held")
+    if len(kept_runs) < len(by_run):
+        missing = by_run.keys() - {kept.run.run_id for kept in kept_runs}
+        log.warning("reports_refused", reason="the run does not exist", run_ids=sorted(map(str, missing)))
+    await advance(
+        [(kept, [input_of(r) for r in by_run[kept.run.run_id]], by_run[kept.run.run_id][-1]) for kept in kept_runs], tx
+    )
+    await failpoint("control.decided")
+
+
+async def fire_due(run_ids: Sequence[UUID], tx: Store) -> int:
+    """Let happen what is due of some runs and tell them their mail; one that somebody else holds is left for later.
+
+    Returns:
+        Of how many runs.
+    """
+    kept_runs = await tx.hold_runs(run_ids, skip_locked=True)
+    mail = await tx.take_mail(kept.run.run_id for kept in kept_runs)
+    await advance([(kept, [*mail.get(kept.run.run_id, ()), Tick()], None) for kept in kept_runs], tx)
+    await failpoint("control.fired")
+    return len(kept_runs)
+
+
+async def start_next_in_queues(turns: Sequence[Turn], tx: Store) -> None:
+    """Start the runs whose turn has come, if it still has."""
+    await tx.hold_queues(sorted({(turn.namespace, turn.trigger) for turn in turns}))
+    await failpoint("control.turn")
+    mine = [
+        turn.run_id
+        for turn in turns
+        if await tx.first_in_queue(turn.namespace, turn.trigger) == (turn.run_id, RunState.PENDING)
+    ]
+    await advance([(kept, [state.Start()], None) for kept in await tx.hold_runs(mine)], tx)
+
+
+async def _tell(kept: KeptRun, happened: Input, tx: Store) -> None:
+    """Tell a held run what somebody wants of it.
+
+    Raises:
+        Conflict: Its state forbids it.
+    """
+    if refused := await advance([(kept, [happened], None)], tx):
+        raise Conflict(refused[0].reason)

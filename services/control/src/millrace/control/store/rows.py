@@ -1,0 +1,100 @@
+"""Rows of runs, tasks and attempts, and what they are in a decision."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from millrace.control.domain.runs import KeptRun, Parent
+from millrace.core.plan import Plan
+from millrace.core.state import AttemptEnded, Failure, Run, RunState, TaskRun, TaskState
+
+
+def columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    """Return rows as columns, as one statement takes them."""
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def kept_run(row: asyncpg.Record, plans: Mapping[str, Plan], tasks: dict[str, TaskRun]) -> KeptRun:
+    """Return a run as it is kept."""
+    run = Run(
+        run_id=row["run_id"],
+        state=RunState(row["state"]),
+        trigger=row["trigger"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        due_at=row["due_at"],
+        outcome=RunState(row["outcome"]) if row["outcome"] else None,
+        cause=row["cause"],
+        output=row["output"],
+        signals=tuple((name, data) for name, data in row["signals"]),
+        tasks=tasks,
+    )
+    plan = plans[row["sha256"]]
+    return KeptRun(
+        run=run,
+        plan=plan,
+        namespace=row["namespace"],
+        workflow=row["workflow"],
+        sha256=row["sha256"],
+        principal=row["principal"],
+        trigger_name=row["trigger_name"],
+        place=row["place"],
+        traceparent=row["traceparent"],
+        created_at=row["created_at"],
+        parent=Parent(row["parent_run_id"], row["parent_task"], row["parent_task_id"], row["depth"])
+        if row["parent_run_id"]
+        else None,
+    )
+
+
+def task_run(row: asyncpg.Record) -> TaskRun:
+    """Return a task as it is kept."""
+    failure = row["failure"]
+    return TaskRun(
+        name=row["name"],
+        task_id=row["task_id"],
+        state=TaskState(row["state"]),
+        began_at=row["began_at"],
+        attempt=row["attempt"],
+        token=row["token"],
+        failures=row["failures"],
+        losses=row["losses"],
+        dispatched_at=row["dispatched_at"],
+        started_at=row["started_at"],
+        seen_at=row["seen_at"],
+        ended_at=row["ended_at"],
+        due_at=row["due_at"],
+        output=row["output"],
+        failure=Failure(**failure) if failure is not None else None,
+        fraction=row["fraction"],
+        message=row["message"],
+        outcome=TaskState(row["outcome"]) if row["outcome"] else None,
+        inner=row["inner_state"],
+    )
+
+
+def task_row(run_id: UUID, task: TaskRun) -> tuple[Any, ...]:
+    """Return a task as it is to be kept."""
+    times: tuple[datetime | None, ...] = (task.dispatched_at, task.started_at, task.seen_at, task.ended_at, task.due_at)
+    return (
+        *(run_id, task.name, task.task_id, task.state, task.began_at, task.attempt, task.token),
+        *(task.failures, task.losses, *times, json_of(task.output)),
+        json_of(asdict(task.failure) if task.failure is not None else None),
+        *(task.fraction, task.message, task.outcome, json_of(task.inner)),
+    )
+
+
+def json_of(value: Any) -> str | None:  # noqa: ANN401 - a JSON value
+    """Return JSON as text; nothing for nothing."""
+    return json.dumps(value) if value is not None else None
+
+
+def attempt_row(run_id: UUID, effect: AttemptEnded) -> tuple[Any, ...]:
+    """Return an attempt that ended without a result, as it is to be kept."""
+    task, failure = effect.task, effect.failure
+    said = (failure.error, failure.message, failure.lost)
+    return (task.task_id, task.attempt, run_id, task.name, *said, task.dispatched_at, task.started_at, task.ended_at)
