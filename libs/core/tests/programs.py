@@ -12,8 +12,16 @@ def document(pick: Pick) -> dict[str, Any]:
     return {"name": "w", "timeout_s": pick([300, 20]), "tasks": tasks(pick, "t", most=7, depth=2)}
 
 
-def tasks(pick: Pick, prefix: str, most: int, depth: int) -> dict[str, Any]:
-    """Tasks of a workflow or a body; those with bodies only while there is depth left."""
+def tasks(pick: Pick, prefix: str, most: int, depth: int, *, ends: bool = True) -> dict[str, Any]:
+    """Tasks of a workflow or a body; those with bodies only while there is depth left.
+
+    Args:
+        pick: Who chooses.
+        prefix: What their names begin with.
+        most: How many there are at most.
+        depth: How deep bodies may lie in them.
+        ends: Whether they may end the run.
+    """
     made: dict[str, Any] = {}
     for number in range(pick(range(1, most + 1))):
         needs = [name for name in list(made)[-3:] if pick([False, True])]
@@ -21,18 +29,19 @@ def tasks(pick: Pick, prefix: str, most: int, depth: int) -> dict[str, Any]:
         if needs and pick([False, True]):
             task["when"] = pick(_conditions(needs[0]))
         form = pick(["work", "work", "bodies", "wait", "signal", "approve", "gate", "end"])
-        if form == "end" and number:
+        if form == "end" and number and ends:
             task["end"] = {"state": pick(["succeeded", "refused", "failed"]), "reason": "so"}
         elif form == "bodies" and depth:
-            task |= with_bodies(pick, f"{prefix}{number}", depth - 1)
+            task |= with_bodies(pick, f"{prefix}{number}", depth - 1, ends=ends)
         elif form == "wait" and number:
             task["wait"] = {"for_s": pick([0, 1, 30])}
         elif form == "signal":
             task |= {"wait": {"signal": "go"}, "timeout_s": 30}
         elif form == "approve":
-            asked = {"need": pick([1, 2]), "rejected": pick(["go_on", "refused", "failed"])}
-            task |= {"approve": asked | {"expired": pick(["approve", "refused", "failed", "go_on"])}, "timeout_s": 30}
-        elif form == "gate" and needs:
+            asked = {"need": pick([1, 2]), "rejected": pick(["go_on", "failed", *(["refused"] if ends else [])])}
+            expired = pick(["approve", "failed", "go_on", *(["refused"] if ends else [])])
+            task |= {"approve": asked | {"expired": expired}, "timeout_s": 30}
+        elif form == "gate" and needs and ends:
             task["gate"] = {"condition": pick(_conditions(needs[0]))}
         else:
             task |= work(pick, needs)
@@ -47,7 +56,7 @@ def aftercare(pick: Pick, name: str, depth: int) -> dict[str, Any]:
     made = {}
     for what in ("compensate", "teardown"):
         if pick([False, False, False, False, True]):
-            made[what] = {"tasks": tasks(pick, f"{name}{what[0]}", most=2, depth=depth)}
+            made[what] = {"tasks": tasks(pick, f"{name}{what[0]}", most=2, depth=depth, ends=False)}
     return made
 
 
@@ -69,14 +78,15 @@ def work(pick: Pick, needs: Sequence[str]) -> dict[str, Any]:
         "run_timeout_s": pick([50, 5]),
         "heartbeat_timeout_s": pick([20, 2]),
         **({"timeout_s": 30} if pick([False, False, False, False, True]) else {}),
+        **({"plans": True} if pick([False, False, False, True]) else {}),
     }
 
 
-def with_bodies(pick: Pick, name: str, depth: int) -> dict[str, Any]:
+def with_bodies(pick: Pick, name: str, depth: int, *, ends: bool) -> dict[str, Any]:
     """What a task with bodies does; the names in those begin with its own."""
 
-    def body(place: str) -> dict[str, Any]:
-        inner = tasks(pick, f"{name}{place}", most=2, depth=depth)
+    def body(place: str, *, ending: bool = ends) -> dict[str, Any]:
+        inner = tasks(pick, f"{name}{place}", most=2, depth=depth, ends=ending)
         first = {"$from": f"/tasks/{name}{place}0/output", "default": {}}
         output = pick([None, {"ok": True}, first])
         return {"tasks": inner} | ({"output": output} if output is not None else {})
@@ -97,5 +107,5 @@ def with_bodies(pick: Pick, name: str, depth: int) -> dict[str, Any]:
             quorum = pick([None, 1, 2])
             return {"parallel": {"branches": {"a": body("a"), "b": body("b")}, "quorum": quorum}, **limit}
     catch = [{"errors": pick([[], ["E"], ["F"]]), "do": body("c")}]
-    last = {"finally": body("f")} if pick([False, True]) else {}
+    last = {"finally": body("f", ending=False)} if pick([False, True]) else {}
     return {"try": {"do": body("r"), "catch": catch, **last}, **limit}

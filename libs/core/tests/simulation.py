@@ -65,6 +65,8 @@ class World:
         known = dict(self.run.tasks)
         decision = decide(self.run, self.plan, inputs, self.now, self.new_id)
         self.run = decision.run
+        if decision.planned is not None:
+            self.plan = compile_plan(decision.planned)
         self.orders.extend(effect for effect in decision.effects if isinstance(effect, Dispatch))
         self.decisions.append(decision)
         self.past |= {name: (known | decision.changed)[name] for name in decision.retired}
@@ -105,6 +107,11 @@ class World:
 
     def open_orders(self) -> list[Dispatch]:
         return [o for o in self.orders if o.name in self.run.tasks and self.run.tasks[o.name].token == o.token]
+
+    def work_nothing(self, until_s: float) -> None:
+        """Let time pass, so long from the beginning of time, without anybody doing what is ordered."""
+        while (due := self.next_due()) is not None and due <= T0 + timedelta(seconds=until_s):
+            self.tell(Tick(), after_s=max(0.0, (due - self.now).total_seconds()))
 
     def work(self, done: Callable[[Dispatch], dict[str, Any] | Failure] = lambda _: {}) -> None:
         """Do what is ordered, in order, and let time pass where nothing is, until the run has ended."""
@@ -167,6 +174,7 @@ def schedules(orders: list[Dispatch]) -> st.SearchStrategy[list[Input]]:
 def check(world: World, before: Run, decision: Decision) -> None:
     """Hold one decision against what must hold of every decision."""
     run = decision.run
+    plan = compile_plan(decision.planned) if decision.planned is not None else world.plan
     for name, task in run.tasks.items():
         waits = task.state in ATTEMPT_OPEN | {TaskState.RETRY_WAIT}
         assert not waits or task.due_at is not None, "what waits for a worker has a due time"
@@ -175,13 +183,15 @@ def check(world: World, before: Run, decision: Decision) -> None:
         around = parent(name)
         assert not around or around in run.tasks, "what it is in has not been let go of"
     assert (run.due_at is not None) == (run.state in (RunState.RUNNING, RunState.ENDING))
+    going_on = any(task.state in TASK_OPEN for task in run.tasks.values())
+    assert run.state not in (RunState.RUNNING, RunState.ENDING) or going_on, "a run that goes on has something going on"
     if run.state.ended:
         assert not [task for task in run.tasks.values() if task.state in TASK_OPEN]
         assert run.ended_at is not None
     for effect in decision.effects:
         if isinstance(effect, Dispatch):
             records = before.tasks | decision.changed
-            needs = world.plan.step(effect.name).task.needs
+            needs = plan.step(effect.name).task.needs
             assert all(records[inside(parent(effect.name), need)].state not in TASK_OPEN for need in needs)
     for name in set(run.tasks) - set(decision.changed):
         assert run.tasks[name] is before.tasks[name], "what changed is named"

@@ -44,7 +44,7 @@ from millrace.core.state import (
     Tick,
     Voted,
 )
-from programs import document
+from programs import document, tasks
 from simulation import T0, check, pending
 
 CHAOS_STEPS = 120
@@ -167,6 +167,8 @@ class System:
             decision = self.faults.decide(before, self.plan, told, self.now, self.new_id)
             check(self, before, decision)
             kept.run = decision.run
+            if decision.planned is not None:
+                self.plan = compile_plan(decision.planned)
             kept.past |= {name: (before.tasks | decision.changed)[name] for name in decision.retired}
             refused = [id(one.input) for one in decision.refused]
             for one in (t for t in told if isinstance(t, RESULTS) and id(t) not in refused):
@@ -207,7 +209,9 @@ class System:
             case "succeeds":
                 output = self.effects.setdefault(job.task_id, {"ok": job.task_id.int % 2 == 0, "x": job.task_id.int})
                 self.say(Succeeded(*at, output))
-            case "fails":
+            case "plans" if self.plan.step(job.name).task.plans:
+                self.say(Succeeded(*at, {"$plan": self._plan_for(job)}))
+            case "plans" | "fails":
                 self.say(Failed(*at, Failure(self.pick(["E", "F"]), "no", retryable=self.pick([True, False]))))
             case "is lost":
                 self.say(Failed(*at, Failure("lost", "the worker died", lost=True)))
@@ -217,6 +221,10 @@ class System:
                 self.say(Progressed(*at, 0.5))
         if ends not in {"starts", "goes on"}:
             del self.jobs[job.token]
+
+    def _plan_for(self, job: Dispatch) -> dict[str, Any]:
+        made = tasks(self.pick, f"p{self._number()}x", most=2, depth=1, ends=False)
+        return {"tasks": made, "output": {"ok": True, "x": job.task_id.int}}
 
     def say(self, fact: Any) -> None:
         """Publish what a worker says of a task, once or again."""
@@ -242,8 +250,8 @@ class System:
         found: list[Callable[[], None]] = [self.control, self.control, self.control]
         found += [partial(self.take_order, key) for key in self.untaken()]
         for job in self.jobs.values():
-            found += [partial(self.work, job, ends) for ends in
-                ("succeeds", "succeeds", "fails", "is lost", "starts", "goes on", "says nothing more")]  # fmt: skip
+            ways = ("succeeds", "succeeds", "plans", "fails", "is lost", "starts", "goes on", "says nothing more")
+            found += [partial(self.work, job, way) for way in ways]
         found += [self.crash, self._again, self._wait_a_little, self._somebody_says]
         if self.next_due() is not None:
             found.append(self.pass_time)
@@ -323,7 +331,7 @@ def _judge(system: System) -> None:
     for name, task in (kept.past | kept.run.tasks).items():
         if task.attempt:
             assert (task.task_id, task.attempt) in tokens, f"{name} was to be ordered, and the order was never sent"
-        if task.attempt and task.state == "succeeded":
+        if task.attempt and task.state == "succeeded" and "plan" not in (task.inner or {}):
             assert task.output == system.effects[task.task_id], f"{name} has another output than its work"
 
 

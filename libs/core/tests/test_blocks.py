@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 from millrace.core.draft import OPENED_AT_ONCE
-from millrace.core.state import CancelAttempt, CancelRequested, Dispatch, Failure, RunState, Start, Tick
+from millrace.core.state import CancelAttempt, CancelRequested, ChildEnded, Dispatch, Failure, RunState, Start, Tick
 from simulation import T0, World, pending, started
 from simulation import world as made
 
@@ -612,3 +612,128 @@ def test_a_teardown_that_fails_does_not_decide_how_the_run_ends() -> None:
 
     assert world.run.state is RunState.SUCCEEDED
     assert (world.run.tasks["cluster"].inner or {})["teardown"] == "failed"
+
+
+def test_what_puts_things_in_order_is_waited_for_an_hour_and_no_longer() -> None:
+    world = started(guard=guarded(**{"finally": body(tidy=work())}), cluster=cluster())
+    world.succeed("cluster", id="c1")
+    world.tell(CancelRequested("enough"))
+
+    world.work_nothing(until_s=3_599)
+    assert world.run.state is RunState.ENDING
+    world.work_nothing(until_s=3_601)
+
+    assert world.run.state is RunState.CANCELLED
+    assert set(world.ended().values()) <= {"succeeded", "cancelled"}
+
+
+def test_a_list_that_is_too_long_is_refused_before_anything_is_begun() -> None:
+    world = started(ask=work(), each={**each(of("/tasks/ask/output/all")), "needs": ["ask"]})
+
+    world.succeed("ask", all=[0] * 100_001)
+
+    assert names(world) == ["ask"]
+    assert "InvalidItems: 100001 items; at most 100000 are allowed" in world.run.cause
+
+
+def test_outputs_of_items_that_are_too_large_together_fail_the_task() -> None:
+    world = started(each=each([0, 1, 2]))
+
+    world.work(lambda _: {"score": "x" * 500_000})
+
+    assert "LargeOutput: its output has 15000" in world.run.cause
+
+
+def test_compensations_of_items_follow_one_another_without_a_pause() -> None:
+    each = {"foreach": {"items": [0, 1, 2], "do": body(take=reserved("take"))}}
+    world = started(each=each, pay={**work(), "needs": ["each"]})
+    world.work(lambda order: WRONG if order.name == "pay" else {"id": order.name})
+
+    assert len([name for name in names(world) if "undo" in name]) == 3
+    assert world.now == T0, "nobody waited for anything"
+
+
+def test_when_the_time_for_putting_things_in_order_is_over_nothing_more_is_begun_and_who_works_is_told() -> None:
+    world = started(a=reserved("a"), b=reserved("b", needs=["a"]), pay={**work(), "needs": ["b"]})
+    for name in "ab":
+        world.succeed(name, id=name)
+    world.fail("pay", WRONG)
+    assert names(world)[-1] == "b.compensate.undo_b"
+
+    decision = world.tell(Tick(), after_s=3_600)
+
+    assert [e.name for e in decision.effects if isinstance(e, CancelAttempt)] == ["b.compensate.undo_b"]
+    assert world.run.state is RunState.FAILED
+    assert names(world)[-1] == "b.compensate.undo_b"
+
+
+def test_an_end_that_succeeds_undoes_nothing() -> None:
+    stop = {"needs": ["take"], "end": {"state": "succeeded"}}
+    world = started(guard={"try": {"do": body(take=reserved("take"), stop=stop), "finally": body(tidy=work())}})
+    world.work(lambda _: {"id": 1})
+
+    assert names(world) == ["guard.do.take", "guard.finally.tidy"]
+    assert world.run.state is RunState.SUCCEEDED
+
+
+def test_a_compensation_sees_what_its_own_iteration_saw() -> None:
+    undo = {"tasks": {"undo": work(at=of("/index/again"), last=of("/last/again/n", default=None))}}
+    do = body({"n": of("/tasks/take/output/n")}, take={**work(), "compensate": undo})
+    again = {"while": {"condition": "index.again < 2", "do": do}}
+    world = started(again=again, pay={**work(), "needs": ["again"]})
+    world.work(lambda order: WRONG if order.name == "pay" else {"n": order.name})
+
+    undone = [order.input for order in world.orders if order.name.endswith("undo")]
+    assert undone == [{"at": 1, "last": "again[0].take"}, {"at": 0, "last": None}]
+
+
+def test_a_compensation_is_not_compensated() -> None:
+    undo = {"tasks": {"undo": {**work(), "compensate": body(redo=work())}}}
+    world = started(a={**work(), "compensate": undo}, pay={**work(), "needs": ["a"]})
+    world.work(lambda order: WRONG if order.name == "pay" else {})
+
+    assert names(world) == ["a", "pay", "a.compensate.undo"]
+
+
+@pytest.mark.parametrize("key", ["a\nb", "", "\x00", "x" * 251, "ü" * 126])
+def test_a_key_that_cannot_stand_in_a_path_is_refused(key: str) -> None:
+    world = started(each=each([{"id": key}], key="/id"))
+
+    assert "InvalidItems: item 0 has no key at /id: a printable text or a number" in world.run.cause
+
+
+def test_very_many_losses_wait_no_longer_than_is_said() -> None:
+    world = started(a={"kind": "data.work", "retries": {"lost": 1_000, "factor": 10, "max_backoff_s": 1, "jitter": 0}})
+    for _ in range(400):
+        world.fail("a", Failure("lost", "", lost=True))
+        world.tell(Tick(), after_s=1)
+
+    assert len(world.orders) == 401
+
+
+def test_a_cause_has_an_end() -> None:
+    world = started(a={"end": {"state": "refused", "reason": "x" * 10_000}})
+
+    assert len(world.run.cause) == 2_000
+
+
+def test_what_is_handed_on_by_a_run_has_a_limit() -> None:
+    world = started({"a": of("/tasks/a/output"), "b": of("/tasks/a/output")}, a=work())
+
+    world.succeed("a", x="x" * 600_000)
+
+    assert (world.run.state, world.run.output) == (RunState.FAILED, None)
+    assert "the workflow's output: it has 1200" in world.run.cause
+
+
+def test_a_run_that_was_started_ends_well_though_it_was_to_stop() -> None:
+    sub = {"subflow": {"workflow": "other"}, "compensate": body(undo=work())}
+    world = started(sub=sub, pay=work())
+    task = world.run.tasks["sub"]
+    world.fail("pay", WRONG)
+    assert world.run.tasks["sub"].state == "closing"
+
+    world.tell(ChildEnded("sub", task.task_id, RunState.SUCCEEDED, "", {"n": 1}))
+    world.work()
+
+    assert names(world) == ["pay", "sub.compensate.undo"]

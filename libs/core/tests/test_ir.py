@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from millrace.core.errors import InvalidDocument
-from millrace.core.ir import MAX_TASKS
+from millrace.core.ir import MAX_DEPTH, MAX_TASKS
 from millrace.core.parse import parse_workflow
 from millrace.core.parts import canonical_json
 from millrace.core.yaml import dump_workflow, load_workflow
@@ -150,3 +150,63 @@ def test_parsing_leaves_its_document_alone() -> None:
     parse_workflow(given)
 
     assert given == before
+
+
+def deep(levels: int) -> dict[str, Any]:
+    task: dict[str, Any] = {"kind": "d.x"}
+    for level in reversed(range(levels)):
+        task = {"parallel": {"branches": {"b": {"tasks": {f"t{level}": task}}}}}
+    return task
+
+
+def test_bodies_lie_in_one_another_so_deep_and_no_deeper() -> None:
+    parse_workflow(document(a=deep(MAX_DEPTH - 1)))
+
+    assert f"deeper than {MAX_DEPTH} levels" in complaint(a=deep(MAX_DEPTH))
+
+
+def test_tasks_in_bodies_count_among_those_that_a_workflow_may_have() -> None:
+    many = {f"t{n}": {"kind": "d.x"} for n in range(MAX_TASKS)}
+
+    assert f"{MAX_TASKS + 1} tasks with those in bodies" in complaint(
+        a={"foreach": {"items": [], "do": {"tasks": many}}}
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        ({"foreach": {"items": [], "do": {"tasks": {"a": {"kind": "d.x"}}}}}, "a task around it has this name already"),
+        (
+            {"foreach": {"items": [], "do": {"tasks": {"b": {"kind": "d.x", "input": {"x": {"$from": "/item/c"}}}}}}},
+            "'c' tells no item here; known is index.a, item.a",
+        ),
+        ({"kind": "d.x", "input": {"x": {"$from": "/item/a"}}}, "'a' tells no item here; known is nothing of the kind"),
+        (
+            {"while": {"condition": "outputs.b.ok", "do": {"tasks": {"b": {"kind": "d.x"}}}}},
+            "outputs.b: 'b' is not settled before 'a' starts",
+        ),
+        ({"wait": {"until": "tomorrow"}}, "tasks.a.wait.until: 'tomorrow' is no time of RFC 3339"),
+        (
+            {"switch": {"cases": [{"name": "default", "when": "true", "do": {"tasks": {"b": {"kind": "d.x"}}}}],
+                "default": {"tasks": {"c": {"kind": "d.x"}}}}},
+            "two of its bodies have the same name",
+        ),
+        ({"try": {"do": {"tasks": {"b": {"kind": "d.x"}}}}}, "a try has `catch` or `finally`"),
+        (
+            {"parallel": {"branches": {"x": {"tasks": {"b": {"kind": "d.x"}}}}, "quorum": 2}},
+            "quorum 2 is more than the 1 branches",
+        ),
+        ({"end": {"state": "failed"}, "timeout_s": 3}, "'end' takes no time"),
+        (
+            {"kind": "d.x", "teardown": {"tasks": {"b": {"gate": {"condition": "false"}}}}},
+            "tasks.a.teardown.tasks.b.gate: what is done however the run ends cannot end it",
+        ),
+        (
+            {"kind": "d.x", "compensate": {"tasks": {"b": {"approve": {}}}}},
+            "tasks.a.compensate.tasks.b.approve.rejected: what is done however",
+        ),
+    ],
+)  # fmt: skip
+def test_a_body_that_cannot_run_is_refused_with_its_field(task: dict[str, Any], said: str) -> None:
+    assert said in complaint(a=task)

@@ -156,3 +156,24 @@ def test_what_can_never_be_decided_is_refused(task: dict[str, Any], said: str) -
     with pytest.raises(InvalidDocument) as caught:
         parse_workflow({"name": "w", "tasks": {"a": task}})
     assert said in str(caught.value)
+
+
+def test_a_signal_is_taken_by_what_waits_for_it_while_the_run_ends() -> None:
+    last = {"tasks": {"said": {"wait": {"signal": "done"}}}}
+    world = started(guard={"try": {"do": {"tasks": {"a": {"kind": "data.work"}}}, "finally": last}})
+    world.tell(CancelRequested("enough"))
+    world.tell(Tick(), after_s=31)
+    assert world.run.state is RunState.ENDING
+
+    world.tell(Signalled("done", None))
+
+    assert world.run.state is RunState.CANCELLED
+
+
+def test_signals_that_nobody_waits_for_have_room_for_so_much_together() -> None:
+    world = started(a={"kind": "data.work"})
+
+    decision = world.tell(Signalled("x", "x" * 700_000), Signalled("x", "x" * 700_000))
+
+    assert len(world.run.signals) == 1
+    assert "keeps signals of 1048576 bytes already" in decision.refused[0].reason

@@ -19,6 +19,7 @@ from millrace.sdk.flows import (
     gate,
     loop,
     parallel,
+    plan,
     subflow,
     switch,
     task,
@@ -197,6 +198,25 @@ def test_a_flow_starts_another_and_hands_on_what_that_does() -> None:
     assert run.calls == [("sub/fit", {"month": {"name": "2013-03"}, "year": 2013})]
     with pytest.raises(LookupError, match="no workflow inner"):
         outer.run_local({"month": "2013-03"})
+
+
+def test_a_step_plans_what_is_done_under_it() -> None:
+    @task("training.search", plans=True)
+    def search(points: int) -> dict[str, Any]:
+        def tries() -> dict[str, Any]:
+            scores = [fit.step(f"try{n}")(month={"name": str(n)}, year=n)["score"] for n in range(points)]
+            return {"scores": scores}
+
+        return plan(tries)
+
+    @flow("searched")
+    def searched(trigger: Ref) -> dict[str, Any]:
+        return {"found": search(points=trigger.data.points)["scores"]}
+
+    run = searched.run_local({"points": 2}, kinds=[fit])
+
+    assert run.output == {"found": [["0", 0], ["1", 1]]}
+    assert [name for name, _ in run.calls] == ["search", "search.plan0.try0", "search.plan0.try1"]
 
 
 def test_the_python_of_the_page_on_workflows_is_its_yaml() -> None:

@@ -37,7 +37,7 @@ from millrace.control.handlers import (
     start_run,
     take_records,
 )
-from millrace.control.store import Store
+from millrace.control.store import Store, definitions
 from millrace.core.parse import parse_workflow
 from millrace.core.triggers import Source, parse_trigger
 from millrace.runtime.errors import Conflict, Denied, InvalidInput, NotFound
@@ -196,6 +196,63 @@ async def test_a_wait_of_weeks_holds_nobody_and_ends_by_the_clock(tx: Store) -> 
     assert [order.name for order in orders(tx)] == ["then"]
 
 
+PLANNING: dict[str, Any] = {
+    "ask": {"kind": "training.tune", "plans": True},
+    "then": {"kind": "data.ingest", "needs": ["ask"], "input": {"n": {"$from": "/tasks/ask/output/n"}}},
+}
+
+
+async def test_what_a_task_plans_is_shown_before_it_runs_and_done_by_whoever_reads_it_next(tx: Store) -> None:
+    await force(tx, **PLANNING)
+    run_id = await started(tx)
+    body = {"tasks": {"a": {"kind": "data.x"}, "b": {"kind": "data.y", "needs": ["a"]}}, "output": {"n": 7}}
+    await report(tx, success(orders(tx)[-1], **{"$plan": body}))
+    kept = await tx.run("demo", run_id)
+
+    shown = {name: str(task.state) if task else "blocked" for name, task in in_order(kept, [])}
+    assert shown == {
+        "ask": "open",
+        "ask.plan0": "open",
+        "ask.plan0.a": "dispatched",
+        "ask.plan0.b": "blocked",
+        "then": "blocked",
+    }
+    definitions._plans.clear()  # as in another process
+    await report(tx, success(orders(tx)[-1]))
+    await report(tx, success(orders(tx)[-1]))
+    assert [order.name for order in orders(tx)] == ["ask", "ask.plan0.a", "ask.plan0.b", "then"]
+    assert orders(tx)[-1].input == {"n": 7}
+    assert kept.sha256 == (await tx.run("demo", run_id)).sha256, "the run keeps its version"
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        ({"kind": "nobody.x"}, "InvalidPlan: a: there is no queue nobody"),
+        ({"kind": "data.x", "heartbeat_timeout_s": 1}, "InvalidPlan: a: heartbeat_timeout_s is less than 15"),
+        (
+            {"kind": "data.x", "needs": ["b"]},
+            "InvalidPlan: tasks.ask.planned.plan0.tasks.a.needs: there is no",
+        ),
+    ],
+)
+async def test_a_plan_that_no_worker_could_do_fails_its_task(tx: Store, task: dict[str, Any], said: str) -> None:
+    await force(tx, **PLANNING)
+    run_id = await started(tx)
+
+    await report(tx, success(orders(tx)[-1], **{"$plan": {"tasks": {"a": task}}}))
+
+    assert said in (await tx.run("demo", run_id)).run.cause
+
+
+async def test_what_only_a_run_can_plan_is_refused_from_an_author() -> None:
+    planned = {"plan0": {"tasks": {"a": {"kind": "data.x"}}}}
+    workflow = parse_workflow({"name": "w", "tasks": {"ask": {**PLANNING["ask"], "planned": planned}}})
+
+    with pytest.raises(InvalidInput, match="what is planned is found out in a run"):
+        ApplyWorkflow(namespace="demo", principal="ada", workflow=workflow)
+
+
 async def family(tx: Store, **subflow: Any) -> tuple[UUID, UUID]:
     """A run that has started a run of another workflow: the ids of both."""
     child = parse_workflow(
@@ -214,6 +271,8 @@ async def family(tx: Store, **subflow: Any) -> tuple[UUID, UUID]:
     parent = await started(tx)
     inner = (await tx.run("demo", parent)).run.tasks["sub"].inner
     assert inner is not None
+    assert str((await tx.run("demo", UUID(inner["run_id"]))).run.state) == "pending", "it begins by itself"
+    await deliver(tx)
     return parent, UUID(inner["run_id"])
 
 
@@ -254,6 +313,32 @@ async def test_a_run_that_is_cancelled_takes_the_one_it_has_started_with_it_or_l
 
     assert str((await tx.run("demo", child)).run.state) == ends
     assert str((await tx.run("demo", parent)).run.state) == "cancelled"
+
+
+async def test_a_child_that_is_started_and_stopped_at_once_is_cancelled_and_mail_is_told_once(tx: Store) -> None:
+    child = parse_workflow({"name": "child", "tasks": {"fit": {"kind": "training.tune"}}})
+    await apply_workflow(ApplyWorkflow(namespace="demo", principal="ada", workflow=child), tx)
+    await force(tx, sub={"subflow": {"workflow": "child"}}, stop={"gate": {"condition": "false"}})
+    parent = await started(tx)
+    await fire_due((await tx.due())[0], tx)
+    await report(tx, *(failure(order, "cancelled") for order in orders(tx)))
+    await deliver(tx)
+
+    runs = {kept.workflow: str(kept.run.state) for kept in await tx.list_runs("demo", "", "", None, 10)}
+    assert runs == {"w": "refused", "child": "cancelled"}
+    assert await tx.take_mail([parent]) == {}
+    assert len([event for event in tx.emitted if isinstance(event, facts.RunCancelled)]) == 1
+
+
+async def test_a_workflow_that_starts_many_of_itself_starts_them_one_transaction_after_another(tx: Store) -> None:
+    await force(tx, **{f"sub{n}": {"subflow": {"workflow": "w"}} for n in range(3)})
+    await started(tx)
+    counts = [len(await tx.list_runs("demo", "", "", None, 500))]
+    for _ in range(2):
+        await fire_due((await tx.due())[0], tx)
+        counts.append(len(await tx.list_runs("demo", "", "", None, 500)))
+
+    assert counts == [1 + 3, 1 + 3 + 9, 1 + 3 + 9 + 27]
 
 
 async def test_a_run_that_fails_fails_the_task_that_started_it_with_its_cause(tx: Store) -> None:

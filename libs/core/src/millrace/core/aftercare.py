@@ -1,8 +1,8 @@
 """What follows tasks that have succeeded: their teardown, and their compensation when what they are in has failed."""
 
 from millrace.core.draft import Draft
-from millrace.core.paths import inside, is_within, leaf, parent
-from millrace.core.state import TASK_OPEN, TaskRun, TaskState
+from millrace.core.paths import inside, is_within, leaf, parent, scopes_around
+from millrace.core.state import TASK_OPEN, RunState, TaskRun, TaskState
 
 _UNDONE = (TaskState.FAILED, TaskState.CANCELLED)
 
@@ -25,17 +25,19 @@ def tear_down(draft: Draft, scope: str) -> None:
 
 
 def compensate_next(draft: Draft, scope: str, outcome: str) -> bool:
-    """Begin the compensation of what in a scope succeeded last and is not compensated; return whether there was any."""
-    if not draft.plan.block(scope).compensates or outcome not in {"failed", "refused", "cancelled"}:
+    """Begin the compensation of what in a scope succeeded last and is not compensated; return whether there was any.
+
+    Nothing is undone when the run is to succeed: a body that an `end` has stopped has not failed.
+    """
+    if outcome not in {"failed", "refused", "cancelled"} or draft.run.outcome is RunState.SUCCEEDED:
+        return False
+    if not draft.plan.block(scope).compensates:
         return False
     done = [task for name, task in draft.run.tasks.items() if is_within(name, scope) and _can_be_undone(draft, task)]
     if not done:
         return False
-    _begin(
-        draft,
-        max(done, key=lambda task: (task.ended_at or draft.now, task.began_at or draft.now, task.name)),
-        "compensate",
-    )
+    last = max(done, key=lambda task: (task.ended_at or draft.now, task.began_at or draft.now, task.name))
+    _begin(draft, last, "compensate")
     return True
 
 
@@ -51,9 +53,9 @@ def concluded(draft: Draft, record: TaskRun) -> None:
     task, what = draft.change(parent(record.name)), leaf(record.name)
     task.inner = {**(task.inner or {}), what: str(record.state)}
     if record.state in _UNDONE and what == "compensate" and draft.run.outcome is not None:
-        draft.run_changed = True
-        draft.run.cause += f"; the compensation of {task.name} {record.state}: {record.failure or ''}"
-    draft.todo.append((parent(task.name), ()))
+        draft.add_cause(f"; the compensation of {task.name} {record.state}: {record.failure or ''}")
+    # The scope that it is in may be over itself, and one around it be what goes on.
+    draft.todo.extend((around, ()) for around in scopes_around(parent(task.name)))
 
 
 def _begin(draft: Draft, known: TaskRun, what: str) -> None:
@@ -65,7 +67,9 @@ def _begin(draft: Draft, known: TaskRun, what: str) -> None:
 def _can_be_undone(draft: Draft, task: TaskRun) -> bool:
     if task.state is not TaskState.SUCCEEDED or _has(task, "compensate") or draft.plan.is_scope(task.name):
         return False
-    return draft.plan.step(task.name).task.compensate is not None
+    if draft.plan.step(task.name).task.compensate is None:
+        return False
+    return not any(draft.plan.block(around).follows for around in scopes_around(parent(task.name)))
 
 
 def _has(task: TaskRun, what: str) -> bool:

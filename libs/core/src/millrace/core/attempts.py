@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from millrace.core.backoff import backoff_s
 from millrace.core.draft import Draft
@@ -10,6 +11,7 @@ from millrace.core.expression import ExpressionFailed
 from millrace.core.parts import Backoff
 from millrace.core.paths import parent
 from millrace.core.plan import fill_in
+from millrace.core.planning import PLAN, splice
 from millrace.core.pointer import PointerMissing
 from millrace.core.state import (
     ATTEMPT_OPEN,
@@ -68,8 +70,7 @@ def take_fact(draft: Draft, fact: AttemptFact) -> str | None:
         return _alive(draft, known, fact)
     task = draft.change(known.name)
     if isinstance(fact, Succeeded):
-        task.output = fact.output
-        draft.settle(task, TaskState.SUCCEEDED)
+        _succeeded(draft, task, fact.output)
     elif isinstance(fact, CancelAcknowledged):
         _ended(draft, task, Failure("Cancelled", "the worker stopped", lost=True))
     else:
@@ -142,6 +143,17 @@ def _ended(draft: Draft, task: TaskRun, failure: Failure) -> None:
     task.state, task.token = TaskState.RETRY_WAIT, None
     wait_s = backoff_s(policy, used, task.task_id, task.attempt)
     task.due_at = draft.sooner(task, draft.after(wait_s))
+
+
+def _succeeded(draft: Draft, task: TaskRun, output: Any) -> None:  # noqa: ANN401 - a JSON value
+    plans = draft.plan.step(task.name).task.plans and isinstance(output, dict) and output.keys() == {PLAN}
+    if plans and task.state is TaskState.CANCELLING:
+        draft.settle(task, TaskState.CANCELLED)  # what it planned is not begun
+    elif plans:
+        splice(draft, task, output[PLAN])
+    else:
+        task.output = output
+        draft.settle(task, TaskState.SUCCEEDED)
 
 
 def _policy(draft: Draft, task: TaskRun, failure: Failure) -> Backoff:

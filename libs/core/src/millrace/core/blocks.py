@@ -95,6 +95,9 @@ def _note(draft: Draft, task: TaskRun, scope: TaskRun) -> None:
 
 def _go_on(draft: Draft, task: TaskRun) -> None:
     spec = draft.plan.step(task.name).task
+    if spec.kind is not None:
+        _end_as_its_scope(draft, task)  # it has planned
+        return
     construct = spec.foreach or spec.while_ or spec.switch or spec.parallel or spec.try_
     try:
         _NEXT[type(construct)](draft, task, construct)
@@ -136,7 +139,8 @@ def _next_iteration(draft: Draft, task: TaskRun, loop: While) -> None:
         told = Failure(TOO_MANY_ITERATIONS, f"goes on after {loop.max_iterations} times", retryable=False)
         draft.close_task(task, TaskState.FAILED, told)
     else:
-        draft.open(item(task.name, str(inner["iteration"])))
+        index = inner["iteration"]
+        draft.open(item(task.name, str(index)), {"index": index, "last": task.output})
 
 
 def _next_case(draft: Draft, task: TaskRun, switch: Switch) -> None:
@@ -179,7 +183,7 @@ def _next_phase(draft: Draft, task: TaskRun, attempt: Try) -> None:
         for number, catch in enumerate(attempt.catch):
             if (not catch.errors or inner["error"]["error"] in catch.errors) and _holds(draft, task, number):
                 task.inner = {"phase": "catch", "error": inner["error"]}
-                draft.open(inside(task.name, f"catch{number}"))
+                draft.open(inside(task.name, f"catch{number}"), {"error": inner["error"]})
                 return
     failure = Failure(**inner["error"]) if failed else None
     task.state, task.outcome, task.failure = TaskState.CLOSING, _outcome(failure), failure
@@ -197,7 +201,7 @@ def _finally(draft: Draft, task: TaskRun, attempt: Try) -> bool:
     if attempt.finally_ is None:
         return False
     task.inner = {"phase": "finally", "error": inner.get("error")}
-    draft.open(inside(task.name, "finally"))
+    draft.open(inside(task.name, "finally"), {"error": inner["error"]} if inner.get("error") else None)
     return True
 
 

@@ -45,11 +45,12 @@ def ended(draft: Draft, told: ChildEnded) -> str | None:
     if known is None or known.task_id != told.task_id or known.state not in {TaskState.WAITING, TaskState.CLOSING}:
         return f"run {draft.run.run_id} has no task {told.task_id} named {told.name!r} that waits for a run"
     task = draft.change(told.name)
-    if task.state is TaskState.CLOSING:
-        draft.settle(task, TaskState.CANCELLED)
-    elif told.state is RunState.SUCCEEDED:
+    task.outcome = None
+    if told.state is RunState.SUCCEEDED:
         task.output = told.output
         draft.settle(task, TaskState.SUCCEEDED)
+    elif task.state is TaskState.CLOSING:
+        draft.settle(task, TaskState.CANCELLED)
     else:
         error = f"Subflow{told.state.capitalize()}"
         draft.fail(task, Failure(error, f"run {_child(task)} {told.state}: {told.cause}", retryable=False))

@@ -18,13 +18,14 @@ So a canary reads: `stage2` needs `judge1`, `when: outputs.judge1.verdict == 'pa
 and is an `end`.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from uuid import UUID
 
 from millrace.core import aftercare, attempts, blocks, children, items, waits
 from millrace.core.blocks import INVALID_WHEN
-from millrace.core.draft import Draft
+from millrace.core.draft import MAX_CAUSE_CHARS, MAX_OUTPUT_BYTES, Draft
 from millrace.core.expression import Condition, ExpressionFailed
 from millrace.core.parts import Pointer
 from millrace.core.paths import ROOT, inside, parent
@@ -129,7 +130,7 @@ def _cancel(draft: Draft, cause: str) -> str | None:
 
 def _is_due(draft: Draft, task: TaskRun) -> None:
     spec = draft.plan.step(task.name).task
-    if spec.kind is not None:
+    if spec.kind is not None and task.state not in {TaskState.OPEN, TaskState.CLOSING}:
         attempts.is_due(draft, task)
     elif spec.wait is not None or spec.approve is not None:
         waits.is_due(draft, task)
@@ -227,7 +228,7 @@ def _conclude_if_over(draft: Draft, scope: str) -> None:
         if failed is not None:
             draft.close(scope, TaskState.FAILED, failed)
             return
-    elif draft.plan.cleans_up and _puts_in_order(draft, scope):
+    elif draft.plan.cleans_up and not draft.gave_up and _puts_in_order(draft, scope):
         return
     if scope == ROOT:
         _end(draft)
@@ -253,8 +254,14 @@ def _end(draft: Draft) -> None:
     if run.state is RunState.RUNNING:
         draft.end(RunState.SUCCEEDED, "")
     if run.outcome is RunState.SUCCEEDED and output is not None:
+        told = ""
         try:
             run.output = fill_in(output, document_of(run, draft.plan, ROOT))
         except PointerMissing as error:
-            run.outcome, run.cause = RunState.FAILED, f"the workflow's output: {error}"
+            told = str(error)
+        if (size := len(json.dumps(run.output))) > MAX_OUTPUT_BYTES:
+            told = f"it has {size} bytes, more than {MAX_OUTPUT_BYTES}: hand on references"
+        if told:
+            run.output, run.outcome = None, RunState.FAILED
+            run.cause = f"the workflow's output: {told}"[:MAX_CAUSE_CHARS]
     draft.ended()

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from millrace.core.ir import Workflow
 from millrace.core.paths import ROOT, is_within, parent, scopes_around
 from millrace.core.plan import Plan
 from millrace.core.state import (
@@ -34,6 +35,8 @@ CLEANUP_S = 3_600.0
 OPENED_AT_ONCE = 100
 """The most scopes that one decision opens; a tick goes on where it ended."""
 
+MAX_CAUSE_CHARS = 2_000
+"""The most that is said of why a run ends as it does."""
 MAX_OUTPUT_BYTES = 1024 * 1024
 """The most that a task with bodies hands on: larger values travel as artifacts."""
 
@@ -49,6 +52,8 @@ class Draft:
     Attributes:
         todo: Scopes and tasks with bodies to look at again, with tasks in them that may now begin.
         opened: How many scopes it has opened.
+        gave_up: Whether nothing is put in order any more: the run has had its time for that.
+        planned: The workflow with what was planned, once something was.
     """
 
     def __init__(self, run: Run, plan: Plan, now: datetime, new_id: Callable[[], UUID]) -> None:
@@ -63,11 +68,14 @@ class Draft:
         self.refused: list[Refused] = []
         self.todo: deque[tuple[str, Sequence[str]]] = deque()
         self.opened = 0
+        self.gave_up = False
+        self.planned: Workflow | None = None
 
     def decision(self) -> Decision:
         """Return what was decided."""
         effects, refused = tuple(self.effects), tuple(self.refused)
-        return Decision(self.run, self.run_changed, self.changed, tuple(self.retired), effects, refused)
+        retired = tuple(self.retired)
+        return Decision(self.run, self.run_changed, self.changed, retired, effects, refused, self.planned)
 
     def refuse(self, happened: Input, reason: str) -> None:
         """Note that an input has changed nothing, and why."""
@@ -175,10 +183,15 @@ class Draft:
         if self.run.outcome is not None:
             return
         self.run_changed = True
-        self.run.state, self.run.outcome, self.run.cause = RunState.ENDING, outcome, cause
+        self.run.state, self.run.outcome, self.run.cause = RunState.ENDING, outcome, cause[:MAX_CAUSE_CHARS]
         self.run.due_at = self.after(CLEANUP_S if self.plan.may_last else CANCEL_GRACE_S)
         self.stop_inside(ROOT, f"the run ends: {cause}" if cause else "the run ends")
         self.todo.append((ROOT, ()))
+
+    def add_cause(self, more: str) -> None:
+        """Say more of why the run ends as it does, as far as there is room."""
+        self.run_changed = True
+        self.run.cause = (self.run.cause + more)[:MAX_CAUSE_CHARS]
 
     def ended(self) -> None:
         """Have the run be over."""
@@ -195,8 +208,10 @@ class Draft:
             reason: What its workers are told.
             at_once: Wait for nobody, and put nothing in order any more.
         """
+        self.gave_up |= at_once
         for name in [n for n, task in self.run.tasks.items() if task.state in TASK_OPEN and is_within(n, path)]:
             if at_once:
+                self._stop(self.change(name), reason)
                 self.give_up(self.change(name))
             elif not self._cleans_up(name, path):
                 self._stop(self.change(name), reason)

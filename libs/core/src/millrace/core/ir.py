@@ -166,6 +166,8 @@ class Task(Part):
         heartbeat_timeout_s: Longest silence of a worker that has started.
         timeout_s: From when its needs were settled until its own end, all attempts, items and waits included.
         compensate: Done when what the task is in fails or is stopped after the task has succeeded, the latest first.
+        plans: Its output may be a plan, `{"$plan": <body>}`: that is done, and what it hands on is the task's output.
+        planned: What was planned in a run, by the name of each; control writes it, and no author does.
         teardown: Done when the task has succeeded and all that needs it is settled, whatever became of that; how it
             ends does not decide how the run does.
     """
@@ -193,6 +195,8 @@ class Task(Part):
     try_: Annotated[Try | None, Field(alias="try")] = None
     compensate: Body | None = None
     teardown: Body | None = None
+    plans: bool = False
+    planned: dict[Name, Body] = {}  # noqa: RUF012 - pydantic copies it
 
     @model_validator(mode="after")
     def _is_one_thing(self) -> Self:
@@ -205,6 +209,8 @@ class Task(Part):
             raise ValueError(f"{found[0]!r} is no work for a worker, so it has no {', '.join(sorted(work))}")
         if (self.end or self.gate) is not None and self.timeout_s is not None:
             raise ValueError(f"{found[0]!r} takes no time, so it has no timeout_s")
+        if self.planned and not self.plans:
+            raise ValueError("only a task that plans has what was planned")
         return self
 
     @model_serializer(mode="wrap")
@@ -254,6 +260,7 @@ class Task(Part):
             yield from ((f".catch{n}", f"try.catch.{n}.do", catch.do) for n, catch in enumerate(self.try_.catch))
             if self.try_.finally_ is not None:
                 yield ".finally", "try.finally", self.try_.finally_
+        yield from ((f".{name}", f"planned.{name}", body) for name, body in self.planned.items())
         if self.compensate is not None:
             yield ".compensate", "compensate", self.compensate
         if self.teardown is not None:
@@ -289,7 +296,7 @@ class Task(Part):
 
 
 FORMS = ("kind", "end", "wait", "gate", "approve", "subflow", "foreach", "while_", "switch", "parallel", "try_")
-_WORK_FIELDS = {"queue", "input", "retries", "queue_timeout_s", "run_timeout_s", "heartbeat_timeout_s"}
+_WORK_FIELDS = {"queue", "input", "retries", "queue_timeout_s", "run_timeout_s", "heartbeat_timeout_s", "plans"}
 
 
 class Workflow(Part):

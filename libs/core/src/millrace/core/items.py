@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from millrace.core.draft import OPENED_AT_ONCE, Draft
+from millrace.core.draft import LARGE_OUTPUT, OPENED_AT_ONCE, Draft
 from millrace.core.ir import Foreach, Tolerate
-from millrace.core.paths import MAX_KEY_CHARS, item
+from millrace.core.paths import MAX_KEY_BYTES, escaped, item
 from millrace.core.pointer import PointerMissing, parse_pointer, resolve
 from millrace.core.state import Collect, Collected, Failure, TaskRun, TaskState
 from millrace.core.values import items_of
@@ -32,7 +32,7 @@ def next_items(draft: Draft, task: TaskRun, foreach: Foreach) -> None:
         return
     while inner["next"] < total and inner["open"] < foreach.concurrency and draft.opened < OPENED_AT_ONCE:
         index = inner["next"]
-        draft.open(item(task.name, _key(items[index], index, foreach)), {"index": index})
+        draft.open(item(task.name, _key(items[index], index, foreach)), {"index": index, "item": items[index]})
         inner["next"], inner["open"] = index + 1, inner["open"] + 1
     task.inner = inner
     if inner["next"] < total and inner["open"] < foreach.concurrency:
@@ -57,7 +57,11 @@ def collected(draft: Draft, told: Collected) -> str | None:
         return f"run {draft.run.run_id} has no task {told.name!r} that waits for the outputs of its items"
     task = draft.change(told.name)
     task.inner = {**(task.inner or {}), "collecting": False}
-    draft.succeed(task, _summary(task) | {"items": list(told.outputs)})
+    if told.outputs is None:
+        said = "what its items hand on is too much together: hand on references"
+        draft.fail(task, Failure(LARGE_OUTPUT, said, retryable=False))
+    else:
+        draft.succeed(task, _summary(task) | {"items": list(told.outputs)})
     return None
 
 
@@ -74,11 +78,11 @@ def _checked(items: Any, foreach: Foreach) -> int:  # noqa: ANN401 - a JSON valu
     """Return how many items there are, each with a key of its own."""
     if len(items) > MAX_ITEMS:
         raise ValueError(f"{len(items)} items; at most {MAX_ITEMS} are allowed")
-    if foreach.key is not None:
-        keys = [_key(one, index, foreach) for index, one in enumerate(items)]
-        if len(set(keys)) < len(keys):
-            twice = next(key for place, key in enumerate(keys) if key in keys[:place])
-            raise ValueError(f"two items have the key {twice!r}")
+    seen: set[str] = set()
+    for index, one in enumerate(items) if foreach.key is not None else ():
+        if (key := _key(one, index, foreach)) in seen:
+            raise ValueError(f"two items have the key {key!r}")
+        seen.add(key)
     return len(items)
 
 
@@ -87,11 +91,13 @@ def _key(one: Any, index: int, foreach: Foreach) -> str:  # noqa: ANN401 - a JSO
     if foreach.key is None:
         return str(index)
     key = resolve(one, parse_pointer(foreach.key))
-    if isinstance(key, bool) or not isinstance(key, str | int | float) or not 0 < len(str(key)) <= MAX_KEY_CHARS:
+    text = str(key)
+    plain = isinstance(key, str | int | float) and not isinstance(key, bool) and text.isprintable()
+    if not plain or not 0 < len(escaped(text).encode()) <= MAX_KEY_BYTES:
         raise ValueError(
-            f"item {index} has no key at {foreach.key}: a text or number of 1 to {MAX_KEY_CHARS} characters"
+            f"item {index} has no key at {foreach.key}: a printable text or a number, of up to {MAX_KEY_BYTES} bytes"
         )
-    return str(key)
+    return text
 
 
 def _summary(task: TaskRun) -> dict[str, Any]:

@@ -23,15 +23,17 @@ CEL_RESERVED = frozenset(
 )
 
 
-def parse_workflow(document: JsonValue) -> Workflow:
+def parse_workflow(
+    document: JsonValue, *, most_tasks: int = MAX_TASKS, most_bytes: int = MAX_WORKFLOW_BYTES
+) -> Workflow:
     """Return the workflow that a JSON document describes, checked whole: fields, names, graph, pointers, conditions.
 
     Raises:
         InvalidDocument: It cannot be run; each problem names its field and what would be right.
     """
     try:
-        if len(canonical_json(document)) > MAX_WORKFLOW_BYTES:
-            raise InvalidDocument("workflow", [Problem("", f"larger than {MAX_WORKFLOW_BYTES} bytes")])
+        if len(canonical_json(document)) > most_bytes:
+            raise InvalidDocument("workflow", [Problem("", f"larger than {most_bytes} bytes")])
         workflow = Workflow.model_validate(document)
     except ValidationError as error:
         raise InvalidDocument("workflow", problems_of(error, KNOWN_FIELDS)) from error
@@ -39,7 +41,7 @@ def parse_workflow(document: JsonValue) -> Workflow:
         if isinstance(error, InvalidDocument):
             raise
         raise InvalidDocument("workflow", [Problem("", f"not JSON: {error}")]) from error
-    if problems := problems_in(workflow):
+    if problems := problems_in(workflow, most_tasks):
         raise InvalidDocument(f"workflow {workflow.name}", problems)
     return workflow
 
@@ -51,10 +53,12 @@ class _Sees:
     Attributes:
         settled: The tasks that are settled by then.
         told: What the tasks whose bodies it is in tell it: (`item`, their name) and the like.
+        cleans_up: It is in a body that is done however the run ends, and so cannot end it.
     """
 
     settled: frozenset[str] = frozenset()
     told: frozenset[tuple[str, str]] = frozenset()
+    cleans_up: bool = False
 
     def within(self, task: Task, name: str) -> "_Sees":
         """Return the same with what a task tells its bodies and conditions."""
@@ -70,10 +74,10 @@ _AFTER = ("compensate", "teardown")
 _TELLS = {"kind": ("error",), "foreach": ("item", "index"), "while": ("index", "last"), "try": ("error",)}
 
 
-def problems_in(workflow: Workflow) -> list[Problem]:
+def problems_in(workflow: Workflow, most_tasks: int = MAX_TASKS) -> list[Problem]:
     """Return what is wrong with a well-formed workflow's graph, pointers and conditions."""
-    if (count := _count(workflow.tasks)) > MAX_TASKS:
-        return [Problem("tasks", f"{count} tasks with those in bodies; at most {MAX_TASKS} are allowed")]
+    if (count := _count(workflow.tasks)) > most_tasks:
+        return [Problem("tasks", f"{count} tasks with those in bodies; at most {most_tasks} are allowed")]
     return list(_bad_body("", Body(tasks=workflow.tasks, output=workflow.output), _Sees(), frozenset()))
 
 
@@ -95,12 +99,16 @@ def _bad_body(at: str, body: Body, sees: _Sees, around: frozenset[str], depth: i
         for _, field, inner in task.bodies():
             names = around | body.tasks.keys()
             told = known.after(name) if field in _AFTER else known.within(task, name)
+            told = replace(told, cleans_up=told.cleans_up or field in {*_AFTER, "try.finally"})
             yield from _bad_body(f"{here}.{field}.", inner, told, names, depth + 1)
     every = replace(sees, settled=sees.settled | body.tasks.keys())
     yield from _bad_pointers(at.rstrip("."), "", [("output", body.output)], every)
 
 
 def _bad_task(here: str, name: str, task: Task, sees: _Sees) -> Iterator[Problem]:
+    if sees.cleans_up and (field := _ends_the_run(task)):
+        told = "what is done however the run ends cannot end it: fail a task, or choose another way to go on"
+        yield Problem(f"{here}.{field}", told)
     if task.when is not None:
         yield from _bad_condition(f"{here}.when", name, task.when, sees)
     for field, text in task.conditions():
@@ -114,6 +122,15 @@ def _bad_task(here: str, name: str, task: Task, sees: _Sees) -> Iterator[Problem
             yield Problem(f"{here}.foreach.key", str(error))
     if task.wait is not None and isinstance(task.wait.until, str):
         yield from _bad_time(f"{here}.wait.until", task.wait.until)
+
+
+def _ends_the_run(task: Task) -> str:
+    """Return the field by which a task may end its run; nothing where it cannot."""
+    if task.end is not None or task.gate is not None:
+        return task.form
+    if task.approve is not None and "refused" in {task.approve.rejected, task.approve.expired}:
+        return "approve.rejected" if task.approve.rejected == "refused" else "approve.expired"
+    return ""
 
 
 def upstream_of(tasks: Mapping[str, Task]) -> dict[str, frozenset[str]]:
@@ -144,9 +161,7 @@ def _bad_names(at: str, tasks: Mapping[str, Task], around: frozenset[str]) -> It
             yield Problem(f"{at}tasks.{name}", "a task around it has this name already; choose another")
         bodies = [suffix for suffix, _, _ in task.bodies()]
         if len(set(bodies)) < len(bodies):
-            told = (
-                "two cases or branches have the same name, or the name of another body: default, compensate, teardown"
-            )
+            told = "two of its bodies have the same name: cases, branches, default, compensate, teardown"
             yield Problem(f"{at}tasks.{name}", told)
 
 

@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterator
 
 ROOT = ""
-MAX_KEY_CHARS = 200
+#: So that a path of eight keys and names is no longer than what an index of PostgreSQL takes, 2,704 bytes.
+MAX_KEY_BYTES = 250
 _KEY = re.compile(r"\[[^\]]*\]")
 _ESCAPED = str.maketrans({character: f"%{ord(character):02X}" for character in "%.[]"})
 
@@ -18,9 +19,14 @@ def inside(scope: str, name: str) -> str:
     return f"{scope}.{name}" if scope else name
 
 
+def escaped(key: str) -> str:
+    """Return a key as it stands in a path."""
+    return key.translate(_ESCAPED)
+
+
 def item(task: str, key: str) -> str:
     """Return the path of the scope of one item or iteration of a task."""
-    return f"{task}[{key.translate(_ESCAPED)}]"
+    return f"{task}[{escaped(key)}]"
 
 
 def parent(path: str) -> str:

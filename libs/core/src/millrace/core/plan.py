@@ -25,6 +25,7 @@ class Step:
         conditions: Those of its rules for retries, gate, loop, cases or catches, in order; None where there is none.
         recovered: Some task behind it runs `settled`, so its failure does not end what it is in at once.
         has_pointers: Its input takes values from elsewhere.
+        field: Where it stands in the workflow's document.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Step:
     conditions: tuple[Condition | None, ...]
     recovered: bool
     has_pointers: bool
+    field: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,30 +100,31 @@ def _compiled(workflow: "_ByHash") -> Plan:
     flow = workflow.workflow
     steps: dict[str, Step] = {}
     blocks: dict[str, Block] = {}
-    for path, what, body in bodies_of(Body(tasks=flow.tasks, output=flow.output)):
+    for path, field, what, body in bodies_of(Body(tasks=flow.tasks, output=flow.output)):
         order = topological_order(body.tasks)
         first = tuple(name for name in order if not body.tasks[name].needs)
-        compensates = any(task.compensate for _, _, inner in bodies_of(body) for task in inner.tasks.values())
+        compensates = any(task.compensate for *_, inner in bodies_of(body) for task in inner.tasks.values())
         blocks[path] = Block(order, first, body.output, what in _LAST, what in _AFTER, compensates)
-        for name, step in _steps(body.tasks, order).items():
+        for name, step in _steps(body.tasks, order, field).items():
             steps[inside(path, name)] = step
     cleans_up = any(block.cleans_up for block in blocks.values())
     return Plan(flow, steps, blocks, cleans_up, cleans_up or any(step.task.subflow for step in steps.values()))
 
 
-def bodies_of(body: Body, path: str = ROOT, what: str = "") -> Iterator[tuple[str, str, Body]]:
-    """Yield a body and all that lie in it, outer ones first: the path as written, what each is, and the body.
+def bodies_of(body: Body, path: str = ROOT, at: str = "", what: str = "") -> Iterator[tuple[str, str, str, Body]]:
+    """Yield a body and all that lie in it, outer ones first: its path as written, its field, what it is, and itself.
 
     What it is: `finally`, `compensate` or `teardown`, or nothing of the kind.
     """
-    yield path, what, body
+    yield path, at, what, body
     for name, task in body.tasks.items():
         for suffix, field, inner in task.bodies():
             last = field.removeprefix("try.")
-            yield from bodies_of(inner, inside(path, name) + suffix, last if last in _LAST else "")
+            here = f"{at}tasks.{name}.{field}."
+            yield from bodies_of(inner, inside(path, name) + suffix, here, last if last in _LAST else "")
 
 
-def _steps(tasks: Mapping[str, Task], order: tuple[str, ...]) -> dict[str, Step]:
+def _steps(tasks: Mapping[str, Task], order: tuple[str, ...], at: str) -> dict[str, Step]:
     dependents: dict[str, list[str]] = {name: [] for name in tasks}
     for name, task in tasks.items():
         for need in task.needs:
@@ -141,6 +144,7 @@ def _steps(tasks: Mapping[str, Task], order: tuple[str, ...]) -> dict[str, Step]
             conditions=tuple(_condition(text) for _, text in tasks[name].conditions()),
             recovered=recovered[name],
             has_pointers=next(pointers_in(tasks[name].input), None) is not None,
+            field=f"{at}tasks.{name}",
         )
         for name in order
     }

@@ -11,7 +11,8 @@ from millrace.core.paths import inside, leaf, parent, scopes_around
 from millrace.core.plan import Plan, value_at
 from millrace.core.state import TASK_OPEN, Failure, Run, TaskRun, TaskState
 
-#: What a task with bodies tells those: an item, how many came before it, what the last iteration handed on, a failure.
+#: What a task with bodies tells each of those as it begins: an item, how many came before it, what the last iteration
+#: handed on, a failure.
 TOLD = ("item", "index", "last", "error")
 
 
@@ -93,24 +94,18 @@ def _settled(run: Run, plan: Plan, scope: str) -> dict[str, TaskRun]:
 
 
 def _told(run: Run, plan: Plan, scope: str, within: str = "") -> dict[str, dict[str, Any]]:
-    """Return what the tasks whose bodies a scope lies in tell it, by their own names."""
+    """Return what the tasks whose bodies a scope lies in have told it, by their own names."""
     found: dict[str, dict[str, Any]] = {name: {} for name in TOLD}
-    if within:
-        _tell(found, run, plan, within)
     for around in scopes_around(scope):
-        if around:
-            path = parent(around)
-            _tell(found, run, plan, path)
-            if around.endswith("]") and (foreach := plan.step(path).task.foreach) is not None:
-                index = (run.tasks[around].inner or {})["index"]
-                found["index"][leaf(path)], found["item"][leaf(path)] = index, items_of(run, plan, path, foreach)[index]
+        told = (run.tasks[around].inner or {}) if around else {}
+        for name in TOLD:
+            if name in told:
+                found[name][leaf(parent(around))] = told[name]
+    if within:
+        name, task, spec = leaf(within), run.tasks[within], plan.step(within).task
+        inner = task.inner or {}
+        if spec.while_ is not None:
+            found["index"][name], found["last"][name] = inner.get("iteration", 0), task.output
+        if spec.try_ is not None and inner.get("error"):
+            found["error"][name] = inner["error"]
     return found
-
-
-def _tell(found: dict[str, dict[str, Any]], run: Run, plan: Plan, path: str) -> None:
-    name, task, spec = leaf(path), run.tasks[path], plan.step(path).task
-    inner = task.inner or {}
-    if spec.while_ is not None:
-        found["index"][name], found["last"][name] = inner.get("iteration", 0), task.output
-    if spec.try_ is not None and inner.get("error"):
-        found["error"][name] = inner["error"]

@@ -1,5 +1,6 @@
 """Tasks that wait and hold nobody: for a moment, for a signal, for people."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +16,9 @@ from millrace.core.values import document_of
 INVALID_WAIT, REJECTED, EXPIRED = "InvalidWait", "Rejected", "Expired"
 MAX_SIGNALS = 1_000
 """The most signals that a run keeps for tasks that do not wait for them yet."""
+MAX_SIGNAL_BYTES = 1024 * 1024
+"""The most that comes with all of those."""
+MAX_TITLE_CHARS = 2_000
 
 
 def begin(draft: Draft, task: TaskRun) -> None:
@@ -51,13 +55,15 @@ def told(draft: Draft, happened: Signalled | Voted) -> str | None:
 def _signalled(draft: Draft, told: Signalled) -> str | None:
     """Give a signal to the task that has waited for it longest, or keep it."""
     run = draft.run
-    if run.state not in {RunState.PENDING, RunState.RUNNING}:
-        return f"run {run.run_id} is {run.state}"
     waiting = [task for task in run.tasks.values() if _waits_for(draft, task, told.signal)]
     if waiting:
         first = min(waiting, key=lambda task: (task.began_at or draft.now, task.name))
         _got(draft, draft.change(first.name), told.payload)
         return None
+    if run.state not in {RunState.PENDING, RunState.RUNNING}:
+        return f"run {run.run_id} is {run.state}"
+    if sum(len(json.dumps(payload)) for _, payload in (*run.signals, ("", told.payload))) > MAX_SIGNAL_BYTES:
+        return f"run {run.run_id} keeps signals of {MAX_SIGNAL_BYTES} bytes already that no task has waited for"
     if len(run.signals) >= MAX_SIGNALS:
         return f"run {run.run_id} keeps {MAX_SIGNALS} signals already that no task has waited for"
     draft.run_changed = True
@@ -102,7 +108,8 @@ def _title(draft: Draft, task: TaskRun, approve: Approve) -> str:
     if not isinstance(approve.title, Pointer):
         return approve.title
     try:
-        return str(value_at(approve.title, document_of(draft.run, draft.plan, parent(task.name))))
+        document = document_of(draft.run, draft.plan, parent(task.name))
+        return str(value_at(approve.title, document))[:MAX_TITLE_CHARS]
     except PointerMissing as error:
         return f"(no title: {error})"
 
@@ -124,7 +131,7 @@ def _take_kept(draft: Draft, task: TaskRun, signal: str) -> None:
 
 
 def _got(draft: Draft, task: TaskRun, payload: Any) -> None:  # noqa: ANN401 - a JSON value
-    task.output = payload
+    task.output = payload if payload is not None else {}
     draft.settle(task, TaskState.SUCCEEDED)
 
 

@@ -129,6 +129,8 @@ class _Local:
         before = self._state
         decision = decide(before, self._plan, [happened], self._now, self._new_id)
         self._state = decision.run
+        if decision.planned is not None:
+            self._plan = compile_plan(decision.planned)
         for name in decision.retired:
             self._past[name] = decision.changed.get(name) or before.tasks[name]
         orders = [effect for effect in decision.effects if isinstance(effect, Dispatch)]

@@ -37,10 +37,13 @@ from millrace.control.handlers import (
 from millrace.control.store import Store, Waiting
 from millrace.core.state import TaskRun
 from millrace.runtime.access import caller
+from millrace.runtime.errors import Denied
 from millrace.runtime.transaction import Transactions
 
 SHOWN = 1_000
 """The most tasks of scopes that are over that are shown of a run."""
+SHOWN_BYTES = 2 * 1024 * 1024
+"""The most of outputs that one answer holds; a message has at most twice that."""
 WATCH_POLL_S = 1.0
 """How often a watched run is looked at when nothing in this process has changed it, seconds."""
 
@@ -114,7 +117,7 @@ class ControlApi:
         command = CancelRun(
             namespace=request.namespace, principal=caller().principal, run_id=request.run_id, reason=request.reason
         )
-        return pb.CancelRunResponse(run=_run(await cancel_run(command, tx)))
+        return pb.CancelRunResponse(run=_run(await cancel_run(command, tx), tasks=False))
 
     async def SignalRun(self, request: pb.SignalRunRequest, tx: Store) -> pb.SignalRunResponse:
         command = SignalRun(
@@ -124,9 +127,11 @@ class ControlApi:
             signal=request.signal,
             data=read_data(request.data_json),
         )
-        return pb.SignalRunResponse(run=_run(await signal_run(command, tx)))
+        return pb.SignalRunResponse(run=_run(await signal_run(command, tx), tasks=False))
 
     async def DecideTask(self, request: pb.DecideTaskRequest, tx: Store) -> pb.DecideTaskResponse:
+        if caller().service:
+            raise Denied(f"{caller().service} may not decide for {caller().principal}: people do that themselves")
         command = DecideTask(
             namespace=request.namespace,
             principal=caller().principal,
@@ -137,7 +142,7 @@ class ControlApi:
             comment=request.comment,
             form=read_data(request.form_json),
         )
-        return pb.DecideTaskResponse(run=_run(await decide_task(command, tx)))
+        return pb.DecideTaskResponse(run=_run(await decide_task(command, tx), tasks=False))
 
     async def ListApprovals(self, request: pb.ListApprovalsRequest, tx: Store) -> pb.ListApprovalsResponse:
         asked = ListApprovals(
@@ -168,7 +173,7 @@ class ControlApi:
 
 
 def _run(kept: KeptRun, *, tasks: bool = True, past: Sequence[TaskRun] = ()) -> pb.Run:
-    run = kept.run
+    run, shown = kept.run, _Shown()
     return pb.Run(
         run_id=str(run.run_id),
         workflow=kept.workflow,
@@ -183,8 +188,8 @@ def _run(kept: KeptRun, *, tasks: bool = True, past: Sequence[TaskRun] = ()) -> 
         created_at=_time(kept.created_at),
         started_at=_time(run.started_at),
         ended_at=_time(run.ended_at),
-        output_json=json.dumps(run.output) if run.output is not None else "",
-        tasks=[_task(name, task, kept) for name, task in in_order(kept, past)] if tasks else [],
+        output_json=shown.take(run.output) if tasks else "",
+        tasks=[_task(name, task, kept, shown) for name, task in in_order(kept, past)] if tasks else [],
         trace_id=kept.traceparent.split("-")[1] if kept.traceparent.count("-") == 3 else "",  # noqa: PLR2004 - W3C's form
     )
 
@@ -216,7 +221,22 @@ def _approval(waiting: Waiting) -> pb.Approval:
     )
 
 
-def _task(name: str, task: TaskRun | None, kept: KeptRun) -> pb.Task:
+class _Shown:
+    """Outputs as they are shown: as many as one answer holds, the first of them."""
+
+    def __init__(self) -> None:
+        self._left = SHOWN_BYTES
+
+    def take(self, output: Any) -> str:  # noqa: ANN401 - a JSON value
+        """Return an output as JSON; nothing for none, or when there is no room for it."""
+        text = json.dumps(output) if output is not None else ""
+        if len(text) > self._left:
+            return ""
+        self._left -= len(text)
+        return text
+
+
+def _task(name: str, task: TaskRun | None, kept: KeptRun, shown: _Shown) -> pb.Task:
     kind = kind_of(name, kept.plan)
     if task is None:
         return pb.Task(name=name, kind=kind, state="blocked")
@@ -227,7 +247,7 @@ def _task(name: str, task: TaskRun | None, kept: KeptRun) -> pb.Task:
         state=task.state,
         attempts=task.attempt,
         duration_s=_duration_s(task),
-        output_json=json.dumps(task.output) if task.output is not None else "",
+        output_json=shown.take(task.output),
         error=str(task.failure) if task.failure is not None else "",
         progress=fraction_of(task),
         progress_message=task.message,

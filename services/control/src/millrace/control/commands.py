@@ -7,7 +7,7 @@ from uuid import UUID
 from millrace.contracts import SERVICES
 from millrace.contracts.event import Namespace
 from millrace.core.errors import InvalidDocument
-from millrace.core.ir import Workflow
+from millrace.core.ir import Task, Workflow
 from millrace.core.parse import parse_workflow
 from millrace.core.parts import NAME
 from millrace.core.plan import compile_plan
@@ -34,12 +34,10 @@ class ApplyWorkflow(Command):
     @classmethod
     def _can_be_done(cls, workflow: Workflow) -> Workflow:
         for name, step in compile_plan(workflow).steps.items():
-            task = step.task
-            # An order to a queue that nobody has could never leave, and nothing that comes after it.
-            if task.kind is not None and task.work_queue not in SERVICES:
-                raise ValueError(f"task {name}: there is no queue {task.work_queue}; queues are {', '.join(SERVICES)}")
-            if task.heartbeat_timeout_s < MIN_HEARTBEAT_TIMEOUT_S:
-                raise ValueError(f"task {name}: heartbeat_timeout_s is less than {MIN_HEARTBEAT_TIMEOUT_S:g}")
+            if step.task.planned:
+                raise ValueError(f"task {name}: what is planned is found out in a run, and not written")
+            if why := misfit(step.task):
+                raise ValueError(f"task {name}: {why}")
         return workflow
 
 
@@ -151,6 +149,16 @@ class ExplainEvent(Command):
     namespace: Namespace
     source: Annotated[str, Field(min_length=1, max_length=1024)]
     event_id: Annotated[str, Field(min_length=1, max_length=1024)]
+
+
+def misfit(task: Task) -> str:
+    """Return why a task can never be done; nothing when it can."""
+    # An order to a queue that nobody has could never leave, and nothing that comes after it.
+    if task.kind is not None and task.work_queue not in SERVICES:
+        return f"there is no queue {task.work_queue}; queues are {', '.join(SERVICES)}"
+    if task.heartbeat_timeout_s < MIN_HEARTBEAT_TIMEOUT_S:
+        return f"heartbeat_timeout_s is less than {MIN_HEARTBEAT_TIMEOUT_S:g}"
+    return ""
 
 
 def read_workflow(text: str) -> Workflow:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from millrace.core.ir import Workflow
 from millrace.core.state.inputs import Input
 from millrace.core.state.records import Failure, Run, RunState, TaskRun
 
@@ -100,6 +101,7 @@ class Decision:
         retired: Names of those that no later decision needs: their scope is over. They are no more in `run`.
         effects: What to do, in order.
         refused: Inputs that changed nothing: stale, late or repeated.
+        planned: The workflow with what tasks have planned, which the next decision is to be made with.
     """
 
     run: Run
@@ -108,3 +110,4 @@ class Decision:
     retired: tuple[str, ...]
     effects: tuple[Effect, ...]
     refused: tuple[Refused, ...]
+    planned: Workflow | None = None

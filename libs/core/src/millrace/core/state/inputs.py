@@ -97,10 +97,10 @@ class ChildEnded:
 
 @dataclass(slots=True, frozen=True)
 class Collected:
-    """The outputs of a foreach's items, in their order; None for one that has none."""
+    """The outputs of a foreach's items, in their order, None for one that has none; or None: too much to be read."""
 
     name: str
-    outputs: Sequence[Any]
+    outputs: Sequence[Any] | None
 
 
 AttemptFact = Started | Progressed | Succeeded | Failed | CancelAcknowledged

@@ -7,7 +7,7 @@ from typing import Any
 from millrace.core.errors import InvalidDocument
 from millrace.core.ir import Workflow
 from millrace.core.parse import parse_workflow
-from millrace.sdk.flows.bodies import Catch, attempt, body_of, foreach, loop, parallel, switch
+from millrace.sdk.flows.bodies import Catch, attempt, body_of, foreach, loop, parallel, plan, switch
 from millrace.sdk.flows.refs import Condition, Default, Node, Place, Ref
 from millrace.sdk.flows.steps import TaskKind, approve, end, gate, subflow, task, wait
 from millrace.sdk.flows.trace import LocalBody, pointed
@@ -29,6 +29,7 @@ __all__ = [
     "gate",
     "loop",
     "parallel",
+    "plan",
     "subflow",
     "switch",
     "task",
@@ -54,6 +55,7 @@ class Flow:
         *,
         now: datetime | None = None,
         flows: Iterable["Flow"] = (),
+        kinds: Iterable[TaskKind] = (),
         **trigger: str,
     ) -> LocalRun:
         """Run it in this process, its tasks being their Python bodies and time being virtual.
@@ -62,10 +64,12 @@ class Flow:
             data: What `trigger.data` is.
             now: When the run starts.
             flows: Those that its steps start runs of.
+            kinds: Work that its steps may plan, besides that which it calls itself.
             trigger: `id`, `source`, `type`, `subject` and `time` of the event that starts it.
         """
         others = {flow.workflow.name: flow.workflow for flow in flows}
-        bodies = {kind: body for flow in (*flows, self) for kind, body in flow.bodies.items()}
+        bodies = {one.kind: one.body for one in kinds if one.body is not None}
+        bodies |= {kind: body for flow in (*flows, self) for kind, body in flow.bodies.items()}
         return run_locally(self.workflow, bodies, {**trigger, "data": data}, now, others)
 
 

@@ -34,6 +34,21 @@ def body_of(function: BodyFunction, refs: Sequence[Ref] = ()) -> tuple[Trace, di
     return trace, {"tasks": trace.tasks} | ({"output": output} if output is not None else {})
 
 
+def plan(function: BodyFunction) -> dict[str, Any]:
+    """Return what a task hands on that plans: the steps that a function calls, to be done under it.
+
+    The function takes nothing. What it calls may refer to its own steps, and to what was settled before the task by
+    `/tasks/<task>/output` in `{"$from": …}`.
+
+    Raises:
+        ValueError: It refers to steps of another flow.
+    """
+    trace, body = body_of(function)
+    if trace.outside:
+        raise ValueError(f"a plan refers to its own steps, not to {', '.join(trace.outside)}")
+    return {"$plan": body}
+
+
 class Step:
     """A step whose bodies are being traced."""
 

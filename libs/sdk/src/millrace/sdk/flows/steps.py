@@ -67,7 +67,7 @@ def task(kind: str, **options: Any) -> TaskKind:  # noqa: ANN401 - the fields of
     Args:
         kind: What work it is, `<service>.<verb>`.
         options: `queue`, `retries` and the timeouts of its steps: `queue_timeout_s`, `run_timeout_s`,
-            `heartbeat_timeout_s`, `timeout_s`.
+            `heartbeat_timeout_s`, `timeout_s`; `plans`, when what it hands on may be a `plan`.
     """
     retries = options.get("retries")
     if isinstance(retries, Retries):

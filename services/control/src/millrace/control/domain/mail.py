@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from millrace.core.state import CancelRequested, ChildEnded, Input, RunState
+from millrace.core.state import CancelRequested, ChildEnded, Input, RunState, Start
 
 
 def mail_of(told: Input) -> dict[str, Any]:
@@ -18,6 +18,8 @@ def mail_of(told: Input) -> dict[str, Any]:
             return {"child_ended": {**about, "output": told.output}}
         case CancelRequested(cause=cause):
             return {"cancel": cause}
+        case Start():
+            return {"start": True}
     raise TypeError(f"no run tells another {type(told).__name__}")
 
 
@@ -25,6 +27,8 @@ def read_mail(told: dict[str, Any]) -> Input:
     """Return what `mail_of` kept."""
     if "cancel" in told:
         return CancelRequested(told["cancel"])
+    if "start" in told:
+        return Start()
     about = told["child_ended"]
     state = RunState(about["state"])
     return ChildEnded(about["name"], UUID(about["task_id"]), state, about["cause"], about["output"])

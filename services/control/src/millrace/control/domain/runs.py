@@ -24,7 +24,9 @@ from millrace.contracts.tasks import (
     TaskStarted,
     TaskSucceeded,
 )
+from millrace.control.domain.plans import misfit_in_plan
 from millrace.core.plan import Plan
+from millrace.core.planning import INVALID_PLAN
 from millrace.core.state import (
     CancelAcknowledged,
     CancelAttempt,
@@ -74,6 +76,7 @@ class KeptRun:
         place: Its place among the queued runs of its trigger; None when it never waits.
         traceparent: The trace that began with what started it.
         parent: What started it, where that is a task of another run.
+        planned_sha256: The hash of its workflow with what its tasks have planned; None where they have not.
     """
 
     run: Run
@@ -87,6 +90,7 @@ class KeptRun:
     traceparent: str
     created_at: datetime
     parent: Parent | None = None
+    planned_sha256: str | None = None
 
 
 def input_of(report: TaskReport) -> Input:
@@ -94,7 +98,9 @@ def input_of(report: TaskReport) -> Input:
     at = (report.name, report.task_id, report.attempt, report.token)
     match report:
         case TaskSucceeded():
-            return Succeeded(*at, report.output)
+            why = misfit_in_plan(report.output)
+            failure = Failure(INVALID_PLAN, why, retryable=False)
+            return Failed(*at, failure) if why else Succeeded(*at, report.output)
         case TaskFailed(error="cancelled"):
             return CancelAcknowledged(*at)
         case TaskFailed():

@@ -10,7 +10,7 @@ from millrace.control.domain.runs import KeptRun, Parent, events_of
 from millrace.control.store import Store
 from millrace.core import state
 from millrace.core.decide import decide
-from millrace.core.plan import Plan
+from millrace.core.plan import Plan, compile_plan
 from millrace.core.state import (
     CancelChild,
     CancelRequested,
@@ -138,7 +138,8 @@ async def _start_child(kept: KeptRun, asked: StartChild, tx: Store) -> Sequence[
         traceparent=kept.traceparent,
         parent=Parent(kept.run.run_id, asked.name, asked.task_id, depth),
     )
-    await begin_runs([child], [child], tx)
+    # It begins in a transaction of its own: however many there are, none waits for all.
+    tx.add_child(child)
     return []
 
 
@@ -149,6 +150,8 @@ def _decide(
     for kept, inputs, cause in told:
         decision = decide(kept.run, kept.plan, inputs, tx.now, tx.new_id)
         kept.run = decision.run
+        if decision.planned is not None:
+            kept.plan, kept.planned_sha256 = compile_plan(decision.planned), decision.planned.sha256
         for refused in decision.refused:
             if not isinstance(refused.input, Tick):
                 log.info(

@@ -19,6 +19,14 @@ ALTER TABLE run ADD COLUMN output jsonb, ADD COLUMN signals jsonb NOT NULL DEFAU
 ALTER TABLE run ADD COLUMN parent_run_id uuid, ADD COLUMN parent_task text, ADD COLUMN parent_task_id uuid,
     ADD COLUMN depth int NOT NULL DEFAULT 0;
 
+-- The workflow of a run with what its tasks have planned; every other run has its version's.
+ALTER TABLE run ADD COLUMN planned_sha256 text;
+CREATE TABLE run_plan (
+    run_id uuid PRIMARY KEY,
+    sha256 text NOT NULL,
+    document text NOT NULL
+);
+
 -- What one run has to tell another: read under that one's lock, in order, so that nobody holds two.
 CREATE TABLE mail (
     mail_id bigserial PRIMARY KEY,
@@ -26,6 +34,3 @@ CREATE TABLE mail (
     told jsonb NOT NULL
 );
 CREATE INDEX mail_of_run ON mail (run_id);
-
--- What waits for people.
-CREATE INDEX task_waiting ON task (run_id) WHERE state = 'waiting';

@@ -9,8 +9,8 @@ from typing import ClassVar
 import asyncpg
 from millrace.control.store.signals import Signals
 from millrace.core.ir import Workflow
-from millrace.core.parse import parse_workflow
 from millrace.core.plan import Plan, compile_plan
+from millrace.core.planning import parse_planned
 from millrace.core.triggers import Source, Trigger
 from millrace.runtime.transaction import Transaction, one
 
@@ -35,7 +35,10 @@ WHERE v.namespace = $1 AND v.name = $2 AND v.sha256 = coalesce(nullif($3, ''),
 WORKFLOWS = """
 SELECT name, sha256, '' AS document, principal, applied_at FROM workflow WHERE namespace = $1 ORDER BY name
 """
-VERSIONS = "SELECT sha256, document FROM workflow_version WHERE sha256 = ANY($1)"
+VERSIONS = """
+SELECT sha256, document FROM workflow_version WHERE sha256 = ANY($1)
+UNION ALL SELECT sha256, document FROM run_plan WHERE sha256 = ANY($1)
+"""
 HOLD_WORKFLOW = "SELECT sha256 FROM workflow WHERE namespace = $1 AND name = $2 FOR UPDATE"
 SOURCE = "SELECT document FROM source WHERE namespace = $1 AND topic = $2 FOR UPDATE"
 PUT_SOURCE = """
@@ -162,5 +165,5 @@ def _plan(sha256: str, document: str) -> Plan:
     if sha256 not in _plans:
         if len(_plans) >= MAX_PLANS:
             _plans.clear()
-        _plans[sha256] = compile_plan(parse_workflow(json.loads(document)))
+        _plans[sha256] = compile_plan(parse_planned(json.loads(document)))
     return _plans[sha256]

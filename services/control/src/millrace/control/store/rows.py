@@ -33,7 +33,7 @@ def kept_run(row: asyncpg.Record, plans: Mapping[str, Plan], tasks: dict[str, Ta
         signals=tuple((name, data) for name, data in row["signals"]),
         tasks=tasks,
     )
-    plan = plans[row["sha256"]]
+    plan = plans[row["planned_sha256"] or row["sha256"]]
     return KeptRun(
         run=run,
         plan=plan,
@@ -48,6 +48,7 @@ def kept_run(row: asyncpg.Record, plans: Mapping[str, Plan], tasks: dict[str, Ta
         parent=Parent(row["parent_run_id"], row["parent_task"], row["parent_task_id"], row["depth"])
         if row["parent_run_id"]
         else None,
+        planned_sha256=row["planned_sha256"],
     )
 
 

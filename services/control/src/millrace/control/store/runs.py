@@ -13,7 +13,7 @@ from millrace.control.domain.runs import KeptRun
 from millrace.control.store.definitions import Definitions
 from millrace.control.store.rows import attempt_row, columns, json_of, kept_run, task_row, task_run
 from millrace.core.parts import Approve
-from millrace.core.state import AttemptEnded, Decision, Input, RunState, TaskRun
+from millrace.core.state import AttemptEnded, Decision, Input, RunState, Start, TaskRun
 from millrace.runtime.inbox import first_id
 from millrace.runtime.transaction import one
 
@@ -41,9 +41,11 @@ FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text
 """
 SAVE_RUNS = """
 UPDATE run SET state = n.state, outcome = n.outcome, cause = n.cause, started_at = n.started_at, ended_at = n.ended_at,
-    due_at = n.due_at, output = n.output::jsonb, signals = n.signals::jsonb
+    due_at = n.due_at, output = n.output::jsonb, signals = n.signals::jsonb,
+    planned_sha256 = n.planned_sha256
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[],
-    $8::text[], $9::text[]) AS n(run_id, state, outcome, cause, started_at, ended_at, due_at, output, signals)
+    $8::text[], $9::text[], $10::text[])
+    AS n(run_id, state, outcome, cause, started_at, ended_at, due_at, output, signals, planned_sha256)
 WHERE run.run_id = n.run_id
 """
 SAVE_TASKS = """
@@ -63,11 +65,14 @@ ON CONFLICT (run_id, name) DO UPDATE SET state = excluded.state, attempt = exclu
     due_at = excluded.due_at, output = excluded.output, failure = excluded.failure, fraction = excluded.fraction,
     message = excluded.message, outcome = excluded.outcome, inner_state = excluded.inner_state
 """
-# A run that is gone, or has never been, gets none.
-ADD_MAIL = "INSERT INTO mail (run_id, told) SELECT run_id, $2 FROM run WHERE run_id = $1"
+ADD_MAIL = "INSERT INTO mail (run_id, told) VALUES ($1, $2)"
 TAKE_MAIL = """
 WITH taken AS (DELETE FROM mail WHERE run_id = ANY($1) RETURNING mail_id, run_id, told)
 SELECT run_id, told FROM taken ORDER BY mail_id
+"""
+PUT_PLAN = """
+INSERT INTO run_plan (run_id, sha256, document) VALUES ($1, $2, $3)
+ON CONFLICT (run_id) DO UPDATE SET sha256 = excluded.sha256, document = excluded.document
 """
 RETIRE = """
 WITH gone AS (
@@ -78,12 +83,15 @@ INSERT INTO task_past SELECT * FROM gone
 """
 PAST = "SELECT * FROM task_past WHERE run_id = $1 ORDER BY began_at, name LIMIT $2"
 # Of the scopes in a task, not of what is in those.
-OUTPUTS = """
-SELECT output FROM (TABLE task UNION ALL TABLE task_past) t
+_ITEMS = """
+FROM (TABLE task UNION ALL TABLE task_past) t
 WHERE run_id = $1 AND starts_with(name, $2 || '[') AND right(name, 1) = ']'
     AND strpos(substr(name, length($2) + 2), '[') = 0
-ORDER BY (inner_state->>'index')::int
 """
+OUTPUTS = f"SELECT output {_ITEMS} ORDER BY (inner_state->>'index')::int"
+OUTPUTS_BYTES = f"SELECT coalesce(sum(pg_column_size(output)), 0) {_ITEMS}"
+MAX_OUTPUTS_BYTES = 4 * 1024 * 1024
+"""The most that the items of one foreach hand on, as it is stored, that is looked at together."""
 ADD_ATTEMPT = """
 INSERT INTO attempt (task_id, attempt, run_id, name, error, message, lost, dispatched_at, started_at, ended_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING
@@ -94,13 +102,15 @@ WITH old AS MATERIALIZED (
     SELECT run_id FROM run WHERE run_id < $1 AND ended_at < $2 ORDER BY run_id LIMIT $3 FOR UPDATE SKIP LOCKED
 ), tasks AS (DELETE FROM task WHERE run_id IN (SELECT run_id FROM old)
 ), past AS (DELETE FROM task_past WHERE run_id IN (SELECT run_id FROM old)
+), plans AS (DELETE FROM run_plan WHERE run_id IN (SELECT run_id FROM old)
 ), mails AS (DELETE FROM mail WHERE run_id IN (SELECT run_id FROM old)
 ), attempts AS (DELETE FROM attempt WHERE run_id IN (SELECT run_id FROM old)
 )
 DELETE FROM run WHERE run_id IN (SELECT run_id FROM old) RETURNING 1
 """
 WAITING = """
-SELECT r.run_id, r.sha256, r.workflow, t.name, t.inner_state, t.began_at, t.due_at FROM task t JOIN run r USING (run_id)
+SELECT r.run_id, coalesce(r.planned_sha256, r.sha256) AS sha256, r.workflow, t.name, t.inner_state, t.began_at, t.due_at
+FROM task t JOIN run r USING (run_id)
 WHERE t.state = 'waiting' AND r.namespace = $1 AND t.inner_state ? 'votes' ORDER BY t.began_at, t.name LIMIT $2
 """
 ATTEMPTS = "SELECT * FROM attempt WHERE run_id = $1 ORDER BY task_id, attempt"
@@ -110,7 +120,7 @@ SELECT run_id, NULL AS namespace, NULL AS trigger_name FROM run WHERE due_at <= 
 UNION
 SELECT run_id, NULL, NULL FROM task WHERE due_at <= now()
 UNION
-SELECT run_id, NULL, NULL FROM mail
+SELECT run_id, NULL, NULL FROM mail JOIN run USING (run_id)
 UNION ALL
 SELECT run_id, namespace, trigger_name FROM (
     SELECT DISTINCT ON (namespace, trigger_name) namespace, trigger_name, run_id, state FROM run
@@ -172,7 +182,7 @@ class Runs(Definitions):
     ) -> list[KeptRun]:
         """Return runs without their tasks, newest first."""
         rows = await self.fetch(LIST, namespace, workflow, state, before, limit)
-        plans = await self.plans(row["sha256"] for row in rows)
+        plans = await self.plans(row["planned_sha256"] or row["sha256"] for row in rows)
         return [kept_run(row, plans, {}) for row in rows]
 
     async def attempts(self, run_id: UUID) -> list[asyncpg.Record]:
@@ -215,9 +225,17 @@ class Runs(Definitions):
         """Return up to `limit` records of a run's scopes that are over, in the order in which they began."""
         return [task_run(row) for row in await self.fetch(PAST, run_id, limit)]
 
-    async def outputs(self, run_id: UUID, name: str) -> list[Any]:
-        """Return what the items of a foreach handed on, in their order; all of them are over."""
+    async def outputs(self, run_id: UUID, name: str) -> list[Any] | None:
+        """Return what the items of a foreach handed on, in their order; None when it is too much to be read."""
+        ((size,),) = await self.fetch(OUTPUTS_BYTES, run_id, name)
+        if size > MAX_OUTPUTS_BYTES:
+            return None
         return [row["output"] for row in await self.fetch(OUTPUTS, run_id, name)]
+
+    def add_child(self, kept: KeptRun) -> None:
+        """Keep a new run that begins when its mail is read."""
+        self.add_runs([kept])
+        self.add_mail(kept.run.run_id, Start())
 
     def add_mail(self, run_id: UUID, told: Input) -> None:
         """Keep what a run is to be told under its own lock, by whoever looks for what is due."""
@@ -248,7 +266,7 @@ class Runs(Definitions):
 
     def save_decisions(self, decided: Sequence[tuple[KeptRun, Decision]], *, new: bool = False) -> None:
         """Keep what was decided; the rows of `new` runs themselves are kept by `add_runs`."""
-        changed = [decision.run for _, decision in decided if decision.run_changed and not new]
+        changed = [(d.run, kept.planned_sha256) for kept, d in decided if d.run_changed and not new]
         if changed:
             self.write_last(
                 SAVE_RUNS,
@@ -256,9 +274,9 @@ class Runs(Definitions):
                     [
                         (
                             *(r.run_id, r.state, r.outcome, r.cause, r.started_at, r.ended_at, r.due_at),
-                            *(json_of(r.output), json.dumps(r.signals)),
+                            *(json_of(r.output), json.dumps(r.signals), planned),
                         )
-                        for r in changed
+                        for r, planned in changed
                     ]
                 ),
             )
@@ -270,6 +288,8 @@ class Runs(Definitions):
         elif tasks:
             self.write_last(SAVE_TASKS, *columns(tasks))
         for _, decision in decided:
+            if (planned := decision.planned) is not None:
+                self.write(PUT_PLAN, decision.run.run_id, planned.sha256, json.dumps(planned.document()))
             for effect in decision.effects:
                 if isinstance(effect, AttemptEnded):
                     self.write(ADD_ATTEMPT, *attempt_row(decision.run.run_id, effect))
@@ -290,7 +310,7 @@ class Runs(Definitions):
         tasks: dict[UUID, dict[str, TaskRun]] = {row["run_id"]: {} for row in rows}
         for row in await self.fetch(TASKS, list(tasks)):
             tasks[row["run_id"]][row["name"]] = task_run(row)
-        plans = await self.plans(row["sha256"] for row in rows)
+        plans = await self.plans(row["planned_sha256"] or row["sha256"] for row in rows)
         return [kept_run(row, plans, tasks[row["run_id"]]) for row in rows]
 
 
