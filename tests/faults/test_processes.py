@@ -240,7 +240,8 @@ async def test_row_31_what_the_kernel_kills_for_memory_is_done_again(stack: Stac
 
     assert fault.seen is not None
     again = [task for run in fault.seen.runs.values() for task in run.tasks if task.attempts > 1]
-    assert {task.kind for task in again} >= {"data.ingest", "feature.materialise"}
+    # Of data the kernel may take a child at work, or the process that forks them while none is.
+    assert "feature.materialise" in {task.kind for task in again}
     assert {task.state for task in again} == {"succeeded"}
 
 
