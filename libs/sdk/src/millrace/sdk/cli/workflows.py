@@ -54,13 +54,17 @@ def graph(
     form: Annotated[Literal["mermaid", "dot"], typer.Option("--as", help="For pages, or for Graphviz.")] = "mermaid",
     state: Folder = FOLDER,
     namespace: Namespace = NAMESPACE,
+    as_json: Json = False,
 ) -> None:
     """Draw a workflow: its tasks, what each needs, and the bodies within them.
 
     Example: `millrace workflow graph flights.month --as dot | dot -Tsvg > month.svg`
     """
     found = _workflow(what, state, namespace)
-    print(mermaid(found) if form == "mermaid" else dot(found), end="")
+    text = mermaid(found) if form == "mermaid" else dot(found)
+    if as_json:
+        return print_json({"workflow": found.name, "hash": found.sha256, form: text})
+    return print(text, end="")
 
 
 @workflow.command()
