@@ -73,31 +73,38 @@ class Relay:
         self._database.wake_relay.set()
 
     async def _with_lock(self) -> None:
-        # A frozen relay loses its session, and with it the lock; what it sends late, the inbox drops.
-        # A deletion that a crash of the server undoes is a page sent twice, so that none waits for the disk.
-        connection = await self._database.connect(idle_session_timeout="10s", synchronous_commit="off")
+        # Before the lock: a broker that is frozen may be asked first, and is waited for longer than a session may idle.
+        producer = await new_producer(self._settings, f"{self._name}-relay")
         try:
-            # Prepared before the lock: between the two trips of a first use, no timeout of idleness runs.
-            page, forget_and_page, waiting = [await connection.prepare(sql) for sql in (PAGE, FORGET_AND_PAGE, WAITING)]
-            while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
-                if self._stopping:
-                    return
-                if await self._wait(POLL_S):
-                    # What was committed here is sent by another process: outside of any transaction it is told so.
-                    self._database.wake_relay.clear()
-                    await connection.execute(f"NOTIFY {CHANNEL}")
-            await connection.add_listener(CHANNEL, self._wake)
-            producer = await new_producer(self._settings, f"{self._name}-relay")
+            # A frozen relay loses its session, and with it the lock; what it sends late, the inbox drops.
+            # A deletion that a crash of the server undoes is a page sent twice, so that none waits for the disk.
+            connection = await self._database.connect(idle_session_timeout="10s", synchronous_commit="off")
             try:
-                await failpoint("outbox.locked")
-                await self._relay(page, forget_and_page, waiting, producer)
+                await self._with_session(connection, producer)
             finally:
-                self._tell(0, 0)  # whoever has the lock next measures it
-                await self._end(producer)
+                with suppress(TimeoutError, asyncpg.PostgresError, *LOST):
+                    await asyncio.wait_for(connection.close(), 2)
+                connection.terminate()
         finally:
-            with suppress(TimeoutError, asyncpg.PostgresError, *LOST):
-                await asyncio.wait_for(connection.close(), 2)
-            connection.terminate()
+            await self._end(producer)
+
+    async def _with_session(self, connection: asyncpg.Connection, producer: AIOKafkaProducer) -> None:
+        # Prepared before the lock: between the two trips of a first use, no timeout of idleness runs.
+        page, forget_and_page, waiting = [await connection.prepare(sql) for sql in (PAGE, FORGET_AND_PAGE, WAITING)]
+        while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
+            if self._stopping:
+                return
+            if await self._wait(POLL_S):
+                # What was committed here is sent by another process: outside of any transaction it is told so.
+                self._database.wake_relay.clear()
+                await connection.execute(f"NOTIFY {CHANNEL}")
+        await connection.add_listener(CHANNEL, self._wake)
+        try:
+            await failpoint("outbox.locked")
+            await self._relay(page, forget_and_page, waiting, producer)
+        finally:
+            self._tell(0, 0)  # whoever has the lock next measures it
+            await self._end(producer)  # while nobody else sends
 
     async def _relay(
         self,
