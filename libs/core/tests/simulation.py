@@ -8,6 +8,7 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 from millrace.core.decide import decide
+from millrace.core.items import outputs_of
 from millrace.core.parse import parse_workflow
 from millrace.core.paths import inside, parent
 from millrace.core.plan import Plan, compile_plan
@@ -72,14 +73,8 @@ class World:
         self.past |= {name: (known | decision.changed)[name] for name in decision.retired}
         for effect in decision.effects:
             if isinstance(effect, Collect):
-                self.tell(Collected(effect.name, self.outputs(effect.name)))
+                self.tell(Collected(effect.name, outputs_of(self.past | self.run.tasks, effect.name)))
         return decision
-
-    def outputs(self, name: str) -> list[Any]:
-        scopes = [
-            task for path, task in (self.past | self.run.tasks).items() if path.endswith("]") and parent(path) == name
-        ]
-        return [task.output for task in sorted(scopes, key=lambda task: (task.inner or {})["index"])]
 
     def order(self, name: str) -> Dispatch:
         return next(order for order in reversed(self.orders) if order.name == name)

@@ -19,8 +19,8 @@ from uuid import UUID
 
 from choices import Choices, shrunk
 from millrace.core.decide import decide
+from millrace.core.items import outputs_of
 from millrace.core.parse import parse_workflow
-from millrace.core.paths import parent
 from millrace.core.plan import Plan, compile_plan
 from millrace.core.state import (
     CancelAcknowledged,
@@ -178,12 +178,7 @@ class System:
             sent = [effect for effect in decision.effects if isinstance(effect, Dispatch | CancelAttempt)]
             kept.outbox += [Message(self._number(), effect.task_id, effect) for effect in sent]
             asked = [effect.name for effect in decision.effects if isinstance(effect, Collect)]
-            told = [Collected(name, self._outputs(name)) for name in asked]
-
-    def _outputs(self, name: str) -> list[Any]:
-        known = self.kept.past | self.kept.run.tasks
-        items = [task for path, task in known.items() if path.endswith("]") and parent(path) == name]
-        return [task.output for task in sorted(items, key=lambda task: (task.inner or {})["index"])]
+            told = [Collected(name, outputs_of(kept.past | kept.run.tasks, name)) for name in asked]
 
     # Workers.
 

@@ -21,6 +21,7 @@ from millrace.core.parts import (
     Wait,
     canonical_json,
 )
+from millrace.core.pointer import resolve
 from pydantic import (
     BaseModel,
     Field,
@@ -226,11 +227,7 @@ class Task(Part):
         """Return it as JSON without what is left at its default, and without the tasks of its bodies."""
         whole = self.model_dump(mode="json", exclude_defaults=True)
         for _, field, _ in self.bodies():
-            *way, last = field.split(".")
-            part: Any = whole
-            for step in way:
-                part = part[int(step)] if isinstance(part, list) else part[step]
-            (part[int(last)] if isinstance(part, list) else part[last]).pop("tasks")
+            resolve(whole, tuple(field.split("."))).pop("tasks")
         return whole
 
     @property

@@ -1,10 +1,11 @@
 """Going over a list: a body for each item, so many at once, and what all of them came to."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from millrace.core.draft import LARGE_OUTPUT, OPENED_AT_ONCE, Draft
 from millrace.core.ir import Foreach, Tolerate
-from millrace.core.paths import MAX_KEY_BYTES, escaped, item
+from millrace.core.paths import MAX_KEY_BYTES, escaped, item, parent
 from millrace.core.pointer import PointerMissing, parse_pointer, resolve
 from millrace.core.state import Collect, Collected, Failure, TaskRun, TaskState
 from millrace.core.values import items_of
@@ -63,6 +64,12 @@ def collected(draft: Draft, told: Collected) -> str | None:
     else:
         draft.succeed(task, _summary(task) | {"items": list(told.outputs)})
     return None
+
+
+def outputs_of(tasks: Mapping[str, TaskRun], name: str) -> list[Any]:
+    """Return what the items of a foreach handed on, in their order, of all the records of a run."""
+    scopes = [task for path, task in tasks.items() if path.endswith("]") and parent(path) == name]
+    return [task.output for task in sorted(scopes, key=lambda task: (task.inner or {})["index"])]
 
 
 def awaits_outputs(task: TaskRun) -> bool:

@@ -14,8 +14,8 @@ from pydantic import JsonValue, ValidationError
 TRIGGER_FIELDS = ("id", "source", "type", "subject", "time", "data")
 RUN_FIELDS = ("id", "started_at")
 #: What a task with bodies tells those: an item, how many came before it, what the last iteration handed on, a failure.
-_TOLD = ("item", "index", "last", "error")
-VARIABLES = frozenset({"outputs", "status", "trigger", *_TOLD})
+TOLD = ("item", "index", "last", "error")
+VARIABLES = frozenset({"outputs", "status", "trigger", *TOLD})
 #: Words that CEL keeps for itself, so `outputs.<word>` would not parse.
 CEL_RESERVED = frozenset(
     {"as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop"}
@@ -196,7 +196,7 @@ def _bad_condition(field: str, name: str, text: str, sees: _Sees) -> Iterator[Pr
         yield Problem(field, str(error))
         return
     for variable, other in sorted(condition.members):
-        if variable in _TOLD:
+        if variable in TOLD:
             if (variable, other) not in sees.told:
                 yield Problem(field, f"{variable}.{other}: {_not_told(variable, other, sees)}")
         elif other not in sees.settled:
@@ -230,11 +230,11 @@ def _pointer_complaint(name: str, text: str, sees: _Sees) -> str | None:
             return None
         case ("tasks", other, "output", *_):
             return None if other in sees.settled else _not_upstream(name, other, sees)
-        case (variable, other, *_) if variable in _TOLD:
+        case (variable, other, *_) if variable in TOLD:
             return None if (variable, other) in sees.told else _not_told(variable, other, sees)
     return (
         f"{text!r} leads nowhere; it must start with /trigger/<{'|'.join(TRIGGER_FIELDS)}>, "
-        f"/tasks/<task>/output or /<{'|'.join(_TOLD)}>/<task>, or be /run/<{'|'.join(RUN_FIELDS)}>"
+        f"/tasks/<task>/output or /<{'|'.join(TOLD)}>/<task>, or be /run/<{'|'.join(RUN_FIELDS)}>"
     )
 
 

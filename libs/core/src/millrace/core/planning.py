@@ -8,6 +8,7 @@ from millrace.core.ir import Workflow
 from millrace.core.parse import parse_workflow
 from millrace.core.paths import inside
 from millrace.core.plan import compile_plan
+from millrace.core.pointer import resolve
 from millrace.core.state import Failure, TaskRun, TaskState
 
 PLAN = "$plan"
@@ -29,10 +30,8 @@ def parse_planned(document: Any) -> Workflow:  # noqa: ANN401 - a JSON value
 def splice(draft: Draft, task: TaskRun, plan: Any) -> None:  # noqa: ANN401 - a JSON value
     """Put a plan under the task that made it and begin it, or fail the task when it cannot be run."""
     whole = draft.plan.workflow.document()
-    part: Any = whole
-    for step in draft.plan.step(task.name).field.split("."):
-        part = part[int(step)] if isinstance(part, list) else part[step]
-    planned = part.setdefault("planned", {})
+    written = resolve(whole, tuple(draft.plan.step(task.name).field.split(".")))
+    planned = written.setdefault("planned", {})
     name = f"plan{len(planned)}"
     planned[name] = plan
     try:

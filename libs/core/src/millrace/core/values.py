@@ -6,14 +6,11 @@ from typing import Any
 
 from millrace.core.expression import Condition
 from millrace.core.ir import Foreach
+from millrace.core.parse import TOLD
 from millrace.core.parts import Pointer
 from millrace.core.paths import inside, leaf, parent, scopes_around
 from millrace.core.plan import Plan, value_at
 from millrace.core.state import TASK_OPEN, Failure, Run, TaskRun, TaskState
-
-#: What a task with bodies tells each of those as it begins: an item, how many came before it, what the last iteration
-#: handed on, a failure.
-TOLD = ("item", "index", "last", "error")
 
 
 def variables_of(

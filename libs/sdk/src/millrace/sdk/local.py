@@ -9,8 +9,8 @@ from uuid import UUID
 
 from millrace.core.decide import decide
 from millrace.core.ir import Workflow
+from millrace.core.items import outputs_of
 from millrace.core.parts import canonical_json
-from millrace.core.paths import parent
 from millrace.core.plan import Plan, compile_plan
 from millrace.core.state import (
     ChildEnded,
@@ -136,7 +136,8 @@ class _Local:
         orders = [effect for effect in decision.effects if isinstance(effect, Dispatch)]
         for effect in decision.effects:
             if isinstance(effect, Collect):
-                orders += self._tell(Collected(effect.name, self._outputs(effect.name)))
+                outputs = outputs_of({**self._past, **self._state.tasks}, effect.name)
+                orders += self._tell(Collected(effect.name, outputs))
             elif isinstance(effect, StartChild):
                 orders += self._tell(self._child(effect))
         return orders
@@ -148,11 +149,6 @@ class _Local:
         self._now += timedelta(seconds=run.elapsed_s)
         self._calls += [(f"{asked.name}/{name}", given) for name, given in run.calls]
         return ChildEnded(asked.name, asked.task_id, RunState(run.state), run.cause, run.output)
-
-    def _outputs(self, name: str) -> list[Any]:
-        known = {**self._past, **self._state.tasks}
-        items = [task for path, task in known.items() if path.endswith("]") and parent(path) == name]
-        return [task.output for task in sorted(items, key=lambda task: (task.inner or {})["index"])]
 
     def _is_open(self, order: Dispatch) -> bool:
         task = self._state.tasks.get(order.name)
