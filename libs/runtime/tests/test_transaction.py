@@ -34,6 +34,24 @@ async def test_a_connection_that_is_reset_under_a_transaction_is_a_database_that
         await ask()
 
 
+async def test_a_server_that_ends_between_two_statements_is_a_database_that_is_away(
+    begin: Transactions[Effects],
+) -> None:
+    fields = b"SFATAL\0C57P02\0Mterminating connection because of crash of another server process\0\0"
+    said = b"E" + (len(fields) + 4).to_bytes(4, "big") + fields
+
+    async def ask() -> None:
+        async with begin() as tx:
+            await tx.fetch("SELECT 1")
+            # Its last word has come, the end of the connection has not: on a socket that is a moment, if any.
+            tx._connection._protocol.data_received(said)
+
+    with pytest.raises(Unavailable):
+        await ask()
+    async with begin() as tx:
+        assert await tx.names() == []
+
+
 async def test_a_server_that_does_not_answer_is_unavailable_though_its_connection_lives_on(
     begin: Transactions[Effects],
 ) -> None:

@@ -39,6 +39,8 @@ LOST = (
     OSError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    # A server that ends says so between two statements; asyncpg takes that for one that is under way.
+    asyncpg.InternalClientError,
     asyncpg.CannotConnectNowError,
     asyncpg.TargetServerAttributeNotMatched,
 )
