@@ -7,7 +7,8 @@ from typing import Any, Literal
 from millrace.core.parts import Retries
 from millrace.sdk.flows.bodies import BodyFunction, Step
 from millrace.sdk.flows.refs import Condition, Default, Node, Ref
-from millrace.sdk.flows.trace import LocalBody, current
+from millrace.sdk.flows.trace import current
+from millrace.sdk.local import LocalBody
 
 RunIf = Literal["succeeded", "settled"]
 
@@ -25,6 +26,17 @@ class TaskKind:
         if body is not None:
             return TaskKind(self.kind, body, self._options)
         return self.step()(**inputs)
+
+    @property
+    def fn(self) -> LocalBody:
+        """The plain function.
+
+        Raises:
+            AttributeError: It has none.
+        """
+        if self.body is None:
+            raise AttributeError(f'{self.kind} has no function; write @task("{self.kind}") above one')
+        return self.body
 
     def step(
         self,
