@@ -58,7 +58,8 @@ class TaskKind:
             compensate: Calls what undoes it, when what it is in fails later; given a reference to its output.
             teardown: Calls what is done once nothing needs it any more, however that ended; given the same.
         """
-        default = self.body.__name__ if self.body is not None else self.kind.split(".", 1)[-1]
+        own = getattr(self.body, "__name__", "")
+        default = own if own.isidentifier() else self.kind.split(".", 1)[-1]  # a lambda's name is no name
 
         def call(**inputs: Any) -> Node:  # noqa: ANN401 - inputs are JSON or references
             task = {"kind": self.kind, "input": inputs, "run_if": run_if, **self._options}

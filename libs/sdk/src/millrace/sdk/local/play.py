@@ -112,14 +112,13 @@ class _Player:
 
     def play(self) -> None:
         """Let happen what happens until every run has ended."""
+        self._react()
         while self._engine.going:
-            self._hand_out()
-            self._ask()
-            self._give_up_if_stuck()
             if self._question is None:
                 self._display.draw()
             self._take(self._next())
             self._engine.tick()
+            self._react()
 
     def close(self) -> None:
         """Leave the rest undone."""
@@ -129,6 +128,11 @@ class _Player:
     def beside(self, text: str) -> None:
         """Take what was logged beside all work."""
         self._heard.put(Line(self._clock.now(), "", text))
+
+    def _react(self) -> None:
+        self._ask()
+        self._give_up_if_stuck()
+        self._hand_out()
 
     def _hand_out(self) -> None:
         while self._engine.orders:
