@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -260,3 +261,75 @@ def read_until(terminal: object, words: str) -> str:
     while words.encode() not in shown:
         shown += os.read(terminal.fileno(), 4_096)  # type: ignore[attr-defined]  # a file
     return shown.decode()
+
+
+STRAYS = """
+import os
+import time
+from pathlib import Path
+
+from millrace.sdk.flows import flow, task
+
+
+@task("data.stay", run_timeout_s=1, retries={"max_attempts": 1})
+def stay():
+    Path("pid").write_text(str(os.getpid()))
+    print("staying")
+    time.sleep(600)
+
+
+@task("data.vanish", retries={"max_attempts": 1, "lost": 1, "backoff_s": 0})
+def vanish():
+    if not Path("vanished").exists():
+        Path("vanished").touch()
+        os._exit(9)
+
+
+@flow("strays")
+def strays():
+    stay.step(after=[vanish()])()
+
+
+if __name__ == "__main__":
+    strays.main()
+"""
+
+
+def test_a_process_is_killed_when_its_time_is_up_and_tried_again_when_it_vanished(folder: Path) -> None:
+    (folder / "flow.py").write_text(STRAYS)
+
+    done = subprocess.run(
+        [sys.executable, "flow.py", "--processes"],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert "vanish  attempt 1 failed: lost: the process ended before its work" in done.stderr
+    assert "RunTimeout: not finished within 1 s" in done.stderr
+    assert not is_alive(int((folder / "pid").read_text()))
+
+
+def test_a_process_ends_with_the_one_that_it_works_for(folder: Path) -> None:
+    (folder / "flow.py").write_text(STRAYS.replace("run_timeout_s=1", "run_timeout_s=600"))
+    command = [sys.executable, "flow.py", "--processes"]
+    with subprocess.Popen(command, cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True) as program:
+        assert program.stderr is not None
+        until(program.stderr, "staying")
+        program.kill()
+
+    ends_by = time.monotonic() + 10
+    while is_alive(int((folder / "pid").read_text())):
+        assert time.monotonic() < ends_by
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process runs; one that has ended and was not waited for does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
