@@ -13,6 +13,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from millrace.core.parse import parse_workflow
+from millrace.sdk.local.program import fields_of
 
 FLOW = """
 import os
@@ -167,6 +169,16 @@ def test_the_options_are_the_fields_that_the_flow_reads(runs: Runs) -> None:
     assert (wrong.returncode, no_json.returncode) == (2, 2)
     assert "unrecognized arguments: --month" in wrong.stderr
     assert "write JSON, such as" in no_json.stderr
+
+
+def test_options_are_read_off_pointers_and_conditions_alike() -> None:
+    tasks = {
+        "one": {"kind": "data.one", "input": {"a": {"$from": "/trigger/data/flights/uri"}}},
+        "two": {"kind": "data.two", "when": "trigger.data.name.startsWith('x') && trigger.data.rows > 3"},
+    }
+    workflow = parse_workflow({"name": "read", "tasks": tasks})
+
+    assert fields_of(workflow) == ["flights.uri", "name", "rows"]
 
 
 def test_work_in_processes_is_done_in_others_than_ours(runs: Runs) -> None:

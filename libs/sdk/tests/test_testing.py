@@ -311,6 +311,20 @@ def test_a_run_that_a_step_has_started_ends_with_it_or_goes_on_by_itself(on_stop
     assert [one.state for one in env.runs] == ["cancelled", left]
 
 
+def test_runs_that_start_one_another_do_so_as_deep_as_in_control_and_no_deeper() -> None:
+    @flow("again")
+    def again(trigger: Ref) -> None:
+        subflow("again", {"from": trigger.source}, name="sub")
+
+    env = Environment(again)
+    run = env.start(again)
+
+    assert run.state == "failed"
+    assert len(env.runs) == 9
+    assert "runs start one another more than 8 deep" in env.runs[-1].cause
+    assert env.runs[1].run.trigger["type"] == "subflow"
+
+
 def test_thousands_of_items_are_done_and_told_in_order() -> None:
     flow_ = many(concurrency=20)
     env = Environment(flow_)

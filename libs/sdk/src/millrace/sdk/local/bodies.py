@@ -111,10 +111,11 @@ def text_of(error: BaseException) -> str:
 
 def place_of(trace: TracebackType | None) -> str:
     """Return the innermost of the author's lines in a traceback, with what it says."""
-    frames = [frame for frame in traceback.extract_tb(trace) if not frame.filename.startswith((_OURS, *_LIBRARIES))]
-    if not frames:
+    frames = [frame for frame in traceback.extract_tb(trace) if not frame.filename.startswith(_OURS)]
+    own = [frame for frame in frames if not frame.filename.startswith(_LIBRARIES)] or frames
+    if not own:
         return ""
-    last = frames[-1]
+    last = own[-1]
     said = linecache.getline(last.filename, last.lineno or 0).strip()
     return f"{last.filename}:{last.lineno}" + (f": {said}" if said else "")
 

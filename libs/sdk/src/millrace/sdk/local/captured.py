@@ -27,7 +27,8 @@ def captured(beside: Callable[[str], None] = lambda _text: None) -> Iterator[Non
         return
     root = logging.getLogger()
     handler = _Handler(beside)
-    aside = [one for one in root.handlers if type(one) is logging.StreamHandler]
+    here = (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
+    aside = [one for one in root.handlers if isinstance(one, logging.StreamHandler) and one.stream in here]
     level = root.level
     _capturing.set()
     for one in aside:

@@ -44,6 +44,7 @@ class Display:
         self._runs: dict[UUID, LocalRun] = {}
         self._drawn = 0.0
         self._live: Live | None = None
+        self._standing = ""
 
     def __enter__(self) -> Self:
         return self
@@ -62,6 +63,7 @@ class Display:
 
     def draw(self) -> None:
         """Draw the trees, if it is time."""
+        self._standing = ""
         if self.live and time.monotonic() - self._drawn >= REFRESH_S:
             self._drawn = time.monotonic()
             if self._live is None:
@@ -78,7 +80,7 @@ class Display:
     def changed(self, run: LocalRun, before: Run, changed: Mapping[str, TaskRun]) -> None:
         """Take note of what was decided of a run."""
         self._runs.setdefault(run.run_id, run)
-        if not self._shown or self.live:
+        if not self._shown or (self.live and not self._standing):
             return
         for name, task in changed.items():
             was = before.tasks.get(name)
@@ -93,14 +95,25 @@ class Display:
             self.say("  ".join(filter(None, (f"run {run.run_id}", run.workflow, run.state, run.cause))))
 
     def say(self, text: str) -> None:
-        """Show a line with the time."""
-        if self._shown:
-            self._console.print(Text(f"{_clock_time(self._clock.now())}  {text}"), soft_wrap=True)
+        """Show a line with the time; a question that stands is asked again below it."""
+        if not self._shown:
+            return
+        line = f"{_clock_time(self._clock.now())}  {text}"
+        self._console.print(Text(f"\n{line}" if self._standing else line), soft_wrap=True)
+        if self._standing:
+            self.ask(self._standing)
 
     def ask(self, text: str) -> None:
         """Show a question, and stay on its line."""
         self.pause()
+        self._standing = text
         self._console.print(Text(text), end="", soft_wrap=True)
+
+    def answered(self, line: str) -> None:
+        """Take note that a question was answered; an answer that nobody has seen is shown."""
+        self._standing = ""
+        if not sys.stdin.isatty():
+            self._console.print(Text(line), soft_wrap=True)
 
     def _trees(self, *, wide: bool = False) -> Group:
         parts: list[object] = []

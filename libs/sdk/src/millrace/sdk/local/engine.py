@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
+from millrace.core.children import MAX_CHAIN, TOO_DEEP
 from millrace.core.decide import decide
 from millrace.core.ir import Workflow
 from millrace.core.items import outputs_of
@@ -229,14 +230,23 @@ class Engine(Generic[R]):
         yield run, CancelAcknowledged(*order.place)
 
     def _start_child(self, run: LocalRun, asked: StartChild) -> Iterable[tuple[LocalRun, Input]]:
-        if asked.workflow not in self.plans:
-            told = f"there is no workflow {asked.workflow} here: give its flow along"
-            yield run, ChildEnded(asked.name, asked.task_id, RunState.FAILED, told)
+        unknown = f"there is no workflow {asked.workflow} here: give its flow along"
+        refused = unknown if asked.workflow not in self.plans else TOO_DEEP if self._depth(run) > MAX_CHAIN else None
+        if refused is not None:
+            yield run, ChildEnded(asked.name, asked.task_id, RunState.FAILED, refused)
             return
-        trigger = {**TRIGGER, "id": str(asked.task_id), "data": asked.data}
+        about = {"id": str(asked.task_id), "source": f"/local/runs/{run.run_id}", "type": "subflow"}
+        trigger = {**about, "subject": asked.name, "time": self._now().isoformat(), "data": asked.data}
         child = self._add(asked.run_id, asked.workflow, trigger, run.principal)
         self._parents[asked.run_id] = (run, asked)
         yield child, Start()
+
+    def _depth(self, run: LocalRun) -> int:
+        """Return how many runs have started one another to this one, and it."""
+        depth, around = 1, self._parents.get(run.run_id)
+        while around is not None:
+            depth, around = depth + 1, self._parents.get(around[0].run_id)
+        return depth
 
     def _over(self, run: LocalRun, ended: RunEnded) -> Iterable[tuple[LocalRun, Input]]:
         self.going.pop(run.run_id, None)

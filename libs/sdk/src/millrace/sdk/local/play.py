@@ -194,14 +194,17 @@ class _Player:
     def _ask(self) -> None:
         """Ask for what runs wait for, one thing after the other, and take what was answered."""
         while (question := self._open_question()) is not None and self._lines:
+            line = self._lines.popleft()
+            self._display.answered(line)
             try:
-                told = question.answer(self._lines.popleft())
+                told = question.answer(line)
                 refused = self._engine.tell(question.run, told) if told is not None else None
                 if refused is not None:
                     self._display.say(refused)
             except Misunderstood as error:
                 self._display.say(str(error))
-            self._display.ask(question.text()) if question.is_open else None
+            if question.is_open:
+                self._display.ask(question.text())
         if self._question is not None:
             self._prompt.open()
 
@@ -251,4 +254,4 @@ def _interruptible(heard: SimpleQueue[Any]) -> Iterator[threading.Event]:
     try:
         yield interrupted
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, before or signal.default_int_handler)

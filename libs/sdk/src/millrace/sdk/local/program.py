@@ -20,18 +20,23 @@ if TYPE_CHECKING:
 STATUS = {"succeeded": 0, "refused": 3}
 """Exit status by how a run ended, as of `millrace run watch`; 1 otherwise, 2 for a wrong command line."""
 INTERRUPTED = 130
+#: Fields of these names are given by `--data` only.
+_OWN = frozenset({"data", "help", "json", "processes", "quiet", "workers"})
 _POINTER = re.compile(r'"\$from": "/trigger/data/([^"]*)"')
-_EXPRESSION = re.compile(r"\btrigger\.data((?:\.[A-Za-z_]\w*)+)")
+_EXPRESSION = re.compile(r"\btrigger\.data((?:\.[A-Za-z_]\w*)+)(?![\w(])")
 _FIELD = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 def run_program(flow: "Flow", arguments: Sequence[str] | None, flows: Iterable["Flow"]) -> NoReturn:
     """Run a flow as a command line says, and leave."""
-    fields = fields_of(flow.workflow)
+    fields = [name for name in fields_of(flow.workflow) if name not in _OWN]
     parser = _parser(flow.workflow, fields)
     given = parser.parse_args(arguments)
     try:
         data = _data(given, fields)
+    except ValueError as error:
+        parser.error(str(error))
+    try:
         run = flow.run_local(
             data,
             flows=flows,
@@ -41,8 +46,6 @@ def run_program(flow: "Flow", arguments: Sequence[str] | None, flows: Iterable["
             quiet=given.quiet,
             check=False,
         )
-    except (ValueError, LookupError) as error:
-        parser.error(str(error.args[0] if error.args else error))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     _tell(run, as_json=given.as_json)
@@ -62,6 +65,7 @@ def _parser(workflow: Workflow, fields: list[str]) -> argparse.ArgumentParser:
     some = " ".join(f"--{name} …" for name in fields[:2])
     parser = argparse.ArgumentParser(
         prog=f"python {program}",
+        allow_abbrev=False,
         description=workflow.description or f"Run {workflow.name} in this process, without any server.",
         epilog=f"Example: python {program} {some} --skip-waits".replace("  ", " "),
     )
@@ -70,7 +74,7 @@ def _parser(workflow: Workflow, fields: list[str]) -> argparse.ArgumentParser:
         group.add_argument(f"--{name}", dest=f"data.{name}", metavar="VALUE", default=argparse.SUPPRESS)
     group.add_argument("--data", metavar="JSON", default="null", help="all of it: JSON, or @FILE with JSON in it")
     parser.add_argument("--skip-waits", action="store_true", help="waits take no time while nothing is worked on")
-    parser.add_argument("--workers", type=int, default=8, help="functions under way at once (default: %(default)s)")
+    parser.add_argument("--workers", type=_count, default=8, help="functions under way at once (default: %(default)s)")
     parser.add_argument("--processes", action="store_true", help="do functions in processes rather than threads")
     parser.add_argument("--quiet", action="store_true", help="show nothing while it goes")
     parser.add_argument("--json", dest="as_json", action="store_true", help="print the run as JSON when it has ended")
@@ -99,6 +103,12 @@ def _data(given: argparse.Namespace, fields: list[str]) -> Any:  # noqa: ANN401 
             raise ValueError(f"--{name}: what it is part of is no object in --data {text}")  # noqa: TRY004
         place[last] = _value(value)
     return data
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
 
 
 def _value(text: str) -> Any:  # noqa: ANN401 - a JSON value

@@ -7,6 +7,7 @@ import select
 import sys
 import threading
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
@@ -121,35 +122,29 @@ class Prompt:
 
     def __init__(self, heard: SimpleQueue[Any]) -> None:
         self._heard = heard
-        self._wake: tuple[int, int] | None = None
+        self._open: int | None = None
 
     def open(self) -> None:
         """Begin to read, unless that has begun."""
-        if self._wake is None:
-            self._wake = os.pipe()
-            threading.Thread(target=self._read, args=(self._wake[0],), name="millrace-prompt", daemon=True).start()
+        if self._open is None:
+            ends, self._open = os.pipe()
+            threading.Thread(target=self._read, args=(ends,), name="millrace-prompt", daemon=True).start()
 
     def close(self) -> None:
         """Read no more."""
-        if self._wake is not None:
-            os.write(self._wake[1], b"x")
+        if self._open is not None:
+            os.close(self._open)
 
-    def _read(self, wake: int) -> None:
+    def _read(self, ends: int) -> None:
         """Put each line; without the buffer of `sys.stdin`, which a thread must not hold when the process ends."""
-        try:
-            source = sys.stdin.fileno()
-        except (AttributeError, OSError, ValueError):
-            self._heard.put(Said(None))
-            return
-        begun = b""
-        while True:
-            ready, _, _ = select.select([source, wake], [], [])
-            if wake in ready:
-                return
-            more = os.read(source, 65_536)
-            *lines, begun = (begun + more).split(b"\n")
-            for line in lines if more else [*lines, begun] if begun else []:
-                self._heard.put(Said(line.decode(errors="replace").strip()))
-            if not more:
-                self._heard.put(Said(None))
-                return
+        with suppress(AttributeError, OSError, ValueError):  # there is no stdin, or it has gone
+            source, begun = sys.stdin.fileno(), b""
+            while ends not in select.select([source, ends], [], [])[0]:
+                more = os.read(source, 65_536)
+                *lines, begun = (begun + (more or b"\n" * bool(begun))).split(b"\n")
+                for line in lines:
+                    self._heard.put(Said(line.decode(errors="replace").strip()))
+                if not more:
+                    break
+        os.close(ends)
+        self._heard.put(Said(None))

@@ -68,6 +68,9 @@ class LocalRun:
         calls: Every attempt that was begun, in order.
         lines: What its work printed and logged, the latest.
         raised: By the path of a task, what its latest attempt that failed has raised.
+        principal: Who started it.
+        plan: What it does, with what was planned in it.
+        run: Its record, as decisions see it.
         past: The records of scopes that are over, and of what was in them.
     """
 
