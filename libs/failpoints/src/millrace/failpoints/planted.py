@@ -23,6 +23,7 @@ def inbox_forgets() -> None:
     SELECT now() AS now, array(SELECT DISTINCT id FROM unnest($1::uuid[]) AS id) AS fresh,
         EXISTS (SELECT FROM parked_key) AS parked
     """
+    inbox.CLAIM_NEW = "SELECT $1::uuid[]"
 
 
 def outbox_deletes_early() -> None:

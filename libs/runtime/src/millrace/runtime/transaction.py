@@ -6,7 +6,8 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache, partial
 from typing import Any, Generic, Self, TypeVar
 from uuid import UUID
@@ -66,7 +67,15 @@ ORDER BY e.place
 PARAMETER = re.compile(r"\$(\d+)")
 
 NOW = "SELECT now()"
+UNEXPECTED = "INSERT INTO unexpected (what) SELECT '{what}' WHERE {where}"
+"""A part of a statement that writes nothing, and fails the whole of it where something is not as was expected."""
+AS_MANY = "INSERT INTO unexpected (what) SELECT $1 WHERE (SELECT count(*) FROM {previous}) <> $2"
+"""The same of the part before it, which returns a row for each that it has changed."""
 HEALTH = "SELECT now(), current_setting('transaction_read_only') = 'off'"
+
+
+class UnexpectedError(Exception):
+    """What a transaction took for new or for known was not; nothing of it is left."""
 
 
 def one(rows: Sequence[asyncpg.Record], what: str) -> asyncpg.Record:
@@ -85,7 +94,9 @@ class Transaction:
 
     Attributes:
         now: PostgreSQL's `now()`: one instant for all that the transaction writes.
-        opening: What the query that it was opened with returned.
+        opening: What the query that it was opened with returned; none where it hopes.
+        hopes: Whether it may take for granted what is nearly always so, and has the statement that writes find out: it
+            is begun anew, without hope, where that was wrong.
         emitted: The events emitted so far, in order.
         task: The task whose result is being kept; only where one is.
     """
@@ -94,13 +105,16 @@ class Transaction:
     opening: asyncpg.Record
     task: TaskDispatched
 
-    def __init__(self, connection: asyncpg.Connection) -> None:
+    def __init__(self, connection: asyncpg.Connection, *, hopes: bool = False) -> None:
+        self.hopes = hopes
         self.emitted: list[Event] = []
         self.used_refs: list[str] = []
         self.made_refs: dict[str, dict[str, Any]] = {}
         self._connection = connection
+        self._begun = not hopes
         self._writes: dict[str, list[tuple[Any, ...]]] = {}
-        self._last: dict[str, tuple[Any, ...]] = {}
+        self._last: dict[str, _Last] = {}
+        self._hoped: dict[str, _Last] = {}
         self._outgoing: list[tuple[str, str, str, bytes, bool]] = []
         self._after: list[Callable[[], None]] = []
         self._envelopes: dict[int, Envelope] = {}
@@ -118,22 +132,35 @@ class Transaction:
         """
         self._writes.setdefault(sql, []).append(row)
 
-    def write_last(self, sql: str, *row: Any) -> None:  # noqa: ANN401 - likewise
+    def write_last(self, sql: str, *row: Any, rows: int | None = None) -> None:  # noqa: ANN401 - likewise
         """Queue a statement that leaves in one with the events, and with others like it.
 
         It must have no WITH of its own, and touch no row that another of them touches, nor see what that wrote: they
         are done in any order. One that is queued a second time sends the first before it.
+
+        Args:
+            sql: The statement.
+            row: Its parameters.
+            rows: How many rows it returns; the transaction fails where they are not as many.
         """
         if sql in self._last:
-            self.write(sql, *self._last.pop(sql))
-        self._last[sql] = row
+            self.write(sql, *self._last.pop(sql).row)
+        self._last[sql] = _Last(row, rows)
+
+    def hope(self, sql: str, *row: Any, rows: int | None = None) -> None:  # noqa: ANN401 - likewise
+        """Queue a statement as `write_last` does, for the end: no read sees it.
+
+        It fails the transaction, and all is done again without hope, where something else is there than is hoped for.
+        """
+        self._hoped[sql] = _Last(row, rows)
 
     async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:  # noqa: ANN401 - likewise
         """Return the rows of a query, which sees all that was written before it."""
+        await self._begin()
         if self._writes:
             await self._send_writes()
         if self._last:
-            statements, values = self._take_last()
+            statements, values = _taken(self._last)
             await self._connection.execute(together(*statements), *values)
         rows: list[asyncpg.Record] = await self._connection.fetch(sql, *args)
         return rows
@@ -189,6 +216,7 @@ class Transaction:
     @asynccontextmanager
     async def part(self) -> AsyncIterator[Self]:
         """Open a transaction within this one: when anything in it raises, nothing of it is left, here or in memory."""
+        await self._begin()
         await self.flush()
         await self._connection.execute("SAVEPOINT part")
         part = type(self)(self._connection)
@@ -206,8 +234,9 @@ class Transaction:
     async def flush(self) -> None:
         """Send all that is queued, the events after what is written in statements of its own."""
         if self._writes:
+            await self._begin()
             await self._send_writes()
-        statements, values = self._take_last()
+        statements, values = _taken(self._last, self._hoped)
         if self._outgoing:
             *columns, numbered = zip(*self._outgoing, strict=True)
             self._outgoing = []
@@ -216,10 +245,20 @@ class Transaction:
         if statements:
             await self._connection.execute(together(*statements), *values)
 
+    async def commit(self) -> None:
+        """Commit; what was one statement stands already."""
+        if self._begun:
+            await self._connection.execute("COMMIT")
+
     def committed(self) -> None:
         """Call what waits for the commit."""
         for function in self._after:
             function()
+
+    async def _begin(self) -> None:
+        if not self._begun:
+            await self._connection.execute("BEGIN")
+            self._begun = True
 
     async def _send_writes(self) -> None:
         writes, self._writes = self._writes, {}
@@ -229,9 +268,26 @@ class Transaction:
             else:
                 await self._connection.executemany(sql, rows)
 
-    def _take_last(self) -> tuple[list[str], list[Any]]:
-        last, self._last = self._last, {}
-        return list(last), [value for row in last.values() for value in row]
+
+@dataclass(frozen=True, slots=True)
+class _Last:
+    row: tuple[Any, ...]
+    rows: int | None
+
+
+def _taken(*queues: dict[str, _Last]) -> tuple[list[str], list[Any]]:
+    """Empty some queues; return their statements, and the parameters of all of them."""
+    statements: list[str] = []
+    values: list[Any] = []
+    for queue in queues:
+        for sql, last in queue.items():
+            statements.append(sql)
+            values += last.row
+            if last.rows is not None:
+                statements.append(AS_MANY)
+                values += [sql.split(maxsplit=1)[0], last.rows]
+        queue.clear()
+    return statements, values
 
 
 def _moved(parameter: re.Match[str], by: int) -> str:
@@ -244,7 +300,8 @@ def together(*statements: str) -> str:
     parts: list[str] = []
     count = 0
     for sql in statements:
-        parts.append(PARAMETER.sub(partial(_moved, by=count), sql))
+        moved = PARAMETER.sub(partial(_moved, by=count), sql)
+        parts.append(moved.replace("{previous}", f"part{len(parts) - 1}"))
         count += len(set(PARAMETER.findall(sql)))
     *first, last = parts
     if not first:
@@ -359,27 +416,51 @@ class Transactions(Generic[S]):
         """
         async with self.database.connection() as connection:
             tx = self.store(connection)
-            try:
+            async with self._ended(tx, connection):
                 await connection.execute("BEGIN")
                 began = time.monotonic()
                 (tx.opening,) = await connection.fetch(first, *args)
                 tx.now = tx.opening["now"]
                 self.database.clock.saw(tx.now, began)
                 yield tx
-                await tx.flush()
-                await failpoint("transaction.flushed")
-                await connection.execute("COMMIT")
-                await failpoint("transaction.committed")
-            except BaseException as error:
-                if not _is_gone(connection):
-                    await _rollback(connection)
-                if isinstance(error, MOVED):
-                    await self.database.leave()
-                if isinstance(error, TRANSIENT) or (isinstance(error, LOST) and _is_gone(connection)):
-                    raise Unavailable(f"the database could not do it now: {type(error).__name__}") from error
-                if isinstance(error, NO_TEXT):
-                    raise InvalidInput("a text has a null character in it, which cannot be kept") from error
-                raise
+
+    @asynccontextmanager
+    async def hoping(self) -> AsyncIterator[S]:
+        """Open a transaction that `hopes`: it begins at its first read, and without one is a single statement.
+
+        Its `now` is the database's time as this process carries it on.
+
+        Raises:
+            UnexpectedError: It hoped in vain: it is to be done again, by `begin()`.
+            InvalidInput: As above, and likewise Unavailable.
+        """
+        async with self.database.connection() as connection:
+            tx = self.store(connection, hopes=True)
+            tx.now = datetime.fromtimestamp(self.database.clock.time(), UTC)
+            try:
+                async with self._ended(tx, connection):
+                    yield tx
+            except (asyncpg.UniqueViolationError, asyncpg.CheckViolationError) as error:
+                raise UnexpectedError(str(error)) from error
+
+    @asynccontextmanager
+    async def _ended(self, tx: S, connection: asyncpg.Connection) -> AsyncIterator[None]:
+        try:
+            yield
+            await tx.flush()
+            await failpoint("transaction.flushed")
+            await tx.commit()
+            await failpoint("transaction.committed")
+        except BaseException as error:
+            if not _is_gone(connection):
+                await _rollback(connection)
+            if isinstance(error, MOVED):
+                await self.database.leave()
+            if isinstance(error, TRANSIENT) or (isinstance(error, LOST) and _is_gone(connection)):
+                raise Unavailable(f"the database could not do it now: {type(error).__name__}") from error
+            if isinstance(error, NO_TEXT):
+                raise InvalidInput("a text has a null character in it, which cannot be kept") from error
+            raise
         if tx.emitted:
             self.database.wake_relay.set()
         tx.committed()
