@@ -25,6 +25,7 @@ from millrace.sdk.flows import (
     task,
     wait,
 )
+from millrace.sdk.testing import Environment
 
 YAML = """
 name: flights.year
@@ -168,7 +169,8 @@ def test_a_flow_with_every_construct_is_the_workflow_written_in_yaml() -> None:
 
 
 def test_a_flow_with_every_construct_runs_locally() -> None:
-    run = year().run_local({"year": 2013})
+    flow = year()
+    run = Environment(flow).start(flow, {"year": 2013}).finish()
 
     assert (run.state, run.cause) == ("succeeded", "")
     assert run.output["scores"] == [{"score": ["2013-01", 2013]}, None, {"score": ["2013-03", 2013]}]
@@ -192,12 +194,14 @@ def test_a_flow_starts_another_and_hands_on_what_that_does() -> None:
         sub = subflow("inner", {"month": {"name": trigger.data.month}}, name="sub")
         return {"score": sub["score"]}
 
-    run = outer.run_local({"month": "2013-03"}, flows=[inner])
+    environment = Environment(outer, inner)
+    run = environment.start(outer, {"month": "2013-03"})
 
     assert (run.state, run.output) == ("succeeded", {"score": ["2013-03", 2013]})
-    assert run.calls == [("sub/fit", {"month": {"name": "2013-03"}, "year": 2013})]
+    assert [one.workflow for one in environment.runs] == ["outer", "inner"]
+    assert [call.input for call in environment.runs[1].calls] == [{"month": {"name": "2013-03"}, "year": 2013}]
     with pytest.raises(LookupError, match="no workflow inner"):
-        outer.run_local({"month": "2013-03"})
+        Environment(outer).start(outer, {"month": "2013-03"})
 
 
 def test_a_step_plans_what_is_done_under_it() -> None:
@@ -213,10 +217,10 @@ def test_a_step_plans_what_is_done_under_it() -> None:
     def searched(trigger: Ref) -> dict[str, Any]:
         return {"found": search(points=trigger.data.points)["scores"]}
 
-    run = searched.run_local({"points": 2}, kinds=[fit])
+    run = Environment(searched, kinds=[fit]).start(searched, {"points": 2})
 
     assert run.output == {"found": [["0", 0], ["1", 1]]}
-    assert [name for name, _ in run.calls] == ["search", "search.plan0.try0", "search.plan0.try1"]
+    assert [call.task for call in run.calls] == ["search", "search.plan0.try0", "search.plan0.try1"]
 
 
 def test_the_python_of_the_page_on_workflows_is_its_yaml() -> None:
@@ -256,7 +260,7 @@ def test_a_step_in_a_body_may_end_the_run() -> None:
         def each(month: Ref) -> None:
             end("refused", name="stop", when=month.bad == True, reason=month.why)  # noqa: E712 - it builds a condition
 
-    run = traced.run_local({"months": [{"bad": False}, {"bad": True, "why": "drift"}]})
+    run = Environment(traced).start(traced, {"months": [{"bad": False}, {"bad": True, "why": "drift"}]})
 
     assert (run.state, run.cause) == ("refused", "drift")
 

@@ -14,8 +14,8 @@ from millrace.sdk.cli import app
 from millrace.sdk.cli.documents import kind_of, read_json, read_rows
 from millrace.sdk.cli.lineage import explanation_tree
 from millrace.sdk.cli.output import console, duration, plain, printable, say
-from millrace.sdk.cli.watching import changes, run_table
 from millrace.sdk.held import Place, Which
+from millrace.sdk.watching import changes, run_table
 from rich.console import Console
 from typer.core import TyperGroup
 from typer.testing import CliRunner

@@ -4,6 +4,7 @@ import pytest
 from millrace.core.errors import InvalidDocument
 from millrace.core.yaml import load_workflow
 from millrace.sdk.flows import Flow, Ref, end, flow, task
+from millrace.sdk.testing import Environment
 
 YAML = """
 name: flights.monthly
@@ -70,22 +71,24 @@ def test_a_traced_flow_is_the_workflow_written_in_yaml() -> None:
     assert monthly().workflow.sha256 == load_workflow(YAML).sha256
 
 
-def test_a_flow_runs_locally_to_its_end() -> None:
-    run = monthly().run_local({"flights": {"uri": "good"}})
+def test_a_flow_runs_in_this_process_to_its_end() -> None:
+    flow = monthly()
+    run = Environment(flow).start(flow, {"flights": {"uri": "good"}})
 
     assert (run.state, run.cause) == ("succeeded", "")
     assert run.output_of("promote") == {"promoted": "m-v-good-2"}
     assert run.tasks["refuse"].state == "skipped"
 
 
-def test_a_local_run_takes_the_other_branch_too() -> None:
-    run = monthly().run_local({"flights": {"uri": "bad"}})
+def test_a_run_in_this_process_takes_the_other_branch_too() -> None:
+    flow = monthly()
+    run = Environment(flow).start(flow, {"flights": {"uri": "bad"}})
 
     assert (run.state, run.cause) == ("refused", "not better")
-    assert "promote" not in dict(run.calls)
+    assert run.calls_of("promote") == []
 
 
-def test_local_retries_wait_on_a_virtual_clock() -> None:
+def test_retries_wait_on_a_virtual_clock() -> None:
     tries: list[int] = []
 
     @task("data.flaky", retries={"max_attempts": 3, "backoff_s": 600, "max_backoff_s": 86_400, "jitter": 0})
@@ -99,7 +102,7 @@ def test_local_retries_wait_on_a_virtual_clock() -> None:
     def flow_(_: Ref) -> None:
         flaky()
 
-    run = flow_.run_local()
+    run = Environment(flow_).start(flow_).finish()
 
     assert run.state == "succeeded"
     assert run.output_of("flaky") == {"tries": 3}
@@ -132,10 +135,10 @@ def test_two_steps_need_two_names() -> None:
         flow("w")(twice)
 
 
-def test_a_local_run_names_the_kinds_that_have_no_body() -> None:
+def test_a_run_under_test_names_the_kinds_that_have_no_body() -> None:
     @flow("w")
     def made(_: Ref) -> None:
         task("data.unknown")()
 
     with pytest.raises(LookupError, match=r"data\.unknown"):
-        made.run_local()
+        Environment(made).start(made)

@@ -12,6 +12,10 @@ from millrace.core.pointer import PointerMissing
 from millrace.core.state import ChildEnded, Failure, RunState, StartChild, TaskRun, TaskState
 from millrace.core.values import document_of
 
+MAX_CHAIN = 8
+"""How many runs may have started one another."""
+TOO_DEEP = f"runs start one another more than {MAX_CHAIN} deep"
+
 
 def begin(draft: Draft, task: TaskRun, subflow: Subflow) -> None:
     """Start a run of another workflow, or fail when there is nothing to start it with."""

@@ -24,7 +24,7 @@ from millrace.control.commands import (
     read_workflow,
 )
 from millrace.control.domain.runs import KeptRun
-from millrace.control.domain.shown import fraction_of, in_order, kind_of
+from millrace.control.domain.shown import in_order
 from millrace.control.handlers import (
     apply_trigger,
     apply_workflow,
@@ -35,6 +35,7 @@ from millrace.control.handlers import (
     start_run,
 )
 from millrace.control.store import Store, Waiting
+from millrace.core.shown import duration_s, fraction_of, kind_of
 from millrace.core.state import TaskRun
 from millrace.runtime.access import caller
 from millrace.runtime.errors import Denied
@@ -246,7 +247,7 @@ def _task(name: str, task: TaskRun | None, kept: KeptRun, shown: _Shown) -> pb.T
         kind=kind,
         state=task.state,
         attempts=task.attempt,
-        duration_s=_duration_s(task),
+        duration_s=duration_s(task),
         output_json=shown.take(task.output),
         error=str(task.failure) if task.failure is not None else "",
         progress=fraction_of(task),
@@ -254,14 +255,6 @@ def _task(name: str, task: TaskRun | None, kept: KeptRun, shown: _Shown) -> pb.T
         dispatched_at=_time(task.dispatched_at or task.began_at),
         ended_at=_time(task.ended_at),
     )
-
-
-def _duration_s(task: TaskRun) -> float:
-    """Return how long its latest attempt took, from dispatch; of what has none, how long it was under way."""
-    began_at = task.dispatched_at or task.began_at
-    if began_at is None or task.ended_at is None:
-        return 0.0
-    return max(0.0, (task.ended_at - began_at).total_seconds())
 
 
 def _time(at: datetime | None) -> Any:  # noqa: ANN401 - the stubs take a Timestamp or None

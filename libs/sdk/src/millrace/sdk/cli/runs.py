@@ -10,8 +10,8 @@ from millrace.runtime.errors import NotFound
 from millrace.sdk.cli.connection import FOLDER, NAMESPACE, Folder, Json, Namespace, asked
 from millrace.sdk.cli.documents import read_json
 from millrace.sdk.cli.output import console, duration, moment, plain, print_json, say, state_text, table, took, whole
-from millrace.sdk.cli.watching import Watcher, run_table
 from millrace.sdk.client import Client
+from millrace.sdk.watching import Watcher, run_table
 
 app = typer.Typer()
 run = typer.Typer(

@@ -1,8 +1,8 @@
 """Workflows written in Python: a function is traced once, and what it called becomes the workflow."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NoReturn
 
 from millrace.core.errors import InvalidDocument
 from millrace.core.ir import Workflow
@@ -10,8 +10,11 @@ from millrace.core.parse import parse_workflow
 from millrace.sdk.flows.bodies import Catch, attempt, body_of, foreach, loop, parallel, plan, switch
 from millrace.sdk.flows.refs import Condition, Default, Node, Place, Ref
 from millrace.sdk.flows.steps import TaskKind, approve, end, gate, subflow, task, wait
-from millrace.sdk.flows.trace import LocalBody, pointed
-from millrace.sdk.local import LocalRun, run_locally
+from millrace.sdk.flows.trace import pointed
+from millrace.sdk.local import LocalBody, LocalRun
+from millrace.sdk.local.clock import Clock
+from millrace.sdk.local.play import Options, play
+from millrace.sdk.local.program import run_program
 
 __all__ = [
     "Catch",
@@ -53,24 +56,62 @@ class Flow:
         self,
         data: Any = None,  # noqa: ANN401 - a JSON value
         *,
-        now: datetime | None = None,
         flows: Iterable["Flow"] = (),
         kinds: Iterable[TaskKind] = (),
+        skip_waits: bool = False,
+        workers: int = 8,
+        processes: bool = False,
+        quiet: bool = False,
+        check: bool = True,
+        now: datetime | None = None,
         **trigger: str,
     ) -> LocalRun:
-        """Run it in this process, its tasks being their Python bodies and time being virtual.
+        """Run it in this process to its end, and return what happened; how it goes is shown on stderr.
 
         Args:
             data: What `trigger.data` is.
-            now: When the run starts.
             flows: Those that its steps start runs of.
             kinds: Work that its steps may plan, besides that which it calls itself.
+            skip_waits: While nothing is worked on, waits and pauses between attempts take no time.
+            workers: How many plain functions are under way at once; coroutines only wait, and 1,000 of them may.
+            processes: Do plain functions in processes, which are killed when they are to stop, rather than in threads.
+            quiet: Show nothing.
+            check: Raise when it has failed or was cancelled.
+            now: When it starts on its own clock; default: now.
             trigger: `id`, `source`, `type`, `subject` and `time` of the event that starts it.
+
+        Raises:
+            RunFailed: It has failed or was cancelled; raised from what the task raised that failed.
+            LookupError: A kind of its work has no function here, or a flow that it starts was not given.
+            KeyboardInterrupt: Somebody has interrupted it: it was cancelled, and its work asked to stop.
         """
-        others = {flow.workflow.name: flow.workflow for flow in flows}
-        bodies = {one.kind: one.body for one in kinds if one.body is not None}
-        bodies |= {kind: body for flow in (*flows, self) for kind, body in flow.bodies.items()}
-        return run_locally(self.workflow, bodies, {**trigger, "data": data}, now, others)
+        every = (*flows, self)
+        run = play(
+            self.workflow,
+            bodies_of(every, kinds),
+            {**trigger, "data": data},
+            [flow.workflow for flow in flows],
+            clock=Clock(now),
+            options=Options(skip_waits, workers, processes, quiet),
+        )
+        return run.checked() if check else run
+
+    def main(self, arguments: Sequence[str] | None = None, *, flows: Iterable["Flow"] = ()) -> NoReturn:
+        """Run it in this process as the command line says, and leave: with 0, 3 when it was refused, 1 otherwise.
+
+        Each field of `trigger.data` that it refers to is an option: `python flow.py --year 2013`; `--help` tells all.
+
+        Args:
+            arguments: The command line; default: the program's own.
+            flows: Those that its steps start runs of.
+        """
+        run_program(self, arguments, flows)
+
+
+def bodies_of(flows: Iterable[Flow], kinds: Iterable[TaskKind] = ()) -> dict[str, LocalBody]:
+    """Return what does each kind of work of some flows, and of some kinds besides."""
+    bodies = {one.kind: one.body for one in kinds if one.body is not None}
+    return bodies | {kind: body for flow in flows for kind, body in flow.bodies.items()}
 
 
 def flow(name: str, *, timeout_s: float | None = None, description: str = "") -> Callable[[Callable[..., Any]], Flow]:

@@ -7,7 +7,8 @@ from typing import Any, Literal
 from millrace.core.parts import Retries
 from millrace.sdk.flows.bodies import BodyFunction, Step
 from millrace.sdk.flows.refs import Condition, Default, Node, Ref
-from millrace.sdk.flows.trace import LocalBody, current
+from millrace.sdk.flows.trace import current
+from millrace.sdk.local import LocalBody
 
 RunIf = Literal["succeeded", "settled"]
 
@@ -25,6 +26,17 @@ class TaskKind:
         if body is not None:
             return TaskKind(self.kind, body, self._options)
         return self.step()(**inputs)
+
+    @property
+    def fn(self) -> LocalBody:
+        """The plain function.
+
+        Raises:
+            AttributeError: It has none.
+        """
+        if self.body is None:
+            raise AttributeError(f'{self.kind} has no function; write @task("{self.kind}") above one')
+        return self.body
 
     def step(
         self,
@@ -46,7 +58,8 @@ class TaskKind:
             compensate: Calls what undoes it, when what it is in fails later; given a reference to its output.
             teardown: Calls what is done once nothing needs it any more, however that ended; given the same.
         """
-        default = self.body.__name__ if self.body is not None else self.kind.split(".", 1)[-1]
+        own = getattr(self.body, "__name__", "")
+        default = own if own.isidentifier() else self.kind.split(".", 1)[-1]  # a lambda's name is no name
 
         def call(**inputs: Any) -> Node:  # noqa: ANN401 - inputs are JSON or references
             task = {"kind": self.kind, "input": inputs, "run_if": run_if, **self._options}

@@ -1,7 +1,7 @@
 """A flow while it is traced: the steps that its function has called so far, and where it called them."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -9,9 +9,7 @@ from typing import Any
 
 from millrace.core.errors import InvalidDocument, Problem
 from millrace.sdk.flows.refs import Condition, Node, plain
-
-LocalBody = Callable[..., dict[str, Any]]
-"""What does a kind of task in this process: takes the input's fields, returns the output."""
+from millrace.sdk.local import LocalBody
 
 _PACKAGE = str(Path(__file__).parent)
 _tracing: ContextVar["Trace"] = ContextVar("tracing")
@@ -86,7 +84,9 @@ def current() -> Trace:
     try:
         return _tracing.get()
     except LookupError:
-        raise RuntimeError("tasks are called inside a function decorated with @flow(...)") from None
+        raise RuntimeError(
+            "tasks are called inside a function decorated with @flow(...); <task>.fn(...) calls the plain function"
+        ) from None
 
 
 def pointed(error: InvalidDocument, lines: dict[str, str]) -> InvalidDocument:

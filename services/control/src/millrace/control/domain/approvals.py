@@ -1,13 +1,11 @@
 """Who may decide, and what they must say."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from millrace.core.parts import Approve, FormField
+from millrace.core.approvals import form_problem, objection
+from millrace.core.parts import Approve
 from millrace.runtime.access import Action
 from millrace.runtime.errors import Denied, InvalidInput
-
-MAX_TEXT_CHARS = 10_000
 
 
 def check_may_decide(approve: Approve, task: str, *, principal: str, role: int, author: str) -> None:
@@ -17,21 +15,15 @@ def check_may_decide(approve: Approve, task: str, *, principal: str, role: int, 
         approve: What is asked, and of whom.
         task: What it is called in its run.
         principal: Who decides.
-        role: The most that they may do in the namespace, an `Action`.
+        role: The most that they may do in the namespace, an `Action`; 0 for nothing.
         author: Who started the run.
 
     Raises:
         Denied: They may not.
     """
-    if principal == author:
-        raise Denied(f"{principal} started the run, and so may not decide on its task {task}")
-    if principal in approve.assignees:
-        return
-    needed = approve.role or (None if approve.assignees else "EDIT")
-    if needed is None or role < Action[needed]:
-        named = ", ".join(approve.assignees)
-        who = " or ".join(filter(None, (named, f"who may {needed}" if needed else "")))
-        raise Denied(f"{principal} may not decide on task {task}: that is for {who}")
+    named = Action(role).name if role else ""
+    if (why := objection(approve, task, principal=principal, role=named, author=author)) is not None:
+        raise Denied(why)
 
 
 def form_of(approve: Approve, given: Any) -> dict[str, Any]:  # noqa: ANN401 - a JSON value
@@ -40,33 +32,6 @@ def form_of(approve: Approve, given: Any) -> dict[str, Any]:  # noqa: ANN401 - a
     Raises:
         InvalidInput: Something is missing, unknown or of another kind; it names the field and what would be right.
     """
-    filled: Mapping[str, Any] = given if given is not None else {}
-    if not isinstance(filled, dict):
-        raise InvalidInput(f"form: it is {type(given).__name__}, not an object")
-    if unknown := sorted(filled.keys() - approve.form.keys()):
-        raise InvalidInput(f"form.{unknown[0]}: unknown field; known are {', '.join(approve.form) or 'none'}")
-    for name, field in approve.form.items():
-        if name in filled:
-            _check(name, field, filled[name])
-        elif field.required:
-            raise InvalidInput(f"form.{name}: is missing; it is {_wanted(field)}")
-    return dict(filled)
-
-
-def _check(name: str, field: FormField, value: Any) -> None:  # noqa: ANN401 - a JSON value
-    fits = {
-        "text": isinstance(value, str) and len(value) <= MAX_TEXT_CHARS,
-        "number": isinstance(value, int | float) and not isinstance(value, bool),
-        "boolean": isinstance(value, bool),
-        "choice": value in field.choices,
-    }
-    if not fits[field.type]:
-        raise InvalidInput(f"form.{name}: it is {str(value)[:100]!r}, not {_wanted(field)}")
-
-
-def _wanted(field: FormField) -> str:
-    if field.type == "choice":
-        return f"one of {', '.join(field.choices)}"
-    if field.type == "text":
-        return f"a text of up to {MAX_TEXT_CHARS} characters"
-    return f"a {field.type}"
+    if (problem := form_problem(approve, given)) is not None:
+        raise InvalidInput(problem)
+    return dict(given or {})

@@ -1,14 +1,10 @@
-"""How a run is shown: its tasks in the workflow's order, each followed by what is in it."""
+"""How a run is shown, with what is kept of it."""
 
-import re
 from collections.abc import Iterator, Sequence
 
 from millrace.control.domain.runs import KeptRun
-from millrace.core.paths import ROOT, inside, parent
-from millrace.core.plan import Plan
+from millrace.core import shown
 from millrace.core.state import TaskRun
-
-_NUMBER = re.compile(r"(\d+)")
 
 
 def in_order(kept: KeptRun, past: Sequence[TaskRun]) -> Iterator[tuple[str, TaskRun | None]]:
@@ -18,42 +14,4 @@ def in_order(kept: KeptRun, past: Sequence[TaskRun]) -> Iterator[tuple[str, Task
         kept: The run.
         past: The records of its scopes that are over, as far as they are to be shown.
     """
-    tasks = {task.name: task for task in past} | kept.run.tasks
-    scopes: dict[str, list[str]] = {}
-    for name in tasks:
-        if kept.plan.is_scope(name):
-            scopes.setdefault(parent(name), []).append(name)
-    yield from _in_scope(ROOT, tasks, scopes, kept.plan)
-
-
-def _in_scope(
-    scope: str, tasks: dict[str, TaskRun], scopes: dict[str, list[str]], plan: Plan
-) -> Iterator[tuple[str, TaskRun | None]]:
-    for own in plan.workflow.tasks if scope == ROOT else plan.block(scope).names:
-        name = inside(scope, own)
-        yield name, tasks.get(name)
-        for inner in sorted(scopes.get(name, ()), key=_natural):
-            yield inner, tasks[inner]
-            yield from _in_scope(inner, tasks, scopes, plan)
-
-
-def _natural(path: str) -> list[tuple[int, int, str]]:
-    """Return a key by which item 2 comes before item 10."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in _NUMBER.split(path)]
-
-
-def kind_of(name: str, plan: Plan) -> str:
-    """Return what a task is: the kind of its work, or its form; `body` for a scope."""
-    if plan.is_scope(name):
-        return "body"
-    task = plan.step(name).task
-    return task.kind or task.form
-
-
-def fraction_of(task: TaskRun) -> float:
-    """Return how far a task is, 0 to 1; of a foreach, how many of its items are over."""
-    inner = task.inner or {}
-    if "total" in inner:
-        over = sum(inner.get(how, 0) for how in ("succeeded", "failed", "cancelled"))
-        return float(over / inner["total"]) if inner["total"] else 1.0
-    return task.fraction
+    return shown.in_order(kept.plan, {task.name: task for task in past} | kept.run.tasks)

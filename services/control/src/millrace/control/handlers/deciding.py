@@ -9,6 +9,7 @@ from millrace.contracts.event import Event
 from millrace.control.domain.runs import KeptRun, Parent, events_of
 from millrace.control.store import Store
 from millrace.core import state
+from millrace.core.children import MAX_CHAIN, TOO_DEEP
 from millrace.core.decide import decide
 from millrace.core.plan import Plan, compile_plan
 from millrace.core.state import (
@@ -30,8 +31,6 @@ from millrace.runtime.errors import NotFound
 from millrace.runtime.telemetry import span
 
 SERVICE = "control"
-MAX_DEPTH = 8
-"""How many runs may have started one another."""
 
 log = structlog.get_logger()
 
@@ -113,9 +112,8 @@ async def _done(kept: KeptRun, decision: Decision, tx: Store) -> Sequence[Input]
 async def _start_child(kept: KeptRun, asked: StartChild, tx: Store) -> Sequence[Input]:
     """Start a run for a task; return what the task is to be told when that cannot be."""
     depth = kept.parent.depth + 1 if kept.parent is not None else 1
-    if depth > MAX_DEPTH:
-        told = f"runs start one another more than {MAX_DEPTH} deep"
-        return [ChildEnded(asked.name, asked.task_id, RunState.FAILED, told)]
+    if depth > MAX_CHAIN:
+        return [ChildEnded(asked.name, asked.task_id, RunState.FAILED, TOO_DEEP)]
     try:
         plan = await tx.plan_in_force(kept.namespace, asked.workflow)
     except NotFound as error:

@@ -1,4 +1,4 @@
-"""A run as it goes: a live table on a terminal, a line for each change elsewhere."""
+"""A run as it goes, in control or in this process: a live tree on a terminal, a line for each change elsewhere."""
 
 import json
 from datetime import datetime
@@ -6,7 +6,7 @@ from typing import Self
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from millrace.contracts.rpc.control.v1.control_pb2 import Run, Task
-from millrace.sdk.cli.output import console, duration, state_text, table, took
+from millrace.sdk.rendering import console, duration, state_text, table, took
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -62,14 +62,15 @@ class Watcher:
 def changes(before: Run, run: Run) -> list[str]:
     """Return what is new of a run, a line for each task that changed its state or its attempt, and one for the run."""
     was = {task.name: (task.state, task.attempts) for task in before.tasks}
-    lines = [
-        "  ".join(filter(None, (task.name, task.state, _attempt(task), duration(task.duration_s), _note(task))))
-        for task in run.tasks
-        if was.get(task.name, ("blocked", 0)) != (task.state, task.attempts)
-    ]
+    lines = [task_line(task) for task in run.tasks if was.get(task.name, ("blocked", 0)) != (task.state, task.attempts)]
     if before.state != run.state:
         lines.append("  ".join(filter(None, (f"run {run.run_id}", run.workflow, run.state, run.cause))))
     return lines
+
+
+def task_line(task: Task) -> str:
+    """Return how a task is now, in one line."""
+    return "  ".join(filter(None, (task.name, task.state, _attempt(task), duration(task.duration_s), _note(task))))
 
 
 def _indented(name: str) -> str:

@@ -1,0 +1,65 @@
+"""How a run is shown: its tasks in the workflow's order, each followed by what is in it."""
+
+import re
+from collections.abc import Iterator, Mapping
+
+from millrace.core.paths import ROOT, inside, parent
+from millrace.core.plan import Plan
+from millrace.core.state import TaskRun
+
+_NUMBER = re.compile(r"(\d+)")
+
+
+def in_order(plan: Plan, tasks: Mapping[str, TaskRun]) -> Iterator[tuple[str, TaskRun | None]]:
+    """Yield the tasks and scopes of a run, each before what is in it; None for a task whose turn has not come.
+
+    Args:
+        plan: What the run does.
+        tasks: Its records, with those of scopes that are over as far as they are to be shown.
+    """
+    scopes: dict[str, list[str]] = {}
+    for name in tasks:
+        if plan.is_scope(name):
+            scopes.setdefault(parent(name), []).append(name)
+    yield from _in_scope(ROOT, tasks, scopes, plan)
+
+
+def _in_scope(
+    scope: str, tasks: Mapping[str, TaskRun], scopes: dict[str, list[str]], plan: Plan
+) -> Iterator[tuple[str, TaskRun | None]]:
+    for own in plan.workflow.tasks if scope == ROOT else plan.block(scope).names:
+        name = inside(scope, own)
+        yield name, tasks.get(name)
+        for inner in sorted(scopes.get(name, ()), key=_natural):
+            yield inner, tasks[inner]
+            yield from _in_scope(inner, tasks, scopes, plan)
+
+
+def _natural(path: str) -> list[tuple[int, int, str]]:
+    """Return a key by which item 2 comes before item 10."""
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in _NUMBER.split(path)]
+
+
+def kind_of(name: str, plan: Plan) -> str:
+    """Return what a task is: the kind of its work, or its form; `body` for a scope."""
+    if plan.is_scope(name):
+        return "body"
+    task = plan.step(name).task
+    return task.kind or task.form
+
+
+def fraction_of(task: TaskRun) -> float:
+    """Return how far a task is, 0 to 1; of a foreach, how many of its items are over."""
+    inner = task.inner or {}
+    if "total" in inner:
+        over = sum(inner.get(how, 0) for how in ("succeeded", "failed", "cancelled"))
+        return float(over / inner["total"]) if inner["total"] else 1.0
+    return task.fraction
+
+
+def duration_s(task: TaskRun) -> float:
+    """Return how long its latest attempt took, from dispatch; of what has none, how long it was under way."""
+    began_at = task.dispatched_at or task.began_at
+    if began_at is None or task.ended_at is None:
+        return 0.0
+    return max(0.0, (task.ended_at - began_at).total_seconds())
