@@ -20,6 +20,7 @@ from millrace.runtime.telemetry import EVENTS_FAILED, EVENTS_HANDLED, event_span
 from millrace.runtime.transaction import Transaction, Transactions
 
 ATTEMPTS = 5
+MOST_HOPED = 64
 WAITS = "waits behind an earlier event of its key"
 
 log = structlog.get_logger()
@@ -43,7 +44,7 @@ class Settlement:
         self._service = service
         self._begin = begin
         self._one_by_one = one_by_one
-        self._hope = Hope()
+        self._hope = Hope(service)
 
     async def settle(self, items: Sequence[Item]) -> dict[TopicPartition, int]:
         """Settle one poll's records; return, by partition, the first offset that must be tried again."""
@@ -76,8 +77,9 @@ class Settlement:
     async def _handle(self, items: Sequence[Item]) -> None:
         ids = [item.envelope.event_id for item in items if item.envelope and item.wanted]
         attempt = partial(self._handle_in, items, ids)
-        once_each = len(ids) == len(set(ids))
-        todo = await self._hope.do(self._begin, attempt, inbox.CLAIM, ids, possible=once_each)
+        # Many at once are a backlog, or read again: to be wrong costs more then than to ask.
+        possible = len(items) <= MOST_HOPED and len(ids) == len(set(ids))
+        todo = await self._hope.do(self._begin, attempt, inbox.CLAIM, ids, possible=possible)
         await failpoint("consume.after_commit")
         for item in items:
             self.attempts.pop(item.place, None)
@@ -117,8 +119,9 @@ class Settlement:
         self, tx: Transaction, items: Sequence[Item], ids: Sequence[UUID]
     ) -> tuple[set[UUID], set[held_keys.Key]]:
         """Return which of the events are new, and which of their keys are parked."""
+        keys = {item.key for item in items if item.wanted}
         if tx.hopes:
-            tx.hope(held_keys.NONE_PARKED)
+            held_keys.hope_for_none(tx, self._service, keys)
             if ids:
                 tx.hope(inbox.CLAIM_NEW, ids)
             return set(ids), set()
@@ -126,7 +129,7 @@ class Settlement:
         # Where some are not new, a former owner of their partition may just have parked their key.
         if len(fresh) == len(ids) and not tx.opening["parked"]:
             return fresh, set()
-        return fresh, await held_keys.among(tx, self._service, (item.key for item in items if item.wanted))
+        return fresh, await held_keys.among(tx, self._service, keys)
 
     async def _bury(self, item: Item, error: Exception) -> bool:
         """Hold what can never be handled, or has failed too often; return whether it was held."""
