@@ -28,6 +28,7 @@ from millrace.runtime.connection import (
 from millrace.runtime.envelope import MAX_EMITTED_BYTES, Envelope, headers_of
 from millrace.runtime.errors import InvalidInput, NotFound, Unavailable
 from millrace.runtime.failpoints import failpoint
+from millrace.runtime.handover import Handover, Outgoing
 from millrace.runtime.ids import new_id
 from millrace.runtime.telemetry import current_traceparent
 from pydantic_core import to_json
@@ -55,6 +56,7 @@ SELECT e.topic, e.key,
 FROM event e LEFT JOIN counted c ON c.topic = e.topic AND c.key = e.key
 WINDOW same AS (PARTITION BY e.topic, e.key), in_order AS (PARTITION BY e.topic, e.key ORDER BY e.place)
 ORDER BY e.place
+RETURNING id, headers->>'ce_sequence' AS sequence
 """
 
 EMIT_UNNUMBERED = """
@@ -62,6 +64,7 @@ INSERT INTO outbox (topic, key, headers, value)
 SELECT e.topic, e.key, e.headers::jsonb, e.value
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[]) WITH ORDINALITY AS e(topic, key, headers, value, place)
 ORDER BY e.place
+RETURNING id, NULL AS sequence
 """
 
 PARAMETER = re.compile(r"\$(\d+)")
@@ -98,6 +101,7 @@ class Transaction:
         hopes: Whether it may take for granted what is nearly always so, and has the statement that writes find out: it
             is begun anew, without hope, where that was wrong.
         emitted: The events emitted so far, in order.
+        written: Those of them that are in the outbox.
         task: The task whose result is being kept; only where one is.
     """
 
@@ -108,6 +112,7 @@ class Transaction:
     def __init__(self, connection: asyncpg.Connection, *, hopes: bool = False) -> None:
         self.hopes = hopes
         self.emitted: list[Event] = []
+        self.written: list[Outgoing] = []
         self.used_refs: list[str] = []
         self.made_refs: dict[str, dict[str, Any]] = {}
         self._connection = connection
@@ -115,7 +120,7 @@ class Transaction:
         self._writes: dict[str, list[tuple[Any, ...]]] = {}
         self._last: dict[str, _Last] = {}
         self._hoped: dict[str, _Last] = {}
-        self._outgoing: list[tuple[str, str, str, bytes, bool]] = []
+        self._outgoing: list[tuple[str, str, dict[str, str], bytes, bool]] = []
         self._after: list[Callable[[], None]] = []
         self._envelopes: dict[int, Envelope] = {}
         self._cause: Envelope | None = None
@@ -188,7 +193,7 @@ class Transaction:
         if len(value) > MAX_EMITTED_BYTES:
             name = type(event).__name__
             raise InvalidInput(f"{name} {event.key()} has {len(value)} bytes, more than {MAX_EMITTED_BYTES}")
-        self._outgoing.append((topic, event.key(), to_json(headers).decode(), value, not _is_task_topic(topic)))
+        self._outgoing.append((topic, event.key(), headers, value, not _is_task_topic(topic)))
         self.emitted.append(event)
 
     def on_commit(self, function: Callable[[], None]) -> None:
@@ -229,6 +234,7 @@ class Transaction:
             raise
         await self._connection.execute("RELEASE SAVEPOINT part")
         self.emitted += part.emitted
+        self.written += part.written
         self._after.append(part.committed)
 
     async def flush(self) -> None:
@@ -238,11 +244,8 @@ class Transaction:
             await self._send_writes()
         statements, values = _taken(self._last, self._hoped)
         if self._outgoing:
-            *columns, numbered = zip(*self._outgoing, strict=True)
-            self._outgoing = []
-            statements.append(EMIT if any(numbered) else EMIT_UNNUMBERED)
-            values += [*columns, numbered] if any(numbered) else columns
-        if statements:
+            await self._send_outgoing(statements, values)
+        elif statements:
             await self._connection.execute(together(*statements), *values)
 
     async def commit(self) -> None:
@@ -259,6 +262,18 @@ class Transaction:
         if not self._begun:
             await self._connection.execute("BEGIN")
             self._begun = True
+
+    async def _send_outgoing(self, statements: list[str], values: list[Any]) -> None:
+        outgoing, self._outgoing = self._outgoing, []
+        topics, keys, headers, events, numbered = zip(*outgoing, strict=True)
+        columns = [topics, keys, [to_json(some).decode() for some in headers], events]
+        statements.append(EMIT if any(numbered) else EMIT_UNNUMBERED)
+        values += [*columns, numbered] if any(numbered) else columns
+        rows = await self._connection.fetch(together(*statements), *values)
+        self.written += [
+            Outgoing(row["id"], topic, key, some, event, int(row["sequence"] or 0))
+            for row, (topic, key, some, event, _) in zip(rows, outgoing, strict=True)
+        ]
 
     async def _send_writes(self) -> None:
         writes, self._writes = self._writes, {}
@@ -319,12 +334,12 @@ class Database:
     """A service's own database: a small pool whose every use is one transaction.
 
     Attributes:
-        wake_relay: Set when a transaction with events was committed.
+        handover: What transactions with events were committed here, for the relay.
         clock: Its time.
     """
 
     def __init__(self, dsn: str, pool_size: int = 8) -> None:
-        self.wake_relay = asyncio.Event()
+        self.handover = Handover()
         self.clock = DatabaseClock()
         self._dsn = dsn
         self._connector = Connector(dsn)
@@ -462,7 +477,7 @@ class Transactions(Generic[S]):
                 raise InvalidInput("a text has a null character in it, which cannot be kept") from error
             raise
         if tx.emitted:
-            self.database.wake_relay.set()
+            self.database.handover.give(tx.written)
         tx.committed()
 
 
