@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import yaml
 from millrace.contracts.rpc.control.v1.control_pb2 import Run
 from millrace.runtime.client import FixedToken
 from millrace.runtime.errors import InvalidInput
@@ -20,6 +22,7 @@ from millrace.runtime.testing.process import Deployment, deployed
 from millrace.sdk.client import Client
 from millrace.sdk.connection import Connection
 
+PAGE = (Path(__file__).resolve().parents[2] / "docs/workers.md").read_text()
 TASKS = """
 import asyncio
 import os
@@ -41,10 +44,10 @@ def slow(marks):
     return {{"attempt": attempt().number}}
 
 
-@task("{queue}.greet")
-async def greet(name):
+@task("{queue}.wave")
+async def wave(name):
     await asyncio.sleep(0)
-    return {{"said": f"hello {{name}}", "process": os.getpid()}}
+    return {{"waved": f"at {{name}}", "process": os.getpid()}}
 
 
 @task("{queue}.fail")
@@ -75,6 +78,9 @@ class Team:
         package = folder / "acme"
         package.mkdir()
         (package / "__init__.py").touch()
+        (text,) = re.findall(r"```python\n# acme/tasks.py\n(.*?)```", PAGE, re.DOTALL)
+        (package / "page.py").write_text(text.replace("acme.", f"{self.queue}."))
+        (package / "__main__.py").write_text("raise SystemExit('it was run')")
         (package / "tasks.py").write_text(TASKS.format(queue=self.queue))
         self.process: subprocess.Popen[str] | None = None
 
@@ -87,7 +93,7 @@ class Team:
 
     async def run(self, workflow: dict[str, Any], data: Any = None) -> str:
         """Start a run of a workflow as soon as the queue is live; return its id."""
-        document = json.dumps({"name": f"w-{uuid4().hex[:8]}", **workflow})
+        document = json.dumps({**workflow, "name": f"w-{uuid4().hex[:8]}"})
 
         async def applied() -> bool:
             try:
@@ -130,8 +136,8 @@ def work(kind: str, **more: Any) -> dict[str, Any]:
 async def test_a_teams_functions_are_done_by_its_own_worker(team: Team) -> None:
     team.start()
     tasks = {
-        "greet": work(f"{team.queue}.greet", input={"name": "ada"}),
-        "wrong": work(f"{team.queue}.greet", input={"who": "ada"}, run_if="settled", needs=["greet"]),
+        "wave": work(f"{team.queue}.wave", input={"name": "ada"}),
+        "wrong": work(f"{team.queue}.wave", input={"who": "ada"}, run_if="settled", needs=["wave"]),
         "fail": work(f"{team.queue}.fail", run_if="settled", needs=["wrong"]),
         "last": work(f"{team.queue}.nothing", run_if="settled", needs=["fail"]),
     }
@@ -139,11 +145,14 @@ async def test_a_teams_functions_are_done_by_its_own_worker(team: Team) -> None:
     run = await team.ended(await team.run({"tasks": tasks}))
 
     assert team.process is not None
-    greet, wrong, fail, last = run.tasks
-    assert json.loads(greet.output_json) == {"said": "hello ada", "process": team.process.pid}
-    assert wrong.error.startswith("InvalidInput: greet(): missing a required argument: 'name'")
+    wave, wrong, fail, last = run.tasks
+    assert json.loads(wave.output_json) == {"waved": "at ada", "process": team.process.pid}
+    assert wrong.error.startswith("InvalidInput: wave(): missing a required argument: 'name'")
     assert fail.error == "LookupError: internal error; the service's log has more"
     assert f"{team.queue} has no task {team.queue}.nothing: it has" in last.error
+    text = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)[0].replace("acme.", f"{team.queue}.")
+    example = await team.ended(await team.run(yaml.safe_load(text), {"name": "ada"}))
+    assert json.loads(example.output_json) == {"said": "hello ada"}
     (queue,) = await team.client.queues()
     assert (queue.name, queue.principal, queue.live) == (team.queue, "dev", True)
 

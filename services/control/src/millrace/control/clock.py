@@ -128,7 +128,6 @@ class Queues:
         asked = await self.take_up()
         if asked:
             await create_topics(self._servers, queue_topics(asked), replication_factor=AS_THE_OTHERS)
-            await failpoint("control.queue_made")
             async with self._begin() as tx:
                 tx.save_live(asked)
             await self.take_up()

@@ -103,4 +103,5 @@ def _modules(package: str) -> Iterator[ModuleType]:
         raise
     yield outer
     for one in pkgutil.walk_packages(getattr(outer, "__path__", ()), f"{package}."):
-        yield importlib.import_module(one.name)
+        if not one.name.endswith(".__main__"):  # which would run it
+            yield importlib.import_module(one.name)
