@@ -128,7 +128,7 @@ async def test_a_task_is_done_once_however_often_it_is_dispatched_and_says_what_
         ({"kind": "x.unknown"}, "InvalidInput", "has no task x.unknown: it has x.compute, x.wait", False),
         ({"input": {"mark": "m"}}, "InvalidInput", "x.compute: folder: Field required", False),
         ({"then": "refuse"}, "InvalidInput", "this can never be", False),
-        ({"then": "stumble"}, "RuntimeError", "internal error; the service's log has more", True),
+        ({"then": "stumble"}, "ZeroDivisionError", "internal error; the service's log has more", True),
         ({"mark": "conflict"}, "Conflict", "not now", True),
     ],
 )

@@ -1,5 +1,6 @@
 """Every topic there is: partitions, retention, owner. It creates topics; nothing else does."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from millrace.contracts import SERVICES
@@ -30,6 +31,19 @@ FOREIGN = (
     Topic("flights.labels", "upstream", 4, 7 * DAY_S),
     Topic("openlineage.events", "upstream", 4, 7 * DAY_S),
 )
+
+
+def queue_topics(queues: Iterable[str]) -> tuple[Topic, ...]:
+    """Return the topics of some queues of teams: their orders, and what their workers report."""
+    retention_s = 7 * DAY_S
+    return tuple(
+        topic
+        for queue in queues
+        for topic in (
+            Topic(f"control.tasks.{queue}", "control", TASK_PARTITIONS, retention_s),
+            Topic(f"{queue}.tasks", queue, TASK_PARTITIONS, retention_s),
+        )
+    )
 
 
 def catalogue() -> tuple[Topic, ...]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable
 from importlib import resources
 from importlib.resources.abc import Traversable
+from importlib.util import find_spec
 
 import asyncpg
 from millrace.runtime.connection import LOST, Connector
@@ -54,10 +55,16 @@ def migrations(service: str, *, post: bool = False) -> list[tuple[str, str, str]
     """
     return [
         (package, path.name, path.read_text())
-        for package in dict.fromkeys(("millrace.runtime", f"millrace.{service}"))
+        for package in _packages(service)
         for path in _files(resources.files(package).joinpath("migrations"))
         if "_pre_" in path.name or post
     ]
+
+
+def _packages(service: str) -> list[str]:
+    """Return whose tables a service has: the runtime's, and its own; a team's worker has none of its own."""
+    own = f"millrace.{service}"
+    return [*dict.fromkeys(("millrace.runtime", *([own] if find_spec(own) is not None else [])))]
 
 
 def _files(folder: Traversable) -> Iterable[Traversable]:

@@ -8,6 +8,7 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 from millrace.contracts.rpc.control.v1 import control_pb2 as pb
 from millrace.control.commands import (
+    ApplyQueue,
     ApplyTrigger,
     ApplyWorkflow,
     CancelRun,
@@ -26,6 +27,7 @@ from millrace.control.commands import (
 from millrace.control.domain.runs import KeptRun
 from millrace.control.domain.shown import in_order
 from millrace.control.handlers import (
+    apply_queue,
     apply_trigger,
     apply_workflow,
     cancel_run,
@@ -71,6 +73,14 @@ class ControlApi:
         trigger = read_trigger(request.trigger)
         command = ApplyTrigger(namespace=request.namespace, principal=caller().principal, trigger=trigger)
         return pb.ApplyTriggerResponse(name=trigger.name, unchanged=not await apply_trigger(command, tx))
+
+    async def ApplyQueue(self, request: pb.ApplyQueueRequest, tx: Store) -> pb.ApplyQueueResponse:
+        command = ApplyQueue(namespace=request.namespace, principal=caller().principal, queue=request.queue)
+        found, new = await apply_queue(command, tx)
+        return pb.ApplyQueueResponse(queue=_queue(found), unchanged=not new)
+
+    async def ListQueues(self, request: pb.ListQueuesRequest, tx: Store) -> pb.ListQueuesResponse:
+        return pb.ListQueuesResponse(queues=[_queue(row) for row in await tx.queues(request.namespace)])
 
     async def StartRun(self, request: pb.StartRunRequest, tx: Store) -> pb.StartRunResponse:
         command = StartRun(
@@ -203,6 +213,10 @@ def _workflow(row: Mapping[str, Any]) -> pb.Workflow:
         principal=row["principal"],
         applied_at=_time(row["applied_at"]),
     )
+
+
+def _queue(row: Mapping[str, Any]) -> pb.Queue:
+    return pb.Queue(name=row["name"], principal=row["principal"], applied_at=_time(row["applied_at"]), live=row["live"])
 
 
 def _approval(waiting: Waiting) -> pb.Approval:

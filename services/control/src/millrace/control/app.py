@@ -2,8 +2,8 @@
 
 from millrace.contracts.rpc.control.v1 import control_pb2 as pb
 from millrace.control.api import ControlApi
-from millrace.control.clock import Clock, Topics
-from millrace.control.handlers import SUBSCRIPTIONS, take_records
+from millrace.control.clock import Clock, Queues, Topics
+from millrace.control.handlers import SUBSCRIPTIONS, reports_of, take_records
 from millrace.control.settings import Settings
 from millrace.control.store import Store
 from millrace.runtime.housekeeping import older_than
@@ -17,6 +17,12 @@ async def main(settings: Settings) -> None:
         topics = Topics(begin, settings.sources_poll_s)
         await topics.look()
         control.subscribe(SUBSCRIPTIONS, begin)
+
+        def take(queue: str) -> None:
+            control.subscribe([reports_of(queue)], begin)
+
+        queues = Queues(begin, settings.kafka_servers, take, settings.sources_poll_s)
+        await queues.take_up()
         control.listen(topics.earliest, take_records, begin, start="earliest")
         control.listen(topics.latest, take_records, begin, start="now")
         control.serve(pb.DESCRIPTOR.services_by_name["ControlService"], ControlApi(), begin)
@@ -26,4 +32,5 @@ async def main(settings: Settings) -> None:
         )
         control.background(Clock(begin, settings.clock_poll_s).run)
         control.background(topics.run)
+        control.background(queues.run)
         await control.run()

@@ -1,14 +1,16 @@
 """Lets happen what is due: timeouts, retries, queued runs whose turn has come."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from uuid import UUID
 
 import structlog
+from millrace.contracts.catalogue import queue_topics
 from millrace.control.handlers import fire_due, start_next_in_queues
 from millrace.control.store import Store, Turn
 from millrace.runtime.batches import OutageError, settle
 from millrace.runtime.errors import MillraceError
 from millrace.runtime.failpoints import failpoint
+from millrace.runtime.topics import AS_THE_OTHERS, create_topics
 from millrace.runtime.transaction import Transactions
 
 log = structlog.get_logger()
@@ -92,3 +94,49 @@ class Topics:
         """Take up the sources there are now."""
         async with self._begin() as tx:
             self._from_start = await tx.topics()
+
+
+class Queues:
+    """The queues of teams: their topics are made, and what their workers report is taken.
+
+    Args:
+        begin: Opens transactions.
+        servers: Kafka.
+        take: Is told of each queue whose reports are to be taken from now on.
+        poll_s: How often is looked for those that another replica was asked for, seconds.
+    """
+
+    def __init__(self, begin: Transactions[Store], servers: str, take: Callable[[str], None], poll_s: float) -> None:
+        self._begin, self._servers, self._take, self._poll_s = begin, servers, take, poll_s
+        self._taken: set[str] = set()
+
+    async def run(self) -> None:
+        """Go on looking until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except MillraceError as error:
+                log.warning("queues_not_made", reason=str(error))
+            await Store.signals.wait_for_queue(self._poll_s)
+
+    async def look(self) -> None:
+        """Make the topics that are missing, and take up the queues there are now.
+
+        Raises:
+            Unavailable: The database or the broker does not answer.
+        """
+        asked = await self.take_up()
+        if asked:
+            await create_topics(self._servers, queue_topics(asked), replication_factor=AS_THE_OTHERS)
+            async with self._begin() as tx:
+                tx.save_live(asked)
+            await self.take_up()
+
+    async def take_up(self) -> list[str]:
+        """Take up the queues whose topics are there, and return the others."""
+        async with self._begin() as tx:
+            queues = await tx.all_queues()
+        for name in sorted(name for name, live in queues.items() if live and name not in self._taken):
+            self._taken.add(name)
+            self._take(name)
+        return [name for name, live in queues.items() if not live]

@@ -69,6 +69,21 @@ class ApplyTrigger(Command):
         return trigger
 
 
+class ApplyQueue(Command):
+    """Have a queue of a team's own."""
+
+    namespace: Namespace
+    principal: str
+    queue: Annotated[str, Field(pattern=NAME)]
+
+    @field_validator("queue")
+    @classmethod
+    def _is_no_service(cls, queue: str) -> str:
+        if queue in SERVICES:
+            raise ValueError(f"{queue} is a service, which has its queue already")
+        return queue
+
+
 class StartRun(Command):
     """Start a run of a workflow's version in force."""
 
@@ -153,9 +168,6 @@ class ExplainEvent(Command):
 
 def misfit(task: Task) -> str:
     """Return why a task can never be done; nothing when it can."""
-    # An order to a queue that nobody has could never leave, and nothing that comes after it.
-    if task.kind is not None and task.work_queue not in SERVICES:
-        return f"there is no queue {task.work_queue}; queues are {', '.join(SERVICES)}"
     if task.heartbeat_timeout_s < MIN_HEARTBEAT_TIMEOUT_S:
         return f"heartbeat_timeout_s is less than {MIN_HEARTBEAT_TIMEOUT_S:g}"
     return ""

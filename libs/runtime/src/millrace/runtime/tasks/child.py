@@ -101,7 +101,7 @@ class Child:
                     known = getattr(errors, said["error"], None)
                     if isinstance(known, type) and issubclass(known, errors.MillraceError):
                         raise known(said["message"])
-                    raise RuntimeError(said["error"])
+                    raise type(said["error"], (RuntimeError,), {})  # known by its class, its text stays in the log
 
 
 class ComputeJob:

@@ -28,6 +28,11 @@ class TaskKind:
         return self.step()(**inputs)
 
     @property
+    def queue(self) -> str:
+        """Who is asked to do it."""
+        return str(self._options.get("queue") or self.kind.partition(".")[0])
+
+    @property
     def fn(self) -> LocalBody:
         """The plain function.
 

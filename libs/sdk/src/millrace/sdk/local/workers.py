@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 from uuid import UUID
@@ -66,7 +67,8 @@ class _Hand:
     """The work on one attempt.
 
     Attributes:
-        stop: Asks it to stop.
+        stop: Asks it to stop, from any thread.
+        task: Of a coroutine, once it was begun.
     """
 
     def __init__(self, order: Order, body: LocalBody, heard: Callable[[Any], None], room: threading.Semaphore) -> None:
@@ -81,11 +83,17 @@ class _Hand:
             line=self._line,
         )
         self.stop: Callable[[], object] = self.attempt.stopped.set
+        self.task: asyncio.Task[Came] | None = None
 
     @property
     def only_waits(self) -> bool:
         """Whether it is a coroutine."""
         return inspect.iscoroutinefunction(self.body)
+
+    def stop_waiting(self) -> None:
+        """Stop a coroutine; on its loop."""
+        if self.task is not None:
+            self.task.cancel()
 
     def _moved(self, fraction: float, message: str) -> None:
         if fraction >= 1 or time.monotonic() - self._told_at >= TOLD_EVERY_S:
@@ -168,8 +176,10 @@ class Workers:
             self._free[kind] -= 1
             hand = self._queues[kind].popleft()
             if kind:
-                task = asyncio.run_coroutine_threadsafe(self._wait(hand), self._running_loop())
-                hand.stop = task.cancel
+                loop = self._running_loop()
+                # A loop calls in order: nothing is stopped before there is a task to stop.
+                hand.stop = partial(loop.call_soon_threadsafe, hand.stop_waiting)
+                loop.call_soon_threadsafe(self._wait_for, hand, loop)
             else:
                 threading.Thread(target=self._compute, args=(hand,), name=hand.order.call.task, daemon=True).start()
 
@@ -188,7 +198,14 @@ class Workers:
             flush()
         self._heard.put(Done(hand.order, came))
 
-    async def _wait(self, hand: _Hand) -> None:
+    def _wait_for(self, hand: _Hand, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin a coroutine on its loop; that it is done is told once, even when it is stopped before it began."""
+        hand.task = loop.create_task(self._wait(hand))
+        hand.task.add_done_callback(
+            lambda task: self._heard.put(Done(hand.order, None if task.cancelled() else task.result()))
+        )
+
+    async def _wait(self, hand: _Hand) -> Came:
         self._heard.put(Began(hand.order))
         came: Came = None
         with work.doing(hand.attempt):
@@ -197,7 +214,7 @@ class Workers:
             except BaseException as error:  # noqa: BLE001 - likewise
                 came = _told(error)
             flush()
-        self._heard.put(Done(hand.order, came))
+        return came
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:

@@ -1,6 +1,6 @@
 """What a decision says to others: orders to queues, facts about runs, lineage."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -93,12 +93,17 @@ class KeptRun:
     planned_sha256: str | None = None
 
 
-def input_of(report: TaskReport) -> Input:
-    """Return what a service's report means to a decision."""
+def input_of(report: TaskReport, live: Collection[str] = ()) -> Input:
+    """Return what a report means to a decision.
+
+    Args:
+        report: What a service or a team's worker says.
+        live: The queues of the namespace's teams, which what it plans may name.
+    """
     at = (report.name, report.task_id, report.attempt, report.token)
     match report:
         case TaskSucceeded():
-            why = misfit_in_plan(report.output)
+            why = misfit_in_plan(report.output, live)
             failure = Failure(INVALID_PLAN, why, retryable=False)
             return Failed(*at, failure) if why else Succeeded(*at, report.output)
         case TaskFailed(error="cancelled"):

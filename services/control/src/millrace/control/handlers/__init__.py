@@ -4,6 +4,7 @@ from millrace.contracts import SERVICES
 from millrace.contracts.tasks import TaskReport
 from millrace.control.handlers.definitions import apply_trigger, apply_workflow
 from millrace.control.handlers.events import explain_event, take_records
+from millrace.control.handlers.queues import apply_queue
 from millrace.control.handlers.runs import (
     apply_reports,
     cancel_run,
@@ -13,10 +14,11 @@ from millrace.control.handlers.runs import (
     start_next_in_queues,
     start_run,
 )
-from millrace.runtime.subscriptions import on_batch
+from millrace.runtime.subscriptions import Subscription, on_batch
 
 __all__ = [
     "SUBSCRIPTIONS",
+    "apply_queue",
     "apply_reports",
     "apply_trigger",
     "apply_workflow",
@@ -24,6 +26,7 @@ __all__ = [
     "decide_task",
     "explain_event",
     "fire_due",
+    "reports_of",
     "signal_run",
     "start_next_in_queues",
     "start_run",
@@ -32,3 +35,8 @@ __all__ = [
 
 TASK_TOPICS = tuple(f"{name}.tasks" for name in SERVICES)
 SUBSCRIPTIONS = (on_batch(TaskReport, apply_reports, topics=TASK_TOPICS, start="earliest"),)
+
+
+def reports_of(queue: str) -> Subscription:
+    """Return the row by which what the workers of a team's queue report is taken."""
+    return on_batch(TaskReport, apply_reports, topics=[f"{queue}.tasks"], start="earliest")

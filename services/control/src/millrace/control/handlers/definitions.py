@@ -1,6 +1,7 @@
 """Workflows and triggers are put in force."""
 
 from millrace.control.commands import ApplyTrigger, ApplyWorkflow
+from millrace.control.handlers.queues import check_queues
 from millrace.control.store import Store
 from millrace.core.difference import differences
 from millrace.runtime.errors import Conflict
@@ -11,7 +12,11 @@ async def apply_workflow(command: ApplyWorkflow, tx: Store) -> list[str] | None:
 
     Returns:
         What differs from the version before, a line each; None where it is in force already.
+
+    Raises:
+        InvalidInput: A task is for a queue that is not there.
     """
+    await check_queues(command.workflow, command.namespace, tx)
     before = await tx.put_workflow(command.namespace, command.workflow, command.principal)
     if not before:
         return None if before is None else []

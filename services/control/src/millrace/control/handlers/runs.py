@@ -5,13 +5,16 @@ from collections.abc import Sequence
 from uuid import UUID
 
 import structlog
-from millrace.contracts.tasks import TaskReport
+from millrace.contracts.tasks import TaskReport, TaskSucceeded
 from millrace.control.commands import CancelRun, DecideTask, SignalRun, StartRun
 from millrace.control.domain.approvals import check_may_decide, form_of
+from millrace.control.domain.plans import planned_tasks
 from millrace.control.domain.runs import KeptRun, input_of
 from millrace.control.handlers.deciding import advance, begin_runs, pending
+from millrace.control.handlers.queues import queues_for
 from millrace.control.store import Store, Turn
 from millrace.core import state
+from millrace.core.ir import Task
 from millrace.core.paths import written
 from millrace.core.state import CancelRequested, Input, RunState, Signalled, Tick, Voted
 from millrace.runtime.errors import Conflict, NotFound
@@ -101,10 +104,22 @@ async def apply_reports(reports: Sequence[TaskReport], tx: Store) -> None:
     if len(kept_runs) < len(by_run):
         missing = by_run.keys() - {kept.run.run_id for kept in kept_runs}
         log.warning("reports_refused", reason="the run does not exist", run_ids=sorted(map(str, missing)))
-    await advance(
-        [(kept, [input_of(r) for r in by_run[kept.run.run_id]], by_run[kept.run.run_id][-1]) for kept in kept_runs], tx
-    )
+    live = await _planned_queues(reports, tx)
+    told = [
+        (kept, [input_of(r, live.get(r.namespace, ())) for r in by_run[kept.run.run_id]], by_run[kept.run.run_id][-1])
+        for kept in kept_runs
+    ]
+    await advance(told, tx)
     await failpoint("control.decided")
+
+
+async def _planned_queues(reports: Sequence[TaskReport], tx: Store) -> dict[str, frozenset[str]]:
+    """Return by namespace the queues that what is planned may name."""
+    planned: defaultdict[str, list[Task]] = defaultdict(list)
+    for report in reports:
+        if isinstance(report, TaskSucceeded):
+            planned[report.namespace] += [task for _, task in planned_tasks(report.output)]
+    return {namespace: await queues_for(tasks, namespace, tx) for namespace, tasks in sorted(planned.items())}
 
 
 async def fire_due(run_ids: Sequence[UUID], tx: Store) -> int:

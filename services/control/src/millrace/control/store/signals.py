@@ -16,6 +16,7 @@ class Signals:
         self._due = asyncio.Event()
         self._due_in_s = float("inf")
         self._source = asyncio.Event()
+        self._queue = asyncio.Event()
         self._watched: dict[UUID, set[Watch]] = {}
 
     def due_in(self, seconds: float) -> None:
@@ -43,6 +44,16 @@ class Signals:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._source.wait(), at_most_s)
         self._source.clear()
+
+    def queue_applied(self) -> None:
+        """Say that somebody has asked for a queue."""
+        self._queue.set()
+
+    async def wait_for_queue(self, at_most_s: float) -> None:
+        """Return when somebody has asked for a queue, or after `at_most_s`."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._queue.wait(), at_most_s)
+        self._queue.clear()
 
     def changed(self, run_ids: Iterable[UUID]) -> None:
         """Say that runs have changed."""

@@ -260,6 +260,48 @@ class Approval(_message.Message):
     form_json: str
     def __init__(self, run_id: _Optional[str] = ..., workflow: _Optional[str] = ..., task: _Optional[str] = ..., title: _Optional[str] = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., need: _Optional[int] = ..., approved_by: _Optional[_Iterable[str]] = ..., assignees: _Optional[_Iterable[str]] = ..., role: _Optional[str] = ..., form_json: _Optional[str] = ...) -> None: ...
 
+class ApplyQueueRequest(_message.Message):
+    __slots__ = ("namespace", "request_id", "queue")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    request_id: str
+    queue: str
+    def __init__(self, namespace: _Optional[str] = ..., request_id: _Optional[str] = ..., queue: _Optional[str] = ...) -> None: ...
+
+class ApplyQueueResponse(_message.Message):
+    __slots__ = ("queue", "unchanged")
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    UNCHANGED_FIELD_NUMBER: _ClassVar[int]
+    queue: Queue
+    unchanged: bool
+    def __init__(self, queue: _Optional[_Union[Queue, _Mapping]] = ..., unchanged: bool = ...) -> None: ...
+
+class ListQueuesRequest(_message.Message):
+    __slots__ = ("namespace",)
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    def __init__(self, namespace: _Optional[str] = ...) -> None: ...
+
+class ListQueuesResponse(_message.Message):
+    __slots__ = ("queues",)
+    QUEUES_FIELD_NUMBER: _ClassVar[int]
+    queues: _containers.RepeatedCompositeFieldContainer[Queue]
+    def __init__(self, queues: _Optional[_Iterable[_Union[Queue, _Mapping]]] = ...) -> None: ...
+
+class Queue(_message.Message):
+    __slots__ = ("name", "principal", "applied_at", "live")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_AT_FIELD_NUMBER: _ClassVar[int]
+    LIVE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    principal: str
+    applied_at: _timestamp_pb2.Timestamp
+    live: bool
+    def __init__(self, name: _Optional[str] = ..., principal: _Optional[str] = ..., applied_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., live: bool = ...) -> None: ...
+
 class ExplainEventRequest(_message.Message):
     __slots__ = ("namespace", "source", "event_id")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]

@@ -94,6 +94,16 @@ class ControlServiceStub(object):
                 request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ListApprovalsRequest.SerializeToString,
                 response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ListApprovalsResponse.FromString,
                 _registered_method=True)
+        self.ApplyQueue = channel.unary_unary(
+                '/millrace.control.v1.ControlService/ApplyQueue',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ApplyQueueRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ApplyQueueResponse.FromString,
+                _registered_method=True)
+        self.ListQueues = channel.unary_unary(
+                '/millrace.control.v1.ControlService/ListQueues',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ListQueuesRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ListQueuesResponse.FromString,
+                _registered_method=True)
         self.ExplainEvent = channel.unary_unary(
                 '/millrace.control.v1.ControlService/ExplainEvent',
                 request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ExplainEventRequest.SerializeToString,
@@ -185,6 +195,20 @@ class ControlServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ApplyQueue(self, request, context):
+        """Makes a queue of a team's own, which its workers take tasks from; live within 2 s.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListQueues(self, request, context):
+        """The queues of the namespace, by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ExplainEvent(self, request, context):
         """Why an event did or did not start a run.
         """
@@ -254,6 +278,16 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.ListApprovals,
                     request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ListApprovalsRequest.FromString,
                     response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ListApprovalsResponse.SerializeToString,
+            ),
+            'ApplyQueue': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApplyQueue,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ApplyQueueRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ApplyQueueResponse.SerializeToString,
+            ),
+            'ListQueues': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListQueues,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ListQueuesRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ListQueuesResponse.SerializeToString,
             ),
             'ExplainEvent': grpc.unary_unary_rpc_method_handler(
                     servicer.ExplainEvent,
@@ -585,6 +619,60 @@ class ControlService(object):
             '/millrace.control.v1.ControlService/ListApprovals',
             millrace_dot_control_dot_v1_dot_control__pb2.ListApprovalsRequest.SerializeToString,
             millrace_dot_control_dot_v1_dot_control__pb2.ListApprovalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApplyQueue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/ApplyQueue',
+            millrace_dot_control_dot_v1_dot_control__pb2.ApplyQueueRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.ApplyQueueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListQueues(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/ListQueues',
+            millrace_dot_control_dot_v1_dot_control__pb2.ListQueuesRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.ListQueuesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -52,6 +52,10 @@ class ControlServiceStub:
     """Approves or rejects what a run waits for; for those whom its task names, but for who started the run."""
     ListApprovals: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListApprovalsRequest, _control_pb2.ListApprovalsResponse]
     """What waits to be decided, the oldest first."""
+    ApplyQueue: _grpc.UnaryUnaryMultiCallable[_control_pb2.ApplyQueueRequest, _control_pb2.ApplyQueueResponse]
+    """Makes a queue of a team's own, which its workers take tasks from; live within 2 s."""
+    ListQueues: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListQueuesRequest, _control_pb2.ListQueuesResponse]
+    """The queues of the namespace, by name."""
     ExplainEvent: _grpc.UnaryUnaryMultiCallable[_control_pb2.ExplainEventRequest, _control_pb2.ExplainEventResponse]
     """Why an event did or did not start a run."""
 
@@ -79,6 +83,10 @@ class ControlServiceAsyncStub(ControlServiceStub):
     """Approves or rejects what a run waits for; for those whom its task names, but for who started the run."""
     ListApprovals: _aio.UnaryUnaryMultiCallable[_control_pb2.ListApprovalsRequest, _control_pb2.ListApprovalsResponse]  # type: ignore[assignment]
     """What waits to be decided, the oldest first."""
+    ApplyQueue: _aio.UnaryUnaryMultiCallable[_control_pb2.ApplyQueueRequest, _control_pb2.ApplyQueueResponse]  # type: ignore[assignment]
+    """Makes a queue of a team's own, which its workers take tasks from; live within 2 s."""
+    ListQueues: _aio.UnaryUnaryMultiCallable[_control_pb2.ListQueuesRequest, _control_pb2.ListQueuesResponse]  # type: ignore[assignment]
+    """The queues of the namespace, by name."""
     ExplainEvent: _aio.UnaryUnaryMultiCallable[_control_pb2.ExplainEventRequest, _control_pb2.ExplainEventResponse]  # type: ignore[assignment]
     """Why an event did or did not start a run."""
 
@@ -175,6 +183,22 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.ListApprovalsResponse, _abc.Awaitable[_control_pb2.ListApprovalsResponse]]:
         """What waits to be decided, the oldest first."""
+
+    @_abc_1.abstractmethod
+    def ApplyQueue(
+        self,
+        request: _control_pb2.ApplyQueueRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ApplyQueueResponse, _abc.Awaitable[_control_pb2.ApplyQueueResponse]]:
+        """Makes a queue of a team's own, which its workers take tasks from; live within 2 s."""
+
+    @_abc_1.abstractmethod
+    def ListQueues(
+        self,
+        request: _control_pb2.ListQueuesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ListQueuesResponse, _abc.Awaitable[_control_pb2.ListQueuesResponse]]:
+        """The queues of the namespace, by name."""
 
     @_abc_1.abstractmethod
     def ExplainEvent(

@@ -1,0 +1,108 @@
+"""`millrace worker`: a team's own functions, done for control; and the queues that they take tasks from."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import uvloop
+from millrace.runtime.command import faults
+from millrace.runtime.errors import InvalidInput, Unavailable
+from millrace.sdk.cli.connection import FOLDER, NAMESPACE, Folder, Json, Namespace, asked
+from millrace.sdk.cli.output import console, moment, print_json, say, table
+from millrace.sdk.client import Client
+from millrace.sdk.connection import kafka_servers
+from millrace.sdk.stack.embedded import Embedded
+from millrace.sdk.stack.state import DEVELOPER
+from millrace.sdk.worker import WorkerSettings, kinds_of, serve
+from pydantic import ValidationError
+
+app = typer.Typer()
+
+LIVE_WITHIN_S = 30.0
+LOOKS_EVERY_S = 0.2
+
+
+@app.command()
+def worker(
+    package: Annotated[str, typer.Argument(metavar="PACKAGE", help="Where the functions are, such as acme.tasks.")],
+    queue: Annotated[str, typer.Option("--queue", "-q", help="Whose tasks: the part of their kinds before the dot.")],
+    at_once: Annotated[int, typer.Option("--at-once", min=1, max=64, help="Functions that compute at once.")] = 2,
+    instance: Annotated[int, typer.Option("--instance", min=0, help="Its ordinal among the queue's workers.")] = 0,
+    state: Folder = FOLDER,
+    namespace: Namespace = NAMESPACE,
+    as_json: Json = False,
+) -> None:
+    """Do the tasks of a queue with the `@task` functions of a package, until it is stopped.
+
+    The queue is made where it is not there. Outside the embedded stack, `WORKER_POSTGRES_DSN` and the other settings of
+    a service, beginning with `WORKER_`, say where its own database and the rest are. What it logs is JSON.
+
+    Example: `millrace worker --queue acme acme.tasks`
+    """
+    sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
+    kinds = kinds_of(package, queue)
+    settings = _settings(queue, state, at_once, instance)
+    found = asked(state, namespace, lambda client: _live(client, queue))
+    if as_json:
+        print_json(found)
+    else:
+        say("queue [bold]{queue}[/]: {kinds}", queue=queue, kinds=", ".join(kind.kind for kind in kinds))
+    sys.stdout.flush()
+    uvloop.run(serve(queue, kinds, settings))
+
+
+@app.command()
+def queues(state: Folder = FOLDER, namespace: Namespace = NAMESPACE, as_json: Json = False) -> None:
+    """Show the queues of teams.
+
+    Example: `millrace queues`
+    """
+    found = asked(state, namespace, lambda client: client.queues())
+    if as_json:
+        return print_json(found)
+    shown = table("queue", "live", "since", "by")
+    for one in found:
+        shown.add_row(one.name, "yes" if one.live else "no", moment(one.applied_at), one.principal)
+    return console.print(shown if found else f"no queue in namespace {namespace}: `millrace worker` makes one")
+
+
+async def _live(client: Client, queue: str) -> object:
+    """Return the queue once it is live."""
+    found = await client.apply_queue(queue)
+    loop = asyncio.get_running_loop()
+    ends_at = loop.time() + LIVE_WITHIN_S
+    while not found.live:
+        if loop.time() > ends_at:
+            raise Unavailable(f"queue {queue} is not live within {LIVE_WITHIN_S:g} s: look at the log of control")
+        await asyncio.sleep(LOOKS_EVERY_S)
+        found = next(one for one in await client.queues() if one.name == queue)
+    return found
+
+
+def _settings(queue: str, folder: Path, at_once: int, instance: int) -> WorkerSettings:
+    """Return the settings from the environment, or those that fit the stack of a folder.
+
+    Raises:
+        InvalidInput: The environment's are not right; it names them.
+        Unavailable: There is no stack in the folder.
+    """
+    own: dict[str, Any] = {"concurrent_tasks": at_once, "instance": instance}
+    try:
+        if "WORKER_POSTGRES_DSN" in os.environ:
+            return WorkerSettings(**own)
+        servers, stack = kafka_servers(folder), Embedded(folder)
+        return WorkerSettings(
+            postgres_dsn=stack.postgres.ensure_owned_database(f"worker_{queue}"),
+            kafka_servers=servers,
+            artifacts_url=stack.state.artifacts.as_uri(),
+            auth_jwks=stack.state.jwks,
+            auth_grants=stack.state.grants,
+            token_file=stack.state.token(DEVELOPER),
+            endpoints=stack.state.endpoints(),
+            **own,
+        )
+    except ValidationError as error:
+        raise InvalidInput(f"settings of the worker come from WORKER_…: {faults(error)}") from None
