@@ -88,17 +88,17 @@ SELECT t.namespace, t.name, t.workflow, t.document, t.principal, t.applied_at, t
     CASE WHEN t.document->>'strategy' = 'strict_sequence' THEN
         (SELECT run_id FROM run WHERE run_id = t.last_run AND state = 'failed') END AS blocked_by,
     (SELECT count(*) FROM (SELECT FROM run r WHERE r.namespace = t.namespace AND r.trigger_name = t.name
-        AND r.place IS NOT NULL AND r.state = 'pending' LIMIT 10000) AS some) AS waiting_runs,
+        AND r.place IS NOT NULL AND r.state = 'pending' LIMIT 10000) AS counted) AS waiting_runs,
     (SELECT count(*) FROM (SELECT FROM trigger_match m WHERE m.namespace = t.namespace AND m.trigger = t.name
-        AND m.disposition = 'queued' LIMIT 10000) AS some) AS queued_events,
+        AND m.disposition = 'queued' LIMIT 10000) AS counted) AS queued_events,
     (SELECT count(*) FROM (SELECT FROM trigger_match m WHERE m.namespace = t.namespace AND m.trigger = t.name
-        AND m.disposition = 'waiting' LIMIT 10000) AS some) AS waiting_events
+        AND m.disposition = 'waiting' LIMIT 10000) AS counted) AS waiting_events
 FROM trigger t WHERE t.namespace = $1 AND ($2 = '' OR t.name = $2) ORDER BY t.name
 """
 # Of a run that waits: how many wait before it, and the first of those that are under way.
 BEFORE = """
 SELECT (SELECT count(*) FROM (SELECT FROM run WHERE namespace = $1 AND trigger_name = $2 AND place IS NOT NULL
-        AND state = 'pending' AND place < $3 LIMIT 10000) AS some) AS waiting,
+        AND state = 'pending' AND place < $3 LIMIT 10000) AS counted) AS waiting,
     (SELECT run_id FROM run WHERE namespace = $1 AND trigger_name = $2 AND place IS NOT NULL AND ended_at IS NULL
         AND state <> 'pending' AND place < $3 ORDER BY place LIMIT 1) AS under_way
 """
