@@ -1,15 +1,19 @@
 """What triggers make of events; a test that begins with E and a number answers that complaint about other systems."""
 
 import asyncio
+import json
+import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
+from jsonschema import Draft202012Validator
 from millrace.contracts import control as facts
 from millrace.contracts.data import VersionPublished
 from millrace.control.commands import (
@@ -36,7 +40,8 @@ from millrace.control.handlers import (
 from millrace.control.handlers.triggers import AT_ONCE
 from millrace.control.store import Store
 from millrace.control.store.runs import DUE
-from millrace.core.triggers import parse_trigger
+from millrace.core.triggers import Trigger, ir, parse_trigger
+from millrace.core.yaml import load_document
 from millrace.runtime.envelope import headers_of
 from millrace.runtime.errors import Conflict, InvalidInput, NotFound
 from millrace.runtime.subscriptions import Record
@@ -713,6 +718,7 @@ async def test_looking_for_triggers_that_are_due_reads_neither_all_triggers_nor_
     plan = "\n".join(row[0] for row in await tx.fetch(f"EXPLAIN {DUE}"))
 
     assert "Seq Scan" not in plan
+    assert "Seq Scan" not in plan
     assert {"trigger_waits", "gathering_due", "run_waits"} <= set(plan.replace("(", " ").split())
 
 
@@ -729,3 +735,52 @@ async def test_a_dedupe_key_is_taken_by_an_event_that_waits(tx: Store, landed: A
     assert await dispositions(tx, "e1", "e2", "e3") == ["started", "duplicate", "started"]
     assert (await explained(tx, "e2")).run_id == (await explained(tx, "e1")).run_id
     assert len(ids(tx.emitted)) == 1
+
+
+PAGE = (Path(__file__).resolve().parents[3] / "docs/triggers.md").read_text()
+SCHEMA = json.loads((Path(__file__).resolve().parents[3] / "libs/core/schemas/trigger.json").read_text())
+EXAMPLES = re.findall(r"```yaml\n(.*?)```\n```events\n(.*?)```", PAGE, re.DOTALL)
+LINE = re.compile(r"(?:(?P<topic>[\w.]+): )?(?P<type>\S+) (?P<subject>.+?) (?P<data>\{.*\}) → (?P<becomes>\w+)")
+
+
+def test_the_page_shows_each_construct_and_names_each_field() -> None:
+    made = [parse_trigger(load_document(text, "trigger")) for text, _ in EXAMPLES]
+
+    assert len(EXAMPLES) == PAGE.count("```yaml")
+    assert {one.join.of for one in made if one.join} == {"all", "any", "n_of", "sequence"}
+    assert {one.mode for one in made} == {"per_event", "latest", "batch"}
+    parts = (Trigger, ir.Source, ir.Filter, ir.Join, ir.Member, ir.Partitions, ir.Batch, ir.Debounce, ir.Throttle)
+    assert not {name for part in parts for name in part.model_fields if not re.search(rf"\b{name}\b", PAGE)}
+    strategies = Trigger.model_json_schema()["properties"]["strategy"]["enum"]
+    assert not {name for name in strategies if f"`{name}`" not in PAGE}
+
+
+@pytest.mark.parametrize(("text", "events"), EXAMPLES, ids=lambda text: text.split("\n")[0])
+async def test_what_the_page_shows_is_what_becomes_of_the_events(
+    tx: Store, landed: Any, text: str, events: str
+) -> None:
+    await force(tx, **DO)
+    document = load_document(text, "trigger")
+    Draft202012Validator(SCHEMA).validate(document)
+    made = parse_trigger(document)
+    await apply_trigger(ApplyTrigger(namespace="demo", principal="bob", trigger=made), tx)
+    expected: list[tuple[str, str]] = []
+    for n, line in enumerate(events.splitlines()):
+        if line.endswith(" s later"):
+            await later(tx, float(line.split()[0]))
+            continue
+        found = LINE.fullmatch(line)
+        assert found, line
+        data, topic = json.loads(found["data"]), found["topic"] or made.sources()[0].topic
+        time = f"2026-01-01T00:00:{n:02}Z"
+        attributes = {"type": found["type"], "subject": found["subject"], "time": time}
+        if found["type"] == "-":
+            record, event_id = Record(topic, 0, n, None, json.dumps(data).encode(), (), 0), data["id"]
+        else:
+            event_id = f"e{n}"
+            record = replace(landed(event_id, data, offset=n, **attributes), topic=topic)
+        await take(tx, record)
+        expected.append((event_id, found["becomes"]))
+    await look(tx)
+
+    assert [(name, (await explained(tx, name, made.name)).disposition) for name, _ in expected] == expected
