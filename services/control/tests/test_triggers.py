@@ -44,6 +44,7 @@ from millrace.core.triggers import Trigger, ir, parse_trigger
 from millrace.core.yaml import load_document
 from millrace.runtime.envelope import headers_of
 from millrace.runtime.errors import Conflict, InvalidInput, NotFound
+from millrace.runtime.hope import Hope
 from millrace.runtime.subscriptions import Record
 from millrace.runtime.testing import fresh_database
 from millrace.runtime.transaction import Database, Transactions
@@ -261,13 +262,8 @@ async def test_e6_a_join_gives_its_run_all_member_events_whole(tx: Store, landed
 
 
 async def both(begin: Transactions[Store], *work: Callable[[Store], Awaitable[Any]]) -> None:
-    """Do several things at once, each in a transaction of its own, as several replicas do."""
-
-    async def one(what: Callable[[Store], Awaitable[Any]]) -> None:
-        async with begin() as tx:
-            await what(tx)
-
-    await asyncio.gather(*(one(what) for what in work))
+    """Do several things at once, each in a transaction of its own that hopes, as several replicas do."""
+    await asyncio.gather(*(Hope().do(begin, what) for what in work))
 
 
 @pytest.fixture
@@ -323,6 +319,27 @@ async def test_e9_two_members_that_two_replicas_read_at_once_start_one_run(
 
     async with begin() as tx:
         assert sorted(data["key"] for data in await runs(tx)) == [str(n) for n in range(10)]
+
+
+async def test_what_another_replica_does_with_a_trigger_holds_for_the_very_next_event(
+    begin: Transactions[Store], landed: Any
+) -> None:
+    async with begin() as tx:
+        await force(tx, **DO)
+        await trigger(tx)
+    hope, command = Hope(), PauseTrigger(namespace="demo", principal="eve", name="t")
+    await hope.do(begin, lambda tx: take(tx, landed("e1", 1)))
+    await both(begin, lambda tx: pause_trigger(command, tx))
+    await hope.do(begin, lambda tx: take(tx, landed("e2", 2, offset=1)))
+    await both(begin, lambda tx: resume_trigger(ResumeTrigger(**dict(command)), tx))
+    await both(begin, look)
+    await hope.do(begin, lambda tx: take(tx, landed("e3", 3, offset=2)))
+    await both(begin, lambda tx: trigger(tx, join={"members": PAIR}))
+    await hope.do(begin, lambda tx: take(tx, landed("e4", 4, offset=3), landed("e5", 5, type="a", offset=4)))
+
+    async with begin() as tx:
+        assert await runs(tx) == [1, 2, 3]
+        assert await dispositions(tx, "e4", "e5") == ["filtered", "waiting"]
 
 
 async def test_e9_rapid_events_of_a_join_are_not_lost(tx: Store, landed: Any) -> None:

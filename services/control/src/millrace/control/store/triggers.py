@@ -20,9 +20,12 @@ WHERE (t.namespace, t.name) IN (SELECT * FROM unnest($1::text[], $2::text[])) OR
 FOR UPDATE OF t
 """
 SAVE = """
-UPDATE trigger SET queued = $3, admitted = $4, admit_at = $5, full_at = $6, paused_at = $7, paused_by = $8,
-    draining = $9, last_run = $10
+UPDATE trigger SET queued = $3, admitted = $4, admit_at = $5, full_at = $6, last_run = $7
 WHERE namespace = $1 AND name = $2
+"""
+# With its document, so that whoever keeps rules in memory reads them again.
+SAVE_STANDING = """
+UPDATE trigger SET paused_at = $3, paused_by = $4, draining = $5, document = document WHERE namespace = $1 AND name = $2
 """
 DOCUMENT = "SELECT document FROM trigger_version WHERE namespace = $1 AND name = $2 AND version = $3"
 # Of each trigger the document that was in force at a moment; the first one, where it came later.
@@ -223,11 +226,15 @@ class Triggers(Events):
         return _held(one(rows, f"trigger {name} in namespace {namespace}"))
 
     def save_trigger(self, held: HeldTrigger) -> None:
-        """Keep how a held trigger stands; whoever looks for what is due looks at it at once, or when it is due."""
-        times = (held.admit_at, held.full_at, held.paused_at)
-        self.write(SAVE, *held.key, held.queued, held.admitted, *times, held.paused_by, held.draining, held.last_run)
+        """Keep how the runs of a held trigger stand; the clock looks at it at once, or when it is due."""
+        self.write(SAVE, *held.key, held.queued, held.admitted, held.admit_at, held.full_at, held.last_run)
         if held.draining or held.admitted < held.queued:
             self._wake(held.admit_at)
+
+    def save_standing(self, held: HeldTrigger) -> None:
+        """Keep whether a held trigger is paused, and whether it is still at what came meanwhile."""
+        self.write(SAVE_STANDING, *held.key, held.paused_at, held.paused_by, held.draining)
+        self._wake(None)
 
     async def shown_triggers(self, namespace: str, name: str = "") -> list[ShownTrigger]:
         """Return how the triggers of a namespace stand, or one of them."""
