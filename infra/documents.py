@@ -27,7 +27,7 @@ from millrace.contracts.openlineage import LineageReported
 from millrace.contracts.tasks import TaskOrder
 from millrace.core import ir, parts
 from millrace.core.ir import Workflow
-from millrace.core.triggers import Trigger
+from millrace.core.triggers import Trigger, sources
 from millrace.core.triggers import ir as triggers
 from millrace.runtime.subscriptions import Subscription, TaskKind, on_batch
 from millrace.runtime.transaction import Transaction
@@ -83,7 +83,7 @@ def workflow_schema() -> dict[str, Any]:
 
 def trigger_schema() -> dict[str, Any]:
     """Return the JSON Schema of a trigger's document, with each field's description beside it."""
-    return {"$schema": DIALECT, "$id": "millrace.trigger.1"} | _document_schema(Trigger, triggers)
+    return {"$schema": DIALECT, "$id": "millrace.trigger.1"} | _document_schema(Trigger, triggers, sources)
 
 
 def _document_schema(document: type[BaseModel], *modules: ModuleType) -> dict[str, Any]:

@@ -40,7 +40,8 @@ from millrace.control.handlers import (
 from millrace.control.handlers.triggers import AT_ONCE
 from millrace.control.store import Store
 from millrace.control.store.runs import DUE
-from millrace.core.triggers import Trigger, ir, parse_trigger
+from millrace.core.triggers import Source, Trigger, ir, parse_trigger
+from millrace.core.triggers.sources import Filter
 from millrace.core.yaml import load_document
 from millrace.runtime.envelope import headers_of
 from millrace.runtime.errors import Conflict, InvalidInput, NotFound
@@ -766,7 +767,7 @@ def test_the_page_shows_each_construct_and_names_each_field() -> None:
     assert len(EXAMPLES) == PAGE.count("```yaml")
     assert {one.join.of for one in made if one.join} == {"all", "any", "n_of", "sequence"}
     assert {one.mode for one in made} == {"per_event", "latest", "batch"}
-    parts = (Trigger, ir.Source, ir.Filter, ir.Join, ir.Member, ir.Partitions, ir.Batch, ir.Debounce, ir.Throttle)
+    parts = (Trigger, Source, Filter, ir.Join, ir.Member, ir.Partitions, ir.Batch, ir.Debounce, ir.Throttle)
     assert not {name for part in parts for name in part.model_fields if not re.search(rf"\b{name}\b", PAGE)}
     strategies = Trigger.model_json_schema()["properties"]["strategy"]["enum"]
     assert not {name for name in strategies if f"`{name}`" not in PAGE}
