@@ -6,6 +6,7 @@ from typing import Any
 import typer
 from millrace.sdk.cli import (
     apply,
+    explain,
     held,
     lineage,
     observability,
@@ -14,6 +15,7 @@ from millrace.sdk.cli import (
     publish,
     runs,
     stack,
+    triggers,
     worker,
     workflows,
 )
@@ -37,7 +39,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for noun in (stack, publish, apply, workflows, runs, people, worker, predict, lineage, held, observability):
+for noun in (
+    *(stack, publish, apply, workflows, triggers, runs, explain, people, worker),
+    *(predict, lineage, held, observability),
+):
     app.add_typer(noun.app)
 
 

@@ -86,9 +86,12 @@ def kind_of(text: str, name: str) -> Kind:
         return "view"
     if "tasks" in declared:
         return "workflow"
-    if {"workflow", "source"} <= declared:
+    if "workflow" in declared and declared & {"source", "join"}:
         return "trigger"
-    wanted = "a workflow has `tasks`, a trigger `workflow` and `source`, a view `sql`, a contract `kind: DataContract`"
+    wanted = (
+        "a workflow has `tasks`, a trigger `workflow` and `source` or `join`, a view `sql`, "
+        "a contract `kind: DataContract`"
+    )
     raise InvalidInput(f"{name} is nothing that can be applied: {wanted}")
 
 

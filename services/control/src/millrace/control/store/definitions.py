@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
+from typing import ClassVar, Literal
 from uuid import UUID
 
 import asyncpg
@@ -12,7 +12,7 @@ from millrace.control.store.signals import Signals
 from millrace.core.ir import Workflow
 from millrace.core.plan import Plan, compile_plan
 from millrace.core.planning import parse_planned
-from millrace.core.triggers import Source, Trigger
+from millrace.core.triggers import Index, Source, Trigger, reader_of
 from millrace.runtime.transaction import UNEXPECTED, Transaction, one
 
 ADD_VERSION = """
@@ -47,21 +47,33 @@ INSERT INTO source (namespace, topic, document) VALUES ($1, $2, $3)
 ON CONFLICT (namespace, topic) DO UPDATE SET document = excluded.document
 """
 TOPICS = "SELECT topic, bool_or(document->>'start' IS DISTINCT FROM 'now') AS from_start FROM source GROUP BY topic"
-USED_BY = "SELECT name FROM trigger WHERE namespace = $1 AND topic = $2 AND name <> $3 ORDER BY name"
+LOOK = f"SELECT now(), (SELECT coalesce(jsonb_object_agg(topic, from_start), '{{}}') FROM ({TOPICS}) AS t) AS topics"
+"""What opens a look at what is due: with it come the topics that are to be read, so that no look at those is needed."""
+DOCUMENTS = "SELECT document::text FROM trigger WHERE namespace = $1 ORDER BY name"
 HOLD_TRIGGER = "SELECT document FROM trigger WHERE namespace = $1 AND name = $2 FOR UPDATE"
 PUT_TRIGGER = """
-INSERT INTO trigger (namespace, name, topic, workflow, document, principal) VALUES ($1, $2, $3, $4, $5, $6)
-ON CONFLICT (namespace, name) DO UPDATE SET topic = excluded.topic, workflow = excluded.workflow,
-    document = excluded.document, principal = excluded.principal, applied_at = now()
+WITH put AS (
+    INSERT INTO trigger AS t (namespace, name, topic, workflow, document, principal) VALUES ($1, $2, $3, $4, $5, $6)
+    ON CONFLICT (namespace, name) DO UPDATE SET topic = excluded.topic, workflow = excluded.workflow,
+        document = excluded.document, principal = excluded.principal, applied_at = now(), version = t.version + 1,
+        shape_version = CASE WHEN $7 THEN t.shape_version ELSE t.version + 1 END
+    RETURNING namespace, name, version, document, applied_at
+)
+INSERT INTO trigger_version (namespace, name, version, document, applied_at) TABLE put
 """
 # As text: what is read for every round of records is parsed once per process.
 RULES = """
-SELECT r.version, s.namespace, s.topic, s.document::text AS source, t.document::text AS trigger, t.principal, w.sha256
-FROM rules r LEFT JOIN source s ON s.topic = ANY($1)
-LEFT JOIN trigger t ON t.namespace = s.namespace AND t.topic = s.topic
-LEFT JOIN workflow w ON w.namespace = t.namespace AND w.name = t.workflow
-ORDER BY s.namespace, s.topic, t.name
+SELECT r.version AS rules, each.* FROM rules r LEFT JOIN (
+    SELECT namespace, document::text AS source, NULL AS trigger, '' AS principal, '' AS sha256, 0 AS version,
+        false AS paused, false AS draining
+    FROM source
+    UNION ALL
+    SELECT t.namespace, NULL, t.document::text, t.principal, w.sha256, t.shape_version, t.paused_at IS NOT NULL,
+        t.draining
+    FROM trigger t JOIN workflow w ON w.namespace = t.namespace AND w.name = t.workflow
+) AS each ON true
 """
+RULES_VERSION = "SELECT version FROM rules"
 SAME_RULES = UNEXPECTED.format(what="other rules", where="(SELECT version FROM rules) <> $1")
 
 # Versions never change, so that a plan is worked out once per process.
@@ -71,38 +83,54 @@ MAX_PLANS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """A trigger in force, on whose behalf its runs are, and the version of its workflow that they get."""
+    """A trigger in force, on whose behalf its runs are, and the version of its workflow that they get.
+
+    Attributes:
+        version: Since which version of it events wait for one another as it says.
+        draining: It was paused, and events that came meanwhile are still to be looked at.
+    """
 
     namespace: str
     trigger: Trigger
     principal: str
     sha256: str
+    version: int = 1
+    paused: bool = False
+    draining: bool = False
 
 
-@dataclass(frozen=True, slots=True)
 class Rules:
-    """What is made of the records of some topics.
+    """Who reads which topics how, and the triggers in force by what their events must be.
 
     Attributes:
         version: Changes with any of it.
-        sources: The namespaces that read the topics, and how.
-        triggers: Those that listen to them.
     """
 
-    version: UUID
-    sources: tuple[tuple[str, Source], ...]
-    triggers: tuple[InForce, ...]
+    def __init__(self, version: UUID, sources: Iterable[tuple[str, Source]], triggers: Iterable[InForce]) -> None:
+        self.version = version
+        self.index = Index(triggers)
+        self._sources: dict[str, list[Source]] = {}
+        self._readers: dict[str, list[tuple[str, Source]]] = {}
+        for namespace, source in sources:
+            self._sources.setdefault(namespace, []).append(source)
+
+    def readers(self, topic: str) -> Sequence[tuple[str, Source]]:
+        """Return the namespaces that read a topic, each with how."""
+        if topic not in self._readers:
+            found = ((namespace, reader_of(topic, sources)) for namespace, sources in self._sources.items())
+            self._readers[topic] = [(namespace, source) for namespace, source in found if source is not None]
+        return self._readers[topic]
 
 
-# What was last read of the rules, by topics: whoever takes it from here has its version checked where it writes.
-_rules: dict[tuple[str, ...], Rules] = {}
-MAX_RULES = 1_000
+# What was last read of the rules: whoever takes it from here has its version checked, or checks it where it writes.
+_rules: dict[Literal["all"], Rules] = {}
 
 
 class Definitions(Transaction):
     """What users have put in force, with whoever waits for changes in this process."""
 
     signals: ClassVar[Signals] = Signals()
+    _has_put = False
 
     async def workflow(self, namespace: str, name: str, sha256: str = "") -> asyncpg.Record:
         """Return a workflow in force, or one version of it."""
@@ -122,6 +150,7 @@ class Definitions(Transaction):
         before = await self.fetch(HOLD_WORKFLOW, namespace, workflow.name)
         if before and before[0]["sha256"] == workflow.sha256:
             return None
+        self._has_put = True
         self.write(ADD_VERSION, namespace, workflow.sha256, workflow.name, json.dumps(workflow.document()))
         self.write(PUT_WORKFLOW, namespace, workflow.name, workflow.sha256, principal)
         return before[0]["sha256"] if before else ""
@@ -147,55 +176,54 @@ class Definitions(Transaction):
 
     def put_source(self, namespace: str, source: Source) -> None:
         """Keep how a topic is read."""
+        self._has_put = True
         self.write(PUT_SOURCE, namespace, source.topic, source.model_dump(mode="json", exclude_none=True))
-        self.on_commit(self.signals.source_applied)
+        # The topics that are to be read come with a look at what is due.
+        self.on_commit(lambda: self.signals.due_in(0.0))
 
     async def triggers_of(self, namespace: str, topic: str, *, but: str) -> list[str]:
         """Return the names of a topic's triggers, all but one."""
-        return [row["name"] for row in await self.fetch(USED_BY, namespace, topic, but)]
+        triggers = [_trigger(row["document"]) for row in await self.fetch(DOCUMENTS, namespace)]
+        return [one.name for one in triggers if one.name != but and topic in {source.topic for source in one.sources()}]
 
     async def hold_trigger(self, namespace: str, name: str) -> Trigger | None:
         """Return a trigger, locked; None when there is none yet."""
         rows = await self.fetch(HOLD_TRIGGER, namespace, name)
         return Trigger.model_validate(rows[0]["document"]) if rows else None
 
-    def put_trigger(self, namespace: str, trigger: Trigger, principal: str) -> None:
-        """Put a trigger in force."""
+    def put_trigger(self, namespace: str, trigger: Trigger, principal: str, *, same_shape: bool = False) -> None:
+        """Put a trigger in force; where it has the same shape, events that wait go on to wait for others."""
+        self._has_put = True
         document = trigger.model_dump(mode="json", exclude_none=True)
-        self.write(PUT_TRIGGER, namespace, trigger.name, trigger.source.topic, trigger.workflow, document, principal)
+        topic = trigger.sources()[0].topic
+        self.write(PUT_TRIGGER, namespace, trigger.name, topic, trigger.workflow, document, principal, same_shape)
 
-    async def rules(self, topics: Sequence[str]) -> Rules:
-        """Return the namespaces that read some topics, and how, and the triggers that listen to them."""
-        wanted = tuple(topics)
-        if self.hopes and (known := _rules.get(wanted)):
-            self.hope(SAME_RULES, known.version)
-            return known
-        rows = await self.fetch(RULES, list(topics))
-        found = [row for row in rows if row["source"] is not None]
-        sources = {(row["namespace"], row["topic"]): _source(row["source"]) for row in found}
-        triggers = tuple(
-            InForce(row["namespace"], _trigger(row["trigger"]), row["principal"], row["sha256"])
-            for row in found
-            if row["trigger"] is not None
-        )
-        in_order = tuple((namespace, source) for (namespace, _), source in sources.items())
-        rules = Rules(rows[0]["version"], in_order, triggers)
-        self.on_commit(lambda: _remember(wanted, rules))
+    async def rules(self) -> Rules:
+        """Return the sources and triggers in force."""
+        if (known := _rules.get("all")) is not None and not self._has_put:
+            if self.hopes:
+                self.hope(SAME_RULES, known.version)
+                return known
+            ((version,),) = await self.fetch(RULES_VERSION)
+            if version == known.version:
+                return known
+        rows = await self.fetch(RULES)
+        sources = [(row["namespace"], _source(row["source"])) for row in rows if row["source"] is not None]
+        triggers = [_in_force(row) for row in rows if row["trigger"] is not None]
+        rules = Rules(rows[0]["rules"], sources, triggers)
+        if not self._has_put:  # else they have no version yet
+            _rules["all"] = rules
         return rules
 
-    async def topics(self) -> dict[str, bool]:
-        """Return every source's topic, and whether it is read from its start."""
-        return {row["topic"]: row["from_start"] for row in await self.fetch(TOPICS)}
+
+_source = lru_cache(maxsize=10_000)(Source.model_validate_json)
+_trigger = lru_cache(maxsize=10_000)(Trigger.model_validate_json)
 
 
-def _remember(topics: tuple[str, ...], rules: Rules) -> None:
-    if len(_rules) >= MAX_RULES:
-        _rules.clear()
-    _rules[topics] = rules
-
-
-_source = lru_cache(maxsize=1_000)(Source.model_validate_json)
-_trigger = lru_cache(maxsize=1_000)(Trigger.model_validate_json)
+def _in_force(row: asyncpg.Record) -> InForce:
+    trigger = _trigger(row["trigger"])
+    paused = row["paused"] or trigger.paused
+    return InForce(row["namespace"], trigger, row["principal"], row["sha256"], row["version"], paused, row["draining"])
 
 
 def _plan(sha256: str, document: str) -> Plan:

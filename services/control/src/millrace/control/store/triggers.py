@@ -1,0 +1,240 @@
+"""Triggers that wait, as they are kept: for other events, for a turn, for somebody who lets them go on."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar
+from uuid import UUID
+
+import asyncpg
+from millrace.control.store.events import Events
+from millrace.control.store.signals import Signals
+from millrace.core.triggers import OpenRun, Trigger
+from millrace.runtime.transaction import one
+
+# Always in the order of their names, after events and before runs.
+HOLD = """
+SELECT t.*, w.sha256 FROM trigger t JOIN workflow w ON w.namespace = t.namespace AND w.name = t.workflow
+WHERE (t.namespace, t.name) IN (SELECT * FROM unnest($1::text[], $2::text[])) ORDER BY t.namespace, t.name
+FOR UPDATE OF t
+"""
+SAVE = """
+UPDATE trigger SET queued = $3, admitted = $4, admit_at = $5, full_at = $6, last_run = $7
+WHERE namespace = $1 AND name = $2
+"""
+# With its document, so that whoever keeps rules in memory reads them again.
+SAVE_STANDING = """
+UPDATE trigger SET paused_at = $3, paused_by = $4, draining = $5, document = document WHERE namespace = $1 AND name = $2
+"""
+DOCUMENT = "SELECT document FROM trigger_version WHERE namespace = $1 AND name = $2 AND version = $3"
+# Of each trigger the document that was in force at a moment; the first one, where it came later.
+VERSIONS_AT = """
+SELECT DISTINCT ON (name) name, document, applied_at FROM trigger_version WHERE namespace = $1
+ORDER BY name, applied_at > $2, CASE WHEN applied_at > $2 THEN -version ELSE version END DESC
+"""
+OPEN_RUNS = """
+SELECT run_id, state = 'pending' AS waits FROM run
+WHERE namespace = $1 AND trigger_name = $2 AND place IS NOT NULL AND ended_at IS NULL ORDER BY place LIMIT $3
+"""
+WAITING_RUNS = """
+SELECT run_id, true AS waits FROM run
+WHERE namespace = $1 AND trigger_name = $2 AND place IS NOT NULL AND state = 'pending' ORDER BY place LIMIT $3
+"""
+UNDER_WAY = """
+SELECT count(*) FROM (
+    SELECT FROM run WHERE namespace = $1 AND trigger_name = $2 AND place IS NOT NULL AND ended_at IS NULL
+        AND place < coalesce((SELECT place FROM run WHERE namespace = $1 AND trigger_name = $2
+            AND place IS NOT NULL AND state = 'pending' ORDER BY place LIMIT 1), $4)
+    ORDER BY place LIMIT $3
+) AS first
+"""
+STATE = "SELECT state FROM run WHERE run_id = $1"
+# How a trigger stands; at most 10,000 of anything are counted.
+SHOWN = """
+SELECT t.namespace, t.name, t.workflow, t.document, t.principal, t.applied_at, t.paused_at, t.paused_by, t.admit_at,
+    CASE WHEN t.document->>'strategy' = 'strict_sequence' THEN
+        (SELECT run_id FROM run WHERE run_id = t.last_run AND state = 'failed') END AS blocked_by,
+    (SELECT count(*) FROM (SELECT FROM run r WHERE r.namespace = t.namespace AND r.trigger_name = t.name
+        AND r.place IS NOT NULL AND r.state = 'pending' LIMIT 10000) AS counted) AS waiting_runs,
+    (SELECT count(*) FROM (SELECT FROM trigger_match m WHERE m.namespace = t.namespace AND m.trigger = t.name
+        AND m.disposition = 'queued' LIMIT 10000) AS counted) AS queued_events,
+    (SELECT count(*) FROM (SELECT FROM trigger_match m WHERE m.namespace = t.namespace AND m.trigger = t.name
+        AND m.disposition = 'waiting' LIMIT 10000) AS counted) AS waiting_events
+FROM trigger t WHERE t.namespace = $1 AND ($2 = '' OR t.name = $2) ORDER BY t.name
+"""
+# Of a run that waits: how many wait before it, and the first of those that are under way.
+BEFORE = """
+SELECT (SELECT count(*) FROM (SELECT FROM run WHERE namespace = $1 AND trigger_name = $2 AND place IS NOT NULL
+        AND state = 'pending' AND place < $3 LIMIT 10000) AS counted) AS waiting,
+    (SELECT run_id FROM run WHERE namespace = $1 AND trigger_name = $2 AND place IS NOT NULL AND ended_at IS NULL
+        AND state <> 'pending' AND place < $3 ORDER BY place LIMIT 1) AS under_way
+"""
+MAX_THERE = 1_000
+
+
+@dataclass(slots=True, eq=False)
+class HeldTrigger:
+    """A trigger whose row is held.
+
+    Attributes:
+        sha256: The version of its workflow that its runs get.
+        version: Since which version events wait for one another as it says.
+        queued: The place of the run that was queued last.
+        admitted: No run up to this place waits.
+        admit_at: When the throttle lets the next one begin.
+        full_at: What the throttle is to be told.
+        draining: Events that came while it was paused are still to be looked at.
+        last_run: Of a strict sequence, the run that the next one waits for.
+    """
+
+    namespace: str
+    trigger: Trigger
+    principal: str
+    sha256: str
+    version: int
+    queued: int
+    admitted: int
+    admit_at: datetime | None
+    full_at: datetime | None
+    paused_at: datetime | None
+    paused_by: str
+    draining: bool
+    last_run: UUID | None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Return its namespace and name."""
+        return (self.namespace, self.trigger.name)
+
+
+@dataclass(frozen=True, slots=True)
+class ShownTrigger:
+    """How a trigger stands.
+
+    Attributes:
+        blocked_by: The run that failed, behind which those of a strict sequence wait.
+        next_at: When its throttle lets the next run begin.
+        waiting_runs: Those that wait for their turn; of these and the others at most 10,000 are counted.
+        queued_events: Those that came while it was paused.
+        waiting_events: Those that wait for others.
+    """
+
+    name: str
+    workflow: str
+    document: dict[str, Any]
+    principal: str
+    applied_at: datetime
+    paused_at: datetime | None
+    paused_by: str
+    blocked_by: UUID | None
+    next_at: datetime | None
+    waiting_runs: int
+    queued_events: int
+    waiting_events: int
+
+
+class Triggers(Events):
+    """Triggers whose rows are held while something is decided on them."""
+
+    signals: ClassVar[Signals]
+
+    async def hold_triggers(self, triggers: Iterable[tuple[str, str]]) -> dict[tuple[str, str], HeldTrigger]:
+        """Return some triggers, locked; those that do not exist are left out."""
+        wanted = sorted(set(triggers))
+        rows = await self.fetch(HOLD, [namespace for namespace, _ in wanted], [name for _, name in wanted])
+        return {(row["namespace"], row["name"]): _held(row) for row in rows}
+
+    async def hold_one(self, namespace: str, name: str) -> HeldTrigger:
+        """Return a trigger, locked."""
+        rows = await self.fetch(HOLD, [namespace], [name])
+        return _held(one(rows, f"trigger {name} in namespace {namespace}"))
+
+    def save_trigger(self, held: HeldTrigger) -> None:
+        """Keep how the runs of a held trigger stand; the clock looks at it at once, or when it is due."""
+        self.write(SAVE, *held.key, held.queued, held.admitted, held.admit_at, held.full_at, held.last_run)
+        if held.draining or held.admitted < held.queued:
+            self.wake(held.admit_at)
+
+    def save_standing(self, held: HeldTrigger) -> None:
+        """Keep whether a held trigger is paused, and whether it is still at what came meanwhile."""
+        self._has_put = True
+        self.write(SAVE_STANDING, *held.key, held.paused_at, held.paused_by, held.draining)
+        self.wake(None)
+
+    async def shown_triggers(self, namespace: str, name: str = "") -> list[ShownTrigger]:
+        """Return how the triggers of a namespace stand, or one of them."""
+        return [_shown(row) for row in await self.fetch(SHOWN, namespace, name)]
+
+    async def shown_trigger(self, namespace: str, name: str) -> ShownTrigger:
+        """Return how a trigger stands."""
+        return _shown(one(await self.fetch(SHOWN, namespace, name), f"trigger {name} in namespace {namespace}"))
+
+    async def before(self, namespace: str, trigger: str, place: int) -> tuple[int, UUID | None]:
+        """Return how many runs of a trigger wait before a place, and the first that is under way there."""
+        ((waiting, under_way),) = await self.fetch(BEFORE, namespace, trigger, place)
+        return int(waiting), under_way
+
+    async def trigger_version(self, namespace: str, name: str, version: int) -> Trigger:
+        """Return what a trigger said in one of its versions."""
+        rows = await self.fetch(DOCUMENT, namespace, name, version)
+        return Trigger.model_validate(one(rows, f"version {version} of trigger {name}")["document"])
+
+    async def triggers_at(self, namespace: str, moment: datetime) -> list[tuple[Trigger, datetime]]:
+        """Return what each trigger said at a moment, and since when; of one that came later, what it said first."""
+        rows = await self.fetch(VERSIONS_AT, namespace, moment)
+        return [(Trigger.model_validate(row["document"]), row["applied_at"]) for row in rows]
+
+    async def open_runs(self, held: HeldTrigger, *, waiting: bool, limit: int = MAX_THERE) -> list[OpenRun]:
+        """Return the first runs of a held trigger that have not ended, or of those that wait."""
+        rows = await self.fetch(WAITING_RUNS if waiting else OPEN_RUNS, *held.key, limit)
+        return [OpenRun(row["run_id"], row["waits"]) for row in rows]
+
+    async def under_way(self, held: HeldTrigger, at_most: int) -> int:
+        """Return how many runs of a held trigger have begun and not ended; not more than `at_most`."""
+        ((count,),) = await self.fetch(UNDER_WAY, *held.key, at_most, held.queued + 1)
+        return int(count)
+
+    async def has_failed(self, run_id: UUID) -> bool:
+        """Return whether a run has failed, and still has."""
+        rows = await self.fetch(STATE, run_id)
+        return bool(rows) and rows[0]["state"] == "failed"
+
+    def wake(self, due_at: datetime | None) -> None:
+        """Have the clock look at triggers then; at once, where no time is given."""
+        wait_s = (due_at - self.now).total_seconds() if due_at is not None else 0.0
+        self.on_commit(lambda: self.signals.due_in(max(0.0, wait_s)))
+
+
+def _held(row: asyncpg.Record) -> HeldTrigger:
+    return HeldTrigger(
+        namespace=row["namespace"],
+        trigger=Trigger.model_validate(row["document"]),
+        principal=row["principal"],
+        sha256=row["sha256"],
+        version=row["shape_version"],
+        queued=row["queued"],
+        admitted=row["admitted"],
+        admit_at=row["admit_at"],
+        full_at=row["full_at"],
+        paused_at=row["paused_at"],
+        paused_by=row["paused_by"],
+        draining=row["draining"],
+        last_run=row["last_run"],
+    )
+
+
+def _shown(row: asyncpg.Record) -> ShownTrigger:
+    return ShownTrigger(
+        name=row["name"],
+        workflow=row["workflow"],
+        document=row["document"],
+        principal=row["principal"],
+        applied_at=row["applied_at"],
+        paused_at=row["paused_at"],
+        paused_by=row["paused_by"],
+        blocked_by=row["blocked_by"],
+        next_at=row["admit_at"],
+        waiting_runs=row["waiting_runs"],
+        queued_events=row["queued_events"],
+        waiting_events=row["waiting_events"],
+    )
