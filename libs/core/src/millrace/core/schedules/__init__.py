@@ -1,0 +1,23 @@
+"""Schedules: when runs are started by time, and what of that is caught up, in full and without a clock."""
+
+from millrace.core.schedules.document import MAX_SCHEDULE_BYTES, Schedule, parse_schedule
+from millrace.core.schedules.fires import Fire, fires, fires_between, last_fire
+from millrace.core.schedules.missed import Due, Kind, Passed, due, next_due
+from millrace.core.schedules.template import fill, moment
+
+__all__ = [
+    "MAX_SCHEDULE_BYTES",
+    "Due",
+    "Fire",
+    "Kind",
+    "Passed",
+    "Schedule",
+    "due",
+    "fill",
+    "fires",
+    "fires_between",
+    "last_fire",
+    "moment",
+    "next_due",
+    "parse_schedule",
+]
