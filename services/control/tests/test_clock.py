@@ -24,8 +24,8 @@ async def test_a_run_that_cannot_be_decided_on_keeps_no_other_from_what_is_due(p
             await tx.fetch("UPDATE run SET due_at = now() - interval '1 s'")
             await tx.fetch("UPDATE run SET sha256 = 'gone' WHERE run_id = $1", runs[2])
 
-        assert await Clock(begin, 1.0).look()
-        assert not await Clock(begin, 1.0).look()
+        assert await Clock(begin, 1.0, lambda _: None).look()
+        assert not await Clock(begin, 1.0, lambda _: None).look()
 
         async with begin() as tx:
             states = {row["run_id"]: row["state"] for row in await tx.fetch("SELECT run_id, state FROM run")}

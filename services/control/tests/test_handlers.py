@@ -32,8 +32,8 @@ from millrace.control.handlers import (
     decide_task,
     explain_event,
     fire_due,
+    look_at_triggers,
     signal_run,
-    start_next_in_queues,
     start_run,
     take_records,
 )
@@ -613,8 +613,8 @@ async def test_queued_runs_go_one_at_a_time_in_the_order_of_their_events(tx: Sto
         await report(tx, success(orders(tx)[-1]))
         _, turns = await tx.due()
         if turns:
-            await start_next_in_queues(turns, tx)
-            await start_next_in_queues(turns, tx)
+            await look_at_triggers(turns, tx)
+            await look_at_triggers(turns, tx)
 
     assert [order.input["month"] for order in orders(tx)] == [1, 2, 3]
 
@@ -627,7 +627,7 @@ async def test_a_cancelled_run_leaves_its_queue(tx: Store, landed: Any) -> None:
     await cancel_run(CancelRun(namespace="demo", principal="ann", run_id=second.run.run_id), tx)
     await report(tx, success(orders(tx)[-1]))
 
-    await start_next_in_queues((await tx.due())[1], tx)
+    await look_at_triggers((await tx.due())[1], tx)
 
     assert [order.input["month"] for order in orders(tx)] == [1, 3]
 

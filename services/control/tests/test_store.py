@@ -6,12 +6,12 @@ import asyncpg
 import pytest
 from millrace.control.domain.events import read_record
 from millrace.control.domain.runs import KeptRun
-from millrace.control.store import Arrival, Start, Store, Turn
+from millrace.control.store import Arrival, HeldTrigger, Start, Store, Turn
 from millrace.core.decide import decide
 from millrace.core.parse import parse_workflow
 from millrace.core.state import Decision, Failed, Failure, Input, Run, RunState, Succeeded
 from millrace.core.state import Start as MayStart
-from millrace.core.triggers import Source, Trigger, parse_trigger
+from millrace.core.triggers import Event, Source, Trigger, parse_trigger
 from millrace.runtime.errors import NotFound
 from millrace.runtime.subscriptions import Record
 
@@ -22,6 +22,9 @@ WORKFLOW = parse_workflow(
     }
 )
 TRIGGER = parse_trigger({"name": "t", "workflow": "w", "source": {"topic": "triggers"}, "strategy": "queue"})
+
+
+EVENT = Event("e1", "/airport", "month.landed", "", "", None)
 
 
 async def kept(tx: Store, *, place: int | None = None, start: bool = True) -> KeptRun:
@@ -96,9 +99,9 @@ async def test_sources_and_triggers_come_back_as_they_were_put(tx: Store) -> Non
     tx.put_source("demo", Source(topic="late", start="now"))
     tx.put_trigger("demo", TRIGGER, "ada")
 
-    sources, triggers = await tx.rules(["triggers"])
-    assert sources == [("demo", TRIGGER.source)]
-    assert [rule.trigger for rule in triggers] == [TRIGGER]
+    rules = await tx.rules()
+    assert rules.readers("triggers") == [("demo", TRIGGER.source)]
+    assert [rule.trigger for rule in rules.index.candidates("demo", "triggers", EVENT)] == [TRIGGER]
     assert await tx.hold_trigger("demo", "t") == TRIGGER
     assert await tx.hold_source("demo", "triggers") == TRIGGER.source
     assert await tx.triggers_of("demo", "triggers", but="t") == []
@@ -157,15 +160,23 @@ async def test_what_is_due_is_found_and_what_is_not_is_left(tx: Store) -> None:
 async def test_a_queue_gives_a_turn_to_its_first_run_that_has_not_started(tx: Store) -> None:
     first = await kept(tx, place=1)
     second = await kept(tx, place=2, start=False)
+    held = await in_force(tx)
+    held.queued = 2
+    tx.save_trigger(held)
     assert await tx.due() == ([], [])
-    assert await tx.first_in_queue("demo", "t") == (first.run.run_id, RunState.RUNNING)
+    assert [(run.run_id, run.waits) for run in await tx.open_runs(held, waiting=False)] == [
+        (first.run.run_id, False),
+        (second.run.run_id, True),
+    ]
+    assert await tx.under_way(held, 10) == 1
 
     await tx.fetch(
         "UPDATE run SET state = 'failed', due_at = NULL, ended_at = now() WHERE run_id = $1", first.run.run_id
     )
 
-    assert await tx.due() == ([], [Turn("demo", "t", second.run.run_id)])
-    assert await tx.first_in_queue("demo", "other") is None
+    assert await tx.due() == ([], [Turn("demo", "t")])
+    held = await tx.hold_one("demo", "t")
+    assert [run.run_id for run in await tx.open_runs(held, waiting=True)] == [second.run.run_id]
 
 
 @pytest.mark.parametrize(
@@ -217,15 +228,27 @@ async def test_a_dedupe_key_starts_one_run_whoever_asks(tx: Store, landed: Any) 
     assert {found.run_id for found in matches} == {starts[0].run_id}
 
 
-async def test_a_queue_counts_its_runs(tx: Store) -> None:
+async def in_force(tx: Store, trigger: Trigger = TRIGGER) -> HeldTrigger:
+    """Put a trigger in force, and hold it."""
     await tx.put_workflow("demo", WORKFLOW, "ada")
-    tx.put_source("demo", TRIGGER.source)
-    tx.put_trigger("demo", TRIGGER, "ada")
-    assert await tx.hold_queues([("demo", "t")]) == {("demo", "t"): 0}
+    tx.put_source("demo", trigger.source or Source(topic="triggers"))
+    tx.put_trigger("demo", trigger, "ada")
+    return await tx.hold_one("demo", trigger.name)
 
-    tx.save_queued("demo", "t", 3)
 
-    assert await tx.hold_queues([("demo", "t"), ("demo", "other")]) == {("demo", "t"): 3}
+async def test_a_held_trigger_comes_back_as_it_was_saved(tx: Store) -> None:
+    held = await in_force(tx)
+    assert (held.queued, held.admitted, held.paused_at, held.draining) == (0, 0, None, False)
+
+    held.queued, held.admitted, held.paused_at, held.paused_by = 3, 2, tx.now, "bob"
+    held.admit_at = held.full_at = tx.now
+    held.draining, held.last_run = True, UUID(int=1)
+    tx.save_trigger(held)
+
+    again = (await tx.hold_triggers([("demo", "t"), ("demo", "other")]))["demo", "t"]
+    assert {name: getattr(again, name) for name in again.__slots__} == {
+        name: getattr(held, name) for name in held.__slots__
+    }
 
 
 @pytest.mark.parametrize("table", ["run", "task"])
@@ -239,10 +262,10 @@ async def test_a_trigger_put_again_replaces_the_old_one(tx: Store) -> None:
     await tx.put_workflow("demo", WORKFLOW, "ada")
     tx.put_source("demo", TRIGGER.source)
     tx.put_trigger("demo", TRIGGER, "ada")
-    await tx.rules(["triggers"])
+    await tx.rules()
     paused: Trigger = TRIGGER.model_copy(update={"paused": True})
 
     tx.put_trigger("demo", paused, "bob")
 
-    _, triggers = await tx.rules(["triggers"])
-    assert [(rule.trigger.paused, rule.principal) for rule in triggers] == [(True, "bob")]
+    triggers = (await tx.rules()).index.candidates("demo", "triggers", EVENT)
+    assert [(rule.paused, rule.principal) for rule in triggers] == [(True, "bob")]

@@ -41,6 +41,22 @@ async def create_topics(servers: str, topics: Iterable[Topic], *, replication_fa
     return [topic.name for topic in missing]
 
 
+async def topic_names(servers: str) -> set[str]:
+    """Return the names of the topics that a broker has.
+
+    Raises:
+        Unavailable: It does not answer.
+    """
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+    try:
+        await admin.start()
+        return set(await admin.list_topics())
+    except KafkaError as error:
+        raise Unavailable(f"the topics could not be read at {servers}: {error}") from error
+    finally:
+        await admin.close()
+
+
 async def _copies(admin: AIOKafkaAdminClient) -> int:
     """Return how many copies the topics of the catalogue have that are there."""
     ours = {topic.name for topic in catalogue()}

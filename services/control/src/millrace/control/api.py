@@ -17,12 +17,16 @@ from millrace.control.commands import (
     GetWorkflow,
     ListApprovals,
     ListRuns,
+    PauseTrigger,
+    ResumeTrigger,
     SignalRun,
     StartRun,
+    UnblockTrigger,
     read_data,
     read_trigger,
     read_workflow,
 )
+from millrace.control.domain.explain import Explanation, led_by
 from millrace.control.domain.runs import KeptRun
 from millrace.control.domain.shown import fraction_of, in_order, kind_of
 from millrace.control.handlers import (
@@ -31,10 +35,14 @@ from millrace.control.handlers import (
     cancel_run,
     decide_task,
     explain_event,
+    explain_run,
+    pause_trigger,
+    resume_trigger,
     signal_run,
     start_run,
+    unblock_trigger,
 )
-from millrace.control.store import Store, Waiting
+from millrace.control.store import ShownTrigger, Store, Waiting
 from millrace.core.state import TaskRun
 from millrace.runtime.access import caller
 from millrace.runtime.errors import Denied
@@ -160,16 +168,32 @@ class ControlApi:
             received=True,
             received_at=_time(arrived.received_at),
             deliveries=arrived.deliveries,
-            matches=[
-                pb.TriggerMatch(
-                    trigger=found.trigger,
-                    disposition=found.disposition,
-                    reason=found.reason,
-                    run_id=str(found.run_id or ""),
-                )
-                for found in explanations
-            ],
+            source=arrived.event.source,
+            matches=[_match(found) for found in explanations],
         )
+
+    async def ExplainRun(self, request: pb.ExplainRunRequest, tx: Store) -> pb.ExplainRunResponse:
+        kept, reasons = await explain_run(GetRun(namespace=request.namespace, run_id=request.run_id), tx)
+        events = [
+            pb.RunEvent(source=e["source"], event_id=e["id"], type=e["type"], time=e["time"], slot=slot)
+            for slot, e in led_by(kept.run.trigger)
+        ]
+        return pb.ExplainRunResponse(run=_run(kept, tasks=False), reasons=reasons, events=events)
+
+    async def ListTriggers(self, request: pb.ListTriggersRequest, tx: Store) -> pb.ListTriggersResponse:
+        return pb.ListTriggersResponse(triggers=[_trigger(one) for one in await tx.shown_triggers(request.namespace)])
+
+    async def PauseTrigger(self, request: pb.PauseTriggerRequest, tx: Store) -> pb.PauseTriggerResponse:
+        command = PauseTrigger(namespace=request.namespace, principal=caller().principal, name=request.name)
+        return pb.PauseTriggerResponse(trigger=_trigger(await pause_trigger(command, tx)))
+
+    async def ResumeTrigger(self, request: pb.ResumeTriggerRequest, tx: Store) -> pb.ResumeTriggerResponse:
+        command = ResumeTrigger(namespace=request.namespace, principal=caller().principal, name=request.name)
+        return pb.ResumeTriggerResponse(trigger=_trigger(await resume_trigger(command, tx)))
+
+    async def UnblockTrigger(self, request: pb.UnblockTriggerRequest, tx: Store) -> pb.UnblockTriggerResponse:
+        command = UnblockTrigger(namespace=request.namespace, principal=caller().principal, name=request.name)
+        return pb.UnblockTriggerResponse(trigger=_trigger(await unblock_trigger(command, tx)))
 
 
 def _run(kept: KeptRun, *, tasks: bool = True, past: Sequence[TaskRun] = ()) -> pb.Run:
@@ -201,6 +225,35 @@ def _workflow(row: Mapping[str, Any]) -> pb.Workflow:
         document_json=row["document"],
         principal=row["principal"],
         applied_at=_time(row["applied_at"]),
+    )
+
+
+def _match(found: Explanation) -> pb.TriggerMatch:
+    return pb.TriggerMatch(
+        trigger=found.trigger,
+        disposition=found.disposition,
+        reason=found.reason,
+        run_id=str(found.run_id or ""),
+        key=found.key,
+        slot=found.slot,
+        waits_until=_time(found.waits_until),
+    )
+
+
+def _trigger(shown: ShownTrigger) -> pb.Trigger:
+    return pb.Trigger(
+        name=shown.name,
+        workflow=shown.workflow,
+        document_json=json.dumps(shown.document),
+        principal=shown.principal,
+        applied_at=_time(shown.applied_at),
+        paused_at=_time(shown.paused_at),
+        paused_by=shown.paused_by,
+        blocked_by=str(shown.blocked_by or ""),
+        waiting_runs=shown.waiting_runs,
+        queued_events=shown.queued_events,
+        waiting_events=shown.waiting_events,
+        next_at=_time(shown.next_at),
     )
 
 

@@ -1,5 +1,7 @@
 """Wiring."""
 
+from functools import partial
+
 from millrace.contracts.rpc.control.v1 import control_pb2 as pb
 from millrace.control.api import ControlApi
 from millrace.control.clock import Clock, Topics
@@ -8,13 +10,14 @@ from millrace.control.settings import Settings
 from millrace.control.store import Store
 from millrace.runtime.housekeeping import older_than
 from millrace.runtime.service import service
+from millrace.runtime.topics import topic_names
 
 
 async def main(settings: Settings) -> None:
     """Run control until SIGTERM, then drain."""
     async with service("control", settings) as control:
         begin = control.transactions(Store)
-        topics = Topics(begin, settings.sources_poll_s)
+        topics = Topics(begin, settings.sources_poll_s, partial(topic_names, settings.kafka_servers))
         await topics.look()
         control.subscribe(SUBSCRIPTIONS, begin)
         control.listen(topics.earliest, take_records, begin, start="earliest")
@@ -24,6 +27,6 @@ async def main(settings: Settings) -> None:
             older_than(settings.run_retention, "run", Store.forget_runs, begin),
             older_than(settings.event_retention, "event", Store.forget_events, begin),
         )
-        control.background(Clock(begin, settings.clock_poll_s).run)
+        control.background(Clock(begin, settings.clock_poll_s, topics.told).run)
         control.background(topics.run)
         await control.run()

@@ -1,11 +1,12 @@
-"""Lets happen what is due: timeouts, retries, queued runs whose turn has come."""
+"""Lets happen what is due: timeouts, retries, joins whose time is over, queued runs whose turn has come."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from uuid import UUID
 
 import structlog
-from millrace.control.handlers import fire_due, start_next_in_queues
-from millrace.control.store import Store, Turn
+from millrace.control.domain.events import topics_of_patterns
+from millrace.control.handlers import fire_due, look_at_triggers
+from millrace.control.store import LOOK, Store, Turn
 from millrace.runtime.batches import OutageError, settle
 from millrace.runtime.errors import MillraceError
 from millrace.runtime.failpoints import failpoint
@@ -17,9 +18,17 @@ log = structlog.get_logger()
 class Clock:
     """Looks at what is due, at most once in `poll_s` while nothing happens."""
 
-    def __init__(self, begin: Transactions[Store], poll_s: float) -> None:
+    def __init__(self, begin: Transactions[Store], poll_s: float, told: Callable[[Mapping[str, bool]], None]) -> None:
+        """Make a clock.
+
+        Args:
+            begin: Opens transactions.
+            poll_s: How often it looks, seconds.
+            told: Called with the topics that sources name, which come with each look.
+        """
         self._begin = begin
         self._poll_s = poll_s
+        self._told = told
 
     async def run(self) -> None:
         """Go on until cancelled; a database that does not answer is waited for."""
@@ -33,8 +42,9 @@ class Clock:
 
     async def look(self) -> bool:
         """Let happen what is due now; return whether anything did."""
-        async with self._begin() as tx:
+        async with self._begin(LOOK) as tx:
             due, turns = await tx.due()
+        self._told(tx.opening["topics"])
         if due or turns:
             await failpoint("control.due")
         done: list[int] = []
@@ -46,8 +56,8 @@ class Clock:
 
         async def start(some: Sequence[Turn]) -> None:
             async with self._begin() as tx:
-                await start_next_in_queues(some, tx)
-            done.append(len(some))
+                happened = await look_at_triggers(some, tx)
+            done.append(happened)
 
         # A run that raises costs only itself; what is put off here is looked for again in `poll_s`.
         try:
@@ -59,25 +69,45 @@ class Clock:
 
 
 async def _put_off(what: UUID | Turn, error: Exception) -> None:
-    run_id = what.run_id if isinstance(what, Turn) else what
-    log.error("due_failed", run_id=str(run_id), exc_info=error)
+    log.error("due_failed", what=str(what), exc_info=error)
 
 
 class Topics:
-    """The topics that sources name, kept up with what is applied here and by other replicas."""
+    """The topics that sources name, kept up with what is applied here and by other replicas.
 
-    def __init__(self, begin: Transactions[Store], poll_s: float) -> None:
+    Which topics a pattern names, the broker is asked.
+    """
+
+    def __init__(
+        self, begin: Transactions[Store], poll_s: float, there: Callable[[], Awaitable[Iterable[str]]]
+    ) -> None:
+        """Make it.
+
+        Args:
+            begin: Opens transactions.
+            poll_s: How often the broker is asked, where a source is a pattern, seconds.
+            there: Returns the topics that the broker has.
+        """
         self._begin = begin
         self._poll_s = poll_s
-        self._from_start: dict[str, bool] = {}
+        self._there = there
+        self._named: Mapping[str, bool] = {}
+        self._matched: dict[str, bool] = {}
 
     def earliest(self) -> Iterable[str]:
         """Return the topics that are read from their start."""
-        return [topic for topic, from_start in self._from_start.items() if from_start]
+        return [topic for topic, from_start in self._all().items() if from_start]
 
     def latest(self) -> Iterable[str]:
         """Return the topics that are read from when they were named."""
-        return [topic for topic, from_start in self._from_start.items() if not from_start]
+        return [topic for topic, from_start in self._all().items() if not from_start]
+
+    def told(self, named: Mapping[str, bool]) -> None:
+        """Take up what sources name: topics and patterns, and whether each is read from its start."""
+        news = any("*" in name for name in named.keys() - self._named.keys())
+        self._named = named
+        if news:
+            Store.signals.source_applied()
 
     async def run(self) -> None:
         """Go on looking until cancelled."""
@@ -90,5 +120,11 @@ class Topics:
 
     async def look(self) -> None:
         """Take up the sources there are now."""
-        async with self._begin() as tx:
-            self._from_start = await tx.topics()
+        async with self._begin(LOOK) as tx:
+            self._named = tx.opening["topics"]
+        if any("*" in name for name in self._named):
+            self._matched = topics_of_patterns(self._named, await self._there())
+
+    def _all(self) -> Mapping[str, bool]:
+        exact = {name: from_start for name, from_start in self._named.items() if "*" not in name}
+        return self._matched | exact

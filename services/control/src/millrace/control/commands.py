@@ -63,10 +63,26 @@ class ApplyTrigger(Command):
     @field_validator("trigger")
     @classmethod
     def _is_not_read_already(cls, trigger: Trigger) -> Trigger:
-        topic = trigger.source.topic
-        if topic.endswith(".tasks") or topic.startswith("control.tasks."):
-            raise ValueError(f"{topic} carries tasks; a trigger listens to facts, such as data.versions")
+        for source in trigger.sources():
+            if carries_tasks(source.topic):
+                raise ValueError(f"{source.topic} carries tasks; a trigger listens to facts, such as data.versions")
         return trigger
+
+
+class PauseTrigger(Command):
+    """Let a trigger start nothing."""
+
+    namespace: Namespace
+    principal: str
+    name: Annotated[str, Field(min_length=1, max_length=128)]
+
+
+class ResumeTrigger(PauseTrigger):
+    """Let a trigger go on."""
+
+
+class UnblockTrigger(PauseTrigger):
+    """Let a strict sequence go on behind a run that has failed."""
 
 
 class StartRun(Command):
@@ -144,11 +160,20 @@ class ListRuns(Command):
 
 
 class ExplainEvent(Command):
-    """Ask why an event did or did not start a run."""
+    """Ask why an event did or did not start a run.
+
+    Attributes:
+        source: Empty where only one event has the id.
+    """
 
     namespace: Namespace
-    source: Annotated[str, Field(min_length=1, max_length=1024)]
+    source: Annotated[str, Field(max_length=1024)] = ""
     event_id: Annotated[str, Field(min_length=1, max_length=1024)]
+
+
+def carries_tasks(topic: str) -> bool:
+    """Return whether a topic is of orders and reports, which start no runs."""
+    return topic.endswith(".tasks") or topic.startswith("control.tasks.")
 
 
 def misfit(task: Task) -> str:

@@ -16,7 +16,7 @@ class Settings(ServiceSettings):
     """How often control looks for what is due when nothing tells it to look sooner, seconds."""
 
     sources_poll_s: float = Field(5.0, gt=0, le=600)
-    """How often control looks for sources that another replica was given, seconds."""
+    """How often control asks the broker for the topics of sources that are patterns, seconds."""
 
     run_retention: timedelta = Field(timedelta(days=90), gt=timedelta())
     """How long a run that has ended is kept, with its tasks and attempts."""

@@ -1,12 +1,12 @@
 """Records of foreign topics as events: CloudEvents 1.0 in binary and structured mode, and plain JSON."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from millrace.control.commands import MAX_DATA_BYTES, read_json
+from millrace.control.commands import MAX_DATA_BYTES, carries_tasks, read_json
 from millrace.core.pointer import PointerMissing, parse_pointer, resolve
 from millrace.core.triggers import Event, Source
 from millrace.runtime.errors import InvalidInput
@@ -45,6 +45,34 @@ def read_record(record: Record, source: Source) -> Received:
         found = _binary(record, headers)
     _check_size(found.event)
     return found
+
+
+def topics_of_patterns(patterns: Mapping[str, bool], there: Iterable[str]) -> dict[str, bool]:
+    """Return which of the topics that are there are of a pattern, and whether any of theirs reads from the start.
+
+    The broker's own topics and those of tasks are of none.
+    """
+    sources = [(Source(topic=name), from_start) for name, from_start in patterns.items() if "*" in name]
+    found: dict[str, bool] = {}
+    for topic in sorted(there):
+        starts = [from_start for source, from_start in sources if source.reads(topic)]
+        if starts and not topic.startswith("__") and not carries_tasks(topic):
+            found[topic] = any(starts)
+    return found
+
+
+def happened_at(event: Event, came_at: datetime) -> datetime:
+    """Return an event's own time; when it came, where what it says is no time with its offset."""
+    try:
+        told = datetime.fromisoformat(event.time)
+        return told.astimezone(UTC) if told.tzinfo else came_at
+    except (ValueError, OverflowError):
+        return came_at
+
+
+def size_of(event: Event) -> int:
+    """Return how much data an event has, bytes."""
+    return len(json.dumps(event.data))
 
 
 def _binary(record: Record, headers: Mapping[str, str]) -> Received:
@@ -136,8 +164,7 @@ def _check_size(event: Event) -> None:
     for part in (event.id, event.source, event.type, event.subject, event.time):
         if len(part) > MAX_NAME_CHARS:
             raise InvalidInput(f"an attribute has {len(part)} characters; at most {MAX_NAME_CHARS} are read")
-    size = len(json.dumps(event.data))
-    if size > MAX_DATA_BYTES:
+    if (size := size_of(event)) > MAX_DATA_BYTES:
         raise InvalidInput(f"the data has {size} bytes, more than {MAX_DATA_BYTES}: send a reference to it")
 
 

@@ -1,10 +1,18 @@
-"""Why an event did or did not start a run."""
+"""Why an event did or did not start a run, and why a run stands where it does."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
+from millrace.control.domain.runs import KeptRun
+from millrace.control.domain.triggers import waiting_reason
+from millrace.core.state import TASK_OPEN, RunState, TaskRun
 from millrace.core.triggers import Event, Trigger, match
+
+MAX_TASKS = 10
+QUEUED = "the trigger was paused when it came; it is looked at when that goes on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,33 +20,164 @@ class Explanation:
     """What one trigger made of an event.
 
     Attributes:
-        disposition: `started`, `duplicate`, `filtered`, `paused` or `unseen`.
+        disposition: What is kept of it, or `filtered` or `unseen` where nothing is.
+        key: Of the events that wait for one another.
+        slot: Which of those that a join waits for it is.
+        waits_until: When it waits no more, where it waits.
     """
 
     trigger: str
     disposition: str
     reason: str = ""
     run_id: UUID | None = None
+    key: str = ""
+    slot: str = ""
+    waits_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What was kept of an event when a trigger took it.
+
+    Attributes:
+        key: Of the events that wait for one another.
+        waits_until: When it waits no more, where it waits.
+    """
+
+    trigger: str
+    disposition: str
+    dedupe_key: str
+    run_id: UUID | None
+    key: str = ""
+    slot: str = ""
+    reason: str = ""
+    waits_until: datetime | None = None
 
 
 def explain(
-    event: Event, triggers: Iterable[Trigger], recorded: Mapping[str, tuple[str, str, UUID]]
+    event: Event,
+    topic: str,
+    received_at: datetime,
+    triggers: Sequence[tuple[Trigger, datetime]],
+    recorded: Iterable[Recorded],
 ) -> list[Explanation]:
     """Return what each trigger of the event's topic made of it.
 
     Args:
         event: What came.
-        triggers: Those in force now.
-        recorded: By trigger: what was decided when the event came, the dedupe key, and the run.
+        topic: Where.
+        received_at: When.
+        triggers: What triggers said then, and since when; of those that came later, what they said first.
+        recorded: What was kept of it.
     """
-    found = []
-    for name, (disposition, key, run_id) in sorted(recorded.items()):
-        reason = f"an event with the same key {key!r} came before" if disposition == "duplicate" else ""
-        found.append(Explanation(name, disposition, reason, run_id))
-    for trigger in triggers:
-        if trigger.name not in recorded:
-            now = match(trigger, event)
-            unseen = "it would take the event now; it was not in force, paused or different when the event came"
-            disposition = "unseen" if now.taken else "paused" if trigger.paused else "filtered"
-            found.append(Explanation(trigger.name, disposition, unseen if now.taken else now.reason))
+    said = {trigger.name: trigger for trigger, _ in triggers}
+    kept = {one.trigger: one for one in recorded}
+    found = [
+        Explanation(name, one.disposition, _reason(one, said), one.run_id, one.key, one.slot, one.waits_until)
+        for name, one in sorted(kept.items())
+    ]
+    for trigger, since in triggers:
+        if trigger.name in kept or not any(source.reads(topic) for source in trigger.sources()):
+            continue
+        if since > received_at:
+            late = f"it was put in force at {since:%Y-%m-%d %H:%M:%S} UTC, after the event came"
+            found.append(Explanation(trigger.name, "unseen", late))
+            continue
+        now = match(trigger, event, topic)
+        unseen = "it would take the event, but did not when that came"
+        found.append(Explanation(trigger.name, "unseen" if now.taken else "filtered", now.reason or unseen))
     return found
+
+
+def _reason(one: Recorded, said: Mapping[str, Trigger]) -> str:
+    if one.disposition == "duplicate":
+        return f"an event with the same key {one.dedupe_key!r} came before"
+    if one.disposition == "waiting" and one.trigger in said:
+        return waiting_reason(said[one.trigger], one.key, one.waits_until)
+    return QUEUED if one.disposition == "queued" else one.reason
+
+
+def led_by(trigger: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the events that a run was given, each with what it was called in a join."""
+    given = trigger.get("data")
+    if not trigger.get("type", "").startswith("millrace.") or not isinstance(given, dict) or "key" not in given:
+        if trigger.get("id"):
+            yield "", dict(trigger)
+        return
+    for name, some in given.get("members", {}).items():
+        yield from ((name, event) for event in (some if isinstance(some, list) else [some]))
+    yield from (("", event) for event in given.get("events", ()))
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Why a run that waits for its turn has to.
+
+    Attributes:
+        waiting: How many wait before it.
+        under_way: The first run of its trigger that is.
+        paused_by: Who has paused its trigger.
+        blocked_by: The run of a strict sequence that has failed.
+        next_at: When the throttle lets the next one begin.
+    """
+
+    waiting: int
+    under_way: UUID | None
+    paused_by: str
+    blocked_by: UUID | None
+    next_at: datetime | None
+
+
+def explain_run(kept: KeptRun, turn: Turn | None) -> list[str]:
+    """Return what started a run, then why it stands where it does, a sentence each."""
+    return [_what_started(kept), *_how_it_stands(kept, turn)]
+
+
+def _what_started(kept: KeptRun) -> str:
+    run, events = kept.run, [*led_by(kept.run.trigger)]
+    if kept.parent is not None:
+        return f"task {kept.parent.task} of run {kept.parent.run_id} started it"
+    if not kept.trigger_name:
+        return f"{kept.principal} started it"
+    if run.trigger.get("type") not in {"millrace.join", "millrace.batch"}:
+        return f"trigger {kept.trigger_name} started it for event {run.trigger['id']} of {run.trigger['source']}"
+    given = run.trigger["data"]
+    missing = ", ".join(given.get("missing", ())[:MAX_TASKS])
+    how = f", without {missing}, whose time was over" if missing else ""
+    return f"trigger {kept.trigger_name} started it for {len(events)} events under key {given['key']!r}{how}"
+
+
+def _how_it_stands(kept: KeptRun, turn: Turn | None) -> Iterator[str]:
+    run = kept.run
+    if run.state is RunState.PENDING:
+        yield from _why_it_waits(kept, turn)
+    elif run.state.ended:
+        yield f"it {run.state}: {run.cause}" if run.cause else f"it {run.state}"
+    else:
+        yield f"it is {run.state}" + (f": {run.cause}" if run.cause else "")
+        open_tasks = [task for task in run.tasks.values() if task.state in TASK_OPEN]
+        yield from (_task(task) for task in open_tasks[:MAX_TASKS])
+        if len(open_tasks) > MAX_TASKS:
+            yield f"{len(open_tasks) - MAX_TASKS} more tasks are under way"
+
+
+def _why_it_waits(kept: KeptRun, turn: Turn | None) -> Iterator[str]:
+    if turn is None:
+        yield "it has not begun: control begins it as soon as it looks"
+        return
+    if turn.paused_by:
+        yield f"it waits: {turn.paused_by} has paused trigger {kept.trigger_name}"
+    if turn.blocked_by is not None:
+        how = f"`millrace trigger unblock {kept.trigger_name}` lets it go on"
+        yield f"it waits: run {turn.blocked_by} of the same strict sequence has failed; {how}"
+    if turn.next_at is not None:
+        yield f"the throttle lets the next run of the trigger begin at {turn.next_at:%Y-%m-%d %H:%M:%S} UTC"
+    if turn.under_way is not None:
+        yield f"run {turn.under_way} of the same trigger is under way"
+    yield f"{turn.waiting} runs wait before it"
+
+
+def _task(task: TaskRun) -> str:
+    due = f", until {task.due_at:%Y-%m-%d %H:%M:%S} UTC at most" if task.due_at else ""
+    attempt = f" (attempt {task.attempt})" if task.attempt > 1 else ""
+    return f"task {task.name} is {task.state}{attempt}{due}"

@@ -2,17 +2,23 @@
 
 from millrace.contracts import SERVICES
 from millrace.contracts.tasks import TaskReport
-from millrace.control.handlers.definitions import apply_trigger, apply_workflow
-from millrace.control.handlers.events import explain_event, take_records
+from millrace.control.handlers.definitions import (
+    apply_trigger,
+    apply_workflow,
+    pause_trigger,
+    resume_trigger,
+    unblock_trigger,
+)
+from millrace.control.handlers.events import explain_event, explain_run, take_records
 from millrace.control.handlers.runs import (
     apply_reports,
     cancel_run,
     decide_task,
     fire_due,
     signal_run,
-    start_next_in_queues,
     start_run,
 )
+from millrace.control.handlers.triggers import look_at_triggers
 from millrace.runtime.subscriptions import on_batch
 
 __all__ = [
@@ -23,11 +29,15 @@ __all__ = [
     "cancel_run",
     "decide_task",
     "explain_event",
+    "explain_run",
     "fire_due",
+    "look_at_triggers",
+    "pause_trigger",
+    "resume_trigger",
     "signal_run",
-    "start_next_in_queues",
     "start_run",
     "take_records",
+    "unblock_trigger",
 ]
 
 TASK_TOPICS = tuple(f"{name}.tasks" for name in SERVICES)

@@ -1,7 +1,7 @@
 """Workflows and triggers are put in force."""
 
-from millrace.control.commands import ApplyTrigger, ApplyWorkflow
-from millrace.control.store import Store
+from millrace.control.commands import ApplyTrigger, ApplyWorkflow, PauseTrigger, ResumeTrigger, UnblockTrigger
+from millrace.control.store import HeldTrigger, ShownTrigger, Store
 from millrace.core.difference import differences
 from millrace.runtime.errors import Conflict
 
@@ -23,20 +23,77 @@ async def apply_trigger(command: ApplyTrigger, tx: Store) -> bool:
 
     Raises:
         NotFound: Its workflow does not exist.
-        Conflict: Its topic has another source, which other triggers listen to.
+        Conflict: A topic of it has another source, which other triggers listen to.
     """
     trigger, namespace = command.trigger, command.namespace
     await tx.plan_in_force(namespace, trigger.workflow)
-    source = await tx.hold_source(namespace, trigger.source.topic)
-    if source is not None and source != trigger.source:
-        others = await tx.triggers_of(namespace, trigger.source.topic, but=trigger.name)
-        if others:
-            raise Conflict(
-                f"topic {trigger.source.topic} is read as {source.model_dump(exclude_defaults=True)} by trigger "
-                f"{', '.join(others)}; a topic has one source in a namespace"
-            )
-    if await tx.hold_trigger(namespace, trigger.name) == trigger:
+    for source in sorted(trigger.sources(), key=lambda source: source.topic):
+        there = await tx.hold_source(namespace, source.topic)
+        if there is not None and there != source:
+            others = await tx.triggers_of(namespace, source.topic, but=trigger.name)
+            if others:
+                raise Conflict(
+                    f"topic {source.topic} is read as {there.model_dump(exclude_defaults=True)} by trigger "
+                    f"{', '.join(others)}; a topic has one source in a namespace"
+                )
+    before = await tx.hold_trigger(namespace, trigger.name)
+    if before == trigger:
         return False
-    tx.put_source(namespace, trigger.source)
-    tx.put_trigger(namespace, trigger, command.principal)
+    for source in trigger.sources():
+        tx.put_source(namespace, source)
+    same_shape = before is not None and before.shape() == trigger.shape()
+    tx.put_trigger(namespace, trigger, command.principal, same_shape=same_shape)
+    if trigger.paused or (before is not None and before.paused):
+        held = await tx.hold_one(namespace, trigger.name)
+        _set_paused(held, command.principal if trigger.paused else "", tx)
     return True
+
+
+async def pause_trigger(command: PauseTrigger, tx: Store) -> ShownTrigger:
+    """Let a trigger start nothing until somebody resumes it; one that is paused stays so.
+
+    Raises:
+        NotFound: It does not exist.
+    """
+    held = await tx.hold_one(command.namespace, command.name)
+    if held.paused_at is None:
+        _set_paused(held, command.principal, tx)
+    return await tx.shown_trigger(command.namespace, command.name)
+
+
+async def resume_trigger(command: ResumeTrigger, tx: Store) -> ShownTrigger:
+    """Let a trigger go on, first with what came while it was paused.
+
+    Raises:
+        NotFound: It does not exist.
+        Conflict: Its own document says that it is paused.
+    """
+    held = await tx.hold_one(command.namespace, command.name)
+    if held.trigger.paused:
+        raise Conflict(f"trigger {command.name} says `paused: true`; apply it without that")
+    if held.paused_at is not None:
+        _set_paused(held, "", tx)
+    return await tx.shown_trigger(command.namespace, command.name)
+
+
+async def unblock_trigger(command: UnblockTrigger, tx: Store) -> ShownTrigger:
+    """Let the runs of a strict sequence go on behind one that has failed.
+
+    Raises:
+        NotFound: The trigger does not exist.
+        Conflict: No run of it has failed that others wait behind.
+    """
+    held = await tx.hold_one(command.namespace, command.name)
+    failed = held.last_run is not None and await tx.has_failed(held.last_run)
+    if held.trigger.strategy != "strict_sequence" or not failed:
+        raise Conflict(f"trigger {command.name} is not blocked: no run of a strict sequence has failed")
+    held.last_run = None
+    tx.save_trigger(held)
+    return await tx.shown_trigger(command.namespace, command.name)
+
+
+def _set_paused(held: HeldTrigger, by: str, tx: Store) -> None:
+    """Pause a held trigger on somebody's behalf, or let it go on where that is nobody."""
+    held.paused_at, held.paused_by = (tx.now, by) if by else (None, "")
+    held.draining = held.draining or not by
+    tx.save_trigger(held)

@@ -1,19 +1,21 @@
 """Events from outside: kept once each, and what triggers make of them."""
 
 from collections.abc import Sequence
-from uuid import UUID
 
-from millrace.control.commands import ExplainEvent
-from millrace.control.domain.events import Received, read_record
-from millrace.control.domain.explain import Explanation, explain
-from millrace.control.handlers.deciding import SERVICE, begin_runs, pending
-from millrace.control.store import Arrival, InForce, Kept, Start, Store
-from millrace.core.triggers import Source, match
+from millrace.control.commands import ExplainEvent, GetRun
+from millrace.control.domain.events import read_record
+from millrace.control.domain.explain import Explanation, Turn, explain
+from millrace.control.domain.explain import explain_run as explain_run_of
+from millrace.control.domain.runs import KeptRun
+from millrace.control.handlers.deciding import SERVICE
+from millrace.control.handlers.triggers import start_runs
+from millrace.control.store import Arrival, InForce, Kept, Rules, Start, Store
+from millrace.core.state import RunState
+from millrace.core.triggers import Match, match
 from millrace.runtime.errors import InvalidInput
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.held import hold
 from millrace.runtime.subscriptions import Record
-from millrace.runtime.telemetry import current_traceparent, span
 
 
 async def take_records(records: Sequence[Record], tx: Store) -> None:
@@ -22,44 +24,63 @@ async def take_records(records: Sequence[Record], tx: Store) -> None:
     Raises:
         InvalidInput: A record is an event in nobody's format.
     """
-    topics = sorted({record.topic for record in records})
-    sources, triggers = await tx.rules(topics)
-    arrivals = [arrival for record in records for arrival in _arrivals(record, sources, tx)]
-    wanted = _starts(arrivals, triggers, tx)
+    rules = await tx.rules()
+    arrivals = [arrival for record in records for arrival in _arrivals(record, rules, tx)]
+    wanted = _starts(arrivals, rules, tx)
     taken = await tx.add_events(arrivals, list(wanted))
     await failpoint("control.events_kept")
     if taken:
-        await _start_runs([(start.run_id, start.arrival, wanted[start]) for start in taken], tx)
+        await start_runs([(start, wanted[start]) for start in taken], tx)
 
 
 async def explain_event(asked: ExplainEvent, tx: Store) -> tuple[Kept | None, list[Explanation]]:
-    """Return an event as it came, None when it has not, and what each trigger made of it."""
-    arrived = await tx.event(asked.namespace, asked.source, asked.event_id)
+    """Return an event as it came, None when it has not, and what each trigger made of it.
+
+    Raises:
+        InvalidInput: It is not said of which source, and several have an event with this id.
+    """
+    sources = [asked.source] if asked.source else await tx.sources_of(asked.namespace, asked.event_id)
+    if len(sources) > 1:
+        raise InvalidInput(f"source: several have an event {asked.event_id}, say which: {', '.join(sources)}")
+    arrived = await tx.event(asked.namespace, sources[0], asked.event_id) if sources else None
     if arrived is None:
         return None, []
-    matches = await tx.matches(asked.namespace, asked.source, asked.event_id)
-    recorded = {found.trigger: (found.disposition, found.dedupe_key, found.run_id) for found in matches}
-    _, triggers = await tx.rules([arrived.topic])
-    mine = [rule.trigger for rule in triggers if rule.namespace == asked.namespace]
-    return arrived, explain(arrived.event, mine, recorded)
+    matches = await tx.matches(asked.namespace, arrived.event.source, asked.event_id)
+    triggers = await tx.triggers_at(asked.namespace, arrived.received_at)
+    return arrived, explain(arrived.event, arrived.topic, arrived.received_at, triggers, matches)
 
 
-def _arrivals(record: Record, sources: Sequence[tuple[str, Source]], tx: Store) -> list[Arrival]:
+async def explain_run(asked: GetRun, tx: Store) -> tuple[KeptRun, list[str]]:
+    """Return a run, and what started it and why it stands where it does, a sentence each.
+
+    Raises:
+        NotFound: It does not exist.
+    """
+    kept = await tx.run(asked.namespace, asked.run_id)
+    turn = None
+    if kept.run.state is RunState.PENDING and kept.place is not None:
+        shown = await tx.shown_trigger(asked.namespace, kept.trigger_name)
+        waiting, under_way = await tx.before(asked.namespace, kept.trigger_name, kept.place)
+        next_at = shown.next_at if shown.next_at and shown.next_at > tx.now else None
+        turn = Turn(waiting, under_way, shown.paused_by, shown.blocked_by, next_at)
+    return kept, explain_run_of(kept, turn)
+
+
+def _arrivals(record: Record, rules: Rules, tx: Store) -> list[Arrival]:
     """Return a record as the event that it is in each namespace that reads its topic.
 
     A namespace that reads it in another way than it is written keeps it from nobody else: it is held for that one.
     """
     arrivals: list[Arrival] = []
     refusals: list[InvalidInput] = []
-    for namespace, source in sources:
-        if source.topic == record.topic:
-            try:
-                received = read_record(record, source)
-            except InvalidInput as error:
-                refusals.append(InvalidInput(f"namespace {namespace}: {error}"))
-                continue
-            if received.namespace in {"", namespace}:
-                arrivals.append(Arrival(namespace, received, record))
+    for namespace, source in rules.readers(record.topic):
+        try:
+            received = read_record(record, source)
+        except InvalidInput as error:
+            refusals.append(InvalidInput(f"namespace {namespace}: {error}"))
+            continue
+        if received.namespace in {"", namespace}:
+            arrivals.append(Arrival(namespace, received, record))
     if refusals and not arrivals:
         raise refusals[0]
     if refusals:
@@ -67,53 +88,23 @@ def _arrivals(record: Record, sources: Sequence[tuple[str, Source]], tx: Store) 
     return arrivals
 
 
-def _starts(arrivals: Sequence[Arrival], triggers: Sequence[InForce], tx: Store) -> dict[Start, InForce]:
+def _starts(arrivals: Sequence[Arrival], rules: Rules, tx: Store) -> dict[Start, InForce]:
     """Return what triggers make of events, should those not have come before."""
     starts: dict[Start, InForce] = {}
     for arrival in arrivals:
-        for rule in triggers:
-            if rule.namespace != arrival.namespace or rule.trigger.source.topic != arrival.record.topic:
-                continue
-            found = match(rule.trigger, arrival.received.event)
+        event, topic = arrival.received.event, arrival.record.topic
+        for rule in rules.index.candidates(arrival.namespace, topic, event):
+            found = match(rule.trigger, event, topic)
             if found.taken:
-                starts[Start(arrival, rule.trigger.name, found.dedupe_key, tx.new_id())] = rule
+                starts[_start(arrival, rule, found, tx)] = rule
     return starts
 
 
-async def _start_runs(starting: Sequence[tuple[UUID, Arrival, InForce]], tx: Store) -> None:
-    queued = sorted({(r.namespace, r.trigger.name) for _, _, r in starting if r.trigger.strategy == "queue"})
-    queues = await tx.hold_queues(queued) if queued else {}
-    busy = {queue for queue in queued if await tx.first_in_queue(*queue) is not None}
-    plans = await tx.plans(rule.sha256 for _, _, rule in starting)
-    runs, at_once = [], []
-    for run_id, arrival, rule in starting:
-        queue = (rule.namespace, rule.trigger.name)
-        place = None
-        if queue in queues:
-            place = queues[queue] = queues[queue] + 1
-        kept = pending(
-            run_id,
-            plans[rule.sha256],
-            arrival.received.event.document(),
-            tx,
-            namespace=rule.namespace,
-            principal=rule.principal,
-            traceparent=_trace_of(arrival.received),
-            trigger_name=rule.trigger.name,
-            place=place,
-        )
-        runs.append(kept)
-        if queue not in busy:
-            at_once.append(kept)
-        if place is not None:
-            busy.add(queue)
-    for (namespace, trigger), count in queues.items():
-        tx.save_queued(namespace, trigger, count)
-    await begin_runs(runs, at_once, tx)
-    await failpoint("control.runs_begun")
-
-
-def _trace_of(received: Received) -> str:
-    """Return the trace that a run begins with: its event's, or a new one."""
-    with span(SERVICE, "trigger match", parent=received.traceparent):
-        return current_traceparent()
+def _start(arrival: Arrival, rule: InForce, found: Match, tx: Store) -> Start:
+    name, run_id = rule.trigger.name, tx.new_id()
+    if rule.paused and rule.trigger.on_paused == "drop":
+        return Start(arrival, name, found.dedupe_key, run_id, "dropped", reason="the trigger was paused")
+    if rule.paused or rule.draining:
+        return Start(arrival, name, found.dedupe_key, run_id, "queued", version=0)
+    how = "waiting" if rule.trigger.gathers else "started"
+    return Start(arrival, name, found.dedupe_key, run_id, how, rule.version, found.key, found.slot)

@@ -10,10 +10,9 @@ from millrace.control.commands import CancelRun, DecideTask, SignalRun, StartRun
 from millrace.control.domain.approvals import check_may_decide, form_of
 from millrace.control.domain.runs import KeptRun, input_of
 from millrace.control.handlers.deciding import advance, begin_runs, pending
-from millrace.control.store import Store, Turn
-from millrace.core import state
+from millrace.control.store import Store
 from millrace.core.paths import written
-from millrace.core.state import CancelRequested, Input, RunState, Signalled, Tick, Voted
+from millrace.core.state import CancelRequested, Input, Signalled, Tick, Voted
 from millrace.runtime.errors import Conflict, NotFound
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.telemetry import current_traceparent
@@ -118,18 +117,6 @@ async def fire_due(run_ids: Sequence[UUID], tx: Store) -> int:
     await advance([(kept, [*mail.get(kept.run.run_id, ()), Tick()], None) for kept in kept_runs], tx)
     await failpoint("control.fired")
     return len(kept_runs)
-
-
-async def start_next_in_queues(turns: Sequence[Turn], tx: Store) -> None:
-    """Start the runs whose turn has come, if it still has."""
-    await tx.hold_queues(sorted({(turn.namespace, turn.trigger) for turn in turns}))
-    await failpoint("control.turn")
-    mine = [
-        turn.run_id
-        for turn in turns
-        if await tx.first_in_queue(turn.namespace, turn.trigger) == (turn.run_id, RunState.PENDING)
-    ]
-    await advance([(kept, [state.Start()], None) for kept in await tx.hold_runs(mine)], tx)
 
 
 async def _tell(kept: KeptRun, happened: Input, tx: Store) -> None:

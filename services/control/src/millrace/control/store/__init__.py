@@ -1,13 +1,31 @@
 """All of control's SQL, on one transaction."""
 
-from millrace.control.store.definitions import InForce
-from millrace.control.store.events import Arrival, Events, Kept, Match, Start
+from millrace.control.store.definitions import LOOK, InForce, Rules
+from millrace.control.store.events import Arrival, Kept, Start, key_of
 from millrace.control.store.runs import Runs, Turn, Waiting
 from millrace.control.store.signals import Signals
+from millrace.control.store.triggers import HeldTrigger, KeptMemory, QueuedEvent, Settled, ShownTrigger, Triggers
 
 
-class Store(Runs, Events):
+class Store(Runs, Triggers):
     """What control keeps: definitions, events and runs."""
 
 
-__all__ = ["Arrival", "InForce", "Kept", "Match", "Signals", "Start", "Store", "Turn", "Waiting"]
+__all__ = [
+    "LOOK",
+    "Arrival",
+    "HeldTrigger",
+    "InForce",
+    "Kept",
+    "KeptMemory",
+    "QueuedEvent",
+    "Rules",
+    "Settled",
+    "ShownTrigger",
+    "Signals",
+    "Start",
+    "Store",
+    "Turn",
+    "Waiting",
+    "key_of",
+]

@@ -11,7 +11,7 @@ from millrace.control.store.signals import Signals
 from millrace.core.ir import Workflow
 from millrace.core.plan import Plan, compile_plan
 from millrace.core.planning import parse_planned
-from millrace.core.triggers import Source, Trigger
+from millrace.core.triggers import Index, Source, Trigger, reader_of
 from millrace.runtime.transaction import Transaction, one
 
 ADD_VERSION = """
@@ -46,19 +46,29 @@ INSERT INTO source (namespace, topic, document) VALUES ($1, $2, $3)
 ON CONFLICT (namespace, topic) DO UPDATE SET document = excluded.document
 """
 TOPICS = "SELECT topic, bool_or(document->>'start' IS DISTINCT FROM 'now') AS from_start FROM source GROUP BY topic"
-USED_BY = "SELECT name FROM trigger WHERE namespace = $1 AND topic = $2 AND name <> $3 ORDER BY name"
+LOOK = f"SELECT now(), (SELECT coalesce(jsonb_object_agg(topic, from_start), '{{}}') FROM ({TOPICS}) AS t) AS topics"
+"""What opens a look at what is due: with it come the topics that are to be read, so that no look at those is needed."""
+DOCUMENTS = "SELECT document::text FROM trigger WHERE namespace = $1 ORDER BY name"
 HOLD_TRIGGER = "SELECT document FROM trigger WHERE namespace = $1 AND name = $2 FOR UPDATE"
 PUT_TRIGGER = """
-INSERT INTO trigger (namespace, name, topic, workflow, document, principal) VALUES ($1, $2, $3, $4, $5, $6)
-ON CONFLICT (namespace, name) DO UPDATE SET topic = excluded.topic, workflow = excluded.workflow,
-    document = excluded.document, principal = excluded.principal, applied_at = now()
+WITH put AS (
+    INSERT INTO trigger AS t (namespace, name, topic, workflow, document, principal) VALUES ($1, $2, $3, $4, $5, $6)
+    ON CONFLICT (namespace, name) DO UPDATE SET topic = excluded.topic, workflow = excluded.workflow,
+        document = excluded.document, principal = excluded.principal, applied_at = now(), version = t.version + 1,
+        shape_version = CASE WHEN $7 THEN t.shape_version ELSE t.version + 1 END
+    RETURNING namespace, name, version, document, applied_at
+)
+INSERT INTO trigger_version (namespace, name, version, document, applied_at) TABLE put
 """
 # As text: what is read for every round of records is parsed once per process.
 RULES = """
-SELECT s.namespace, s.topic, s.document::text AS source, t.document::text AS trigger, t.principal, w.sha256
-FROM source s LEFT JOIN trigger t ON t.namespace = s.namespace AND t.topic = s.topic
-LEFT JOIN workflow w ON w.namespace = t.namespace AND w.name = t.workflow
-WHERE s.topic = ANY($1) ORDER BY s.namespace, s.topic, t.name
+SELECT namespace, document::text AS source, NULL AS trigger, '' AS principal, '' AS sha256, 0 AS version,
+    false AS paused, false AS draining
+FROM source
+UNION ALL
+SELECT t.namespace, NULL, t.document::text, t.principal, w.sha256, t.shape_version, t.paused_at IS NOT NULL, t.draining
+FROM trigger t JOIN workflow w ON w.namespace = t.namespace AND w.name = t.workflow
+ORDER BY namespace
 """
 
 # Versions never change, so that a plan is worked out once per process.
@@ -68,12 +78,38 @@ MAX_PLANS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """A trigger in force, on whose behalf its runs are, and the version of its workflow that they get."""
+    """A trigger in force, on whose behalf its runs are, and the version of its workflow that they get.
+
+    Attributes:
+        version: Since which version of it events wait for one another as it says.
+        draining: It was paused, and events that came meanwhile are still to be looked at.
+    """
 
     namespace: str
     trigger: Trigger
     principal: str
     sha256: str
+    version: int = 1
+    paused: bool = False
+    draining: bool = False
+
+
+class Rules:
+    """Who reads which topics how, and the triggers in force by what their events must be."""
+
+    def __init__(self, sources: Iterable[tuple[str, Source]], triggers: Iterable[InForce]) -> None:
+        self.index = Index(triggers)
+        self._sources: dict[str, list[Source]] = {}
+        self._readers: dict[str, list[tuple[str, Source]]] = {}
+        for namespace, source in sources:
+            self._sources.setdefault(namespace, []).append(source)
+
+    def readers(self, topic: str) -> Sequence[tuple[str, Source]]:
+        """Return the namespaces that read a topic, each with how."""
+        if topic not in self._readers:
+            found = ((namespace, reader_of(topic, sources)) for namespace, sources in self._sources.items())
+            self._readers[topic] = [(namespace, source) for namespace, source in found if source is not None]
+        return self._readers[topic]
 
 
 class Definitions(Transaction):
@@ -129,36 +165,40 @@ class Definitions(Transaction):
 
     async def triggers_of(self, namespace: str, topic: str, *, but: str) -> list[str]:
         """Return the names of a topic's triggers, all but one."""
-        return [row["name"] for row in await self.fetch(USED_BY, namespace, topic, but)]
+        triggers = [_trigger(row["document"]) for row in await self.fetch(DOCUMENTS, namespace)]
+        return [one.name for one in triggers if one.name != but and topic in {source.topic for source in one.sources()}]
 
     async def hold_trigger(self, namespace: str, name: str) -> Trigger | None:
         """Return a trigger, locked; None when there is none yet."""
         rows = await self.fetch(HOLD_TRIGGER, namespace, name)
         return Trigger.model_validate(rows[0]["document"]) if rows else None
 
-    def put_trigger(self, namespace: str, trigger: Trigger, principal: str) -> None:
-        """Put a trigger in force."""
+    def put_trigger(self, namespace: str, trigger: Trigger, principal: str, *, same_shape: bool = False) -> None:
+        """Put a trigger in force; where it has the same shape, events that wait go on to wait for others."""
         document = trigger.model_dump(mode="json", exclude_none=True)
-        self.write(PUT_TRIGGER, namespace, trigger.name, trigger.source.topic, trigger.workflow, document, principal)
+        topic = trigger.sources()[0].topic
+        self.write(PUT_TRIGGER, namespace, trigger.name, topic, trigger.workflow, document, principal, same_shape)
 
-    async def rules(self, topics: Sequence[str]) -> tuple[list[tuple[str, Source]], list[InForce]]:
-        """Return the namespaces that read some topics, and how, and the triggers that listen to them."""
-        rows = await self.fetch(RULES, list(topics))
-        sources = {(row["namespace"], row["topic"]): _source(row["source"]) for row in rows}
-        triggers = [
-            InForce(row["namespace"], _trigger(row["trigger"]), row["principal"], row["sha256"])
-            for row in rows
-            if row["trigger"] is not None
-        ]
-        return [(namespace, source) for (namespace, _), source in sources.items()], triggers
+    async def rules(self) -> Rules:
+        """Return the sources and triggers in force."""
+        sources: list[tuple[str, Source]] = []
+        triggers: list[InForce] = []
+        for row in await self.fetch(RULES):
+            if row["trigger"] is None:
+                sources.append((row["namespace"], _source(row["source"])))
+            else:
+                trigger, paused = _trigger(row["trigger"]), row["paused"]
+                about = (row["principal"], row["sha256"], row["version"], paused or trigger.paused, row["draining"])
+                triggers.append(InForce(row["namespace"], trigger, *about))
+        return Rules(sources, triggers)
 
     async def topics(self) -> dict[str, bool]:
         """Return every source's topic, and whether it is read from its start."""
         return {row["topic"]: row["from_start"] for row in await self.fetch(TOPICS)}
 
 
-_source = lru_cache(maxsize=1_000)(Source.model_validate_json)
-_trigger = lru_cache(maxsize=1_000)(Trigger.model_validate_json)
+_source = lru_cache(maxsize=10_000)(Source.model_validate_json)
+_trigger = lru_cache(maxsize=10_000)(Trigger.model_validate_json)
 
 
 def _plan(sha256: str, document: str) -> Plan:

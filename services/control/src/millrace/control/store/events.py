@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from millrace.control.domain.events import Received
+from millrace.control.domain.events import Received, happened_at, size_of
+from millrace.control.domain.explain import Recorded
 from millrace.core.triggers import Event
 from millrace.runtime.subscriptions import Record
 from millrace.runtime.transaction import Transaction
@@ -26,41 +27,65 @@ WITH kept AS (
         partition = excluded.partition, "offset" = excluded."offset"
         WHERE (e.topic, e.partition) <> (excluded.topic, excluded.partition) OR e."offset" < excluded."offset"
     RETURNING e.namespace, e.source, e.id, e.deliveries = 1 AS fresh
-), started AS (
-    INSERT INTO trigger_match (namespace, source, event_id, trigger, dedupe_key, disposition, run_id)
-    SELECT n.namespace, n.source, n.event_id, n.trigger, n.dedupe_key, 'started', n.run_id
-    FROM unnest($12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::uuid[])
-        WITH ORDINALITY AS n(namespace, source, event_id, trigger, dedupe_key, run_id, place)
+), taken AS (
+    INSERT INTO trigger_match (namespace, source, event_id, trigger, dedupe_key, disposition, run_id, version, join_key,
+        slot, happened_at, size_bytes, number, reason)
+    SELECT n.namespace, n.source, n.event_id, n.trigger, n.dedupe_key, n.disposition, n.run_id, n.version, n.join_key,
+        n.slot, n.happened_at, n.size_bytes, n.number, n.reason
+    FROM unnest($12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::uuid[], $19::int[],
+        $20::text[], $21::text[], $22::timestamptz[], $23::int[], $24::int[], $25::text[])
+        AS n(namespace, source, event_id, trigger, dedupe_key, disposition, run_id, version, join_key, slot,
+            happened_at, size_bytes, number, reason)
     JOIN kept k ON (k.namespace, k.source, k.id) = (n.namespace, n.source, n.event_id) AND k.fresh
-    ORDER BY n.namespace, n.trigger, n.dedupe_key, n.place
-    ON CONFLICT (namespace, trigger, dedupe_key) WHERE disposition = 'started' DO NOTHING
-    RETURNING run_id
+    ORDER BY n.namespace, n.trigger, n.dedupe_key, n.number
+    ON CONFLICT (namespace, trigger, dedupe_key)
+        WHERE disposition <> 'duplicate' AND disposition <> 'skipped' AND disposition <> 'dropped' DO NOTHING
+    RETURNING number
 )
-SELECT namespace, source, id, array(SELECT run_id FROM started) AS started FROM kept WHERE fresh
+SELECT namespace, source, id, array(SELECT number FROM taken) AS taken FROM kept WHERE fresh
 """
 ADD_DUPLICATE = """
 INSERT INTO trigger_match (namespace, source, event_id, trigger, dedupe_key, disposition, run_id)
 SELECT $1, $2, $3, $4, $5, 'duplicate', m.run_id FROM trigger_match m
-WHERE m.namespace = $1 AND m.trigger = $4 AND m.dedupe_key = $5 AND m.disposition = 'started'
+WHERE m.namespace = $1 AND m.trigger = $4 AND m.dedupe_key = $5
+    AND m.disposition <> 'duplicate' AND m.disposition <> 'skipped' AND m.disposition <> 'dropped'
 ON CONFLICT DO NOTHING
 """
-HOLD_QUEUES = """
-SELECT namespace, name, queued FROM trigger
-WHERE (namespace, name) IN (SELECT * FROM unnest($1::text[], $2::text[])) ORDER BY namespace, name FOR UPDATE
-"""
-SAVE_QUEUED = "UPDATE trigger SET queued = $3 WHERE namespace = $1 AND name = $2"
 EVENT = "SELECT * FROM event WHERE namespace = $1 AND source = $2 AND id = $3"
 FORGET_EVENTS = """
 WITH old AS MATERIALIZED (
-    SELECT namespace, source, id FROM event WHERE received_at < $1 ORDER BY received_at LIMIT $2 FOR UPDATE SKIP LOCKED
+    SELECT namespace, source, id FROM event e WHERE received_at < $1 AND NOT EXISTS (
+        SELECT FROM trigger_match m WHERE (m.namespace, m.source, m.event_id) = (e.namespace, e.source, e.id)
+            AND m.disposition IN ('waiting', 'queued')
+    ) ORDER BY received_at LIMIT $2 FOR UPDATE SKIP LOCKED
 ), matches AS (
     DELETE FROM trigger_match WHERE (namespace, source, event_id) IN (SELECT namespace, source, id FROM old)
 )
 DELETE FROM event WHERE (namespace, source, id) IN (SELECT namespace, source, id FROM old) RETURNING 1
 """
+# A duplicate leads to what the event did that had taken its key.
 MATCHES = """
-SELECT trigger, disposition, dedupe_key, run_id FROM trigger_match
-WHERE namespace = $1 AND source = $2 AND event_id = $3 ORDER BY trigger
+SELECT m.trigger, m.disposition, m.dedupe_key, coalesce(m.run_id, h.run_id) AS run_id, m.join_key, m.slot, m.reason,
+    m.version, g.due_at
+FROM trigger_match m
+LEFT JOIN trigger_match h ON m.disposition = 'duplicate' AND (h.namespace, h.trigger, h.dedupe_key) =
+    (m.namespace, m.trigger, m.dedupe_key) AND h.disposition <> 'duplicate' AND h.disposition <> 'skipped'
+    AND h.disposition <> 'dropped'
+LEFT JOIN gathering g ON m.disposition = 'waiting' AND (g.namespace, g.trigger, g.version, g.key) =
+    (m.namespace, m.trigger, m.version, m.join_key)
+WHERE m.namespace = $1 AND m.source = $2 AND m.event_id = $3 ORDER BY m.trigger
+"""
+# One look for each source, of which there are few, rather than an index on ids that every event would pay for.
+SOURCES_OF = """
+WITH RECURSIVE known AS (
+    (SELECT source FROM event WHERE namespace = $1 ORDER BY source LIMIT 1)
+    UNION ALL
+    SELECT (SELECT e.source FROM event e WHERE e.namespace = $1 AND e.source > k.source ORDER BY e.source LIMIT 1)
+    FROM known k WHERE k.source IS NOT NULL
+)
+SELECT e.source FROM (SELECT source FROM known WHERE source IS NOT NULL LIMIT 10000) k
+JOIN LATERAL (SELECT source FROM event WHERE namespace = $1 AND source = k.source AND id = $2) e ON true
+ORDER BY e.source LIMIT 10
 """
 
 
@@ -75,22 +100,25 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Start:
-    """A run that an event is to start, unless its dedupe key has started one."""
+    """What a trigger makes of an event that it takes, unless its dedupe key is taken.
+
+    Attributes:
+        disposition: `started`, or what comes before that: `waiting` for other events, `queued` or `dropped` by a
+            trigger that is paused.
+        version: Since which version of the trigger events wait as this one does.
+        join_key: The events with the same key wait for one another.
+        slot: Which of those that a join waits for it is.
+    """
 
     arrival: Arrival
     trigger: str
     dedupe_key: str
     run_id: UUID
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """What a trigger made of an event."""
-
-    trigger: str
-    disposition: str
-    dedupe_key: str
-    run_id: UUID
+    disposition: str = "started"
+    version: int = 1
+    join_key: str = ""
+    slot: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,27 +145,17 @@ class Events(Transaction):
             The starts of events that had not come before and whose key had not started a run, in their order.
         """
         fresh: set[Arrival] = set()
-        taken: set[UUID] = set()
+        taken: set[Start] = set()
         for some in _apart(arrivals):
-            theirs = [start for start in starts if some.get(_key(start.arrival)) is start.arrival]
-            for row in await self.fetch(ADD_EVENTS, *_event_columns(some.values()), *_start_columns(theirs)):
+            theirs = [start for start in starts if some.get(key_of(start.arrival)) is start.arrival]
+            for row in await self.fetch(ADD_EVENTS, *_event_columns(some.values()), *self._start_columns(theirs)):
                 fresh.add(some[row["namespace"], row["source"], row["id"]])
-                taken.update(row["started"])
+                taken.update(theirs[number] for number in row["taken"])
         for start in starts:
-            if start.arrival in fresh and start.run_id not in taken:
-                namespace, source, event_id = _key(start.arrival)
+            if start.arrival in fresh and start not in taken:
+                namespace, source, event_id = key_of(start.arrival)
                 self.write(ADD_DUPLICATE, namespace, source, event_id, start.trigger, start.dedupe_key)
-        return [start for start in starts if start.run_id in taken]
-
-    async def hold_queues(self, triggers: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
-        """Lock some triggers' queues; return how many runs each has queued so far."""
-        columns = [[namespace for namespace, _ in triggers], [name for _, name in triggers]]
-        rows = await self.fetch(HOLD_QUEUES, *columns)
-        return {(row["namespace"], row["name"]): row["queued"] for row in rows}
-
-    def save_queued(self, namespace: str, trigger: str, queued: int) -> None:
-        """Keep how many runs a trigger has queued so far."""
-        self.write(SAVE_QUEUED, namespace, trigger, queued)
+        return [start for start in starts if start in taken]
 
     async def event(self, namespace: str, source: str, event_id: str) -> Kept | None:
         """Return an event as it was kept; None when it has not come."""
@@ -152,13 +170,44 @@ class Events(Transaction):
         """Delete up to `limit` events that came before a moment, with what was made of them; return how many."""
         return len(await self.fetch(FORGET_EVENTS, before, limit))
 
-    async def matches(self, namespace: str, source: str, event_id: str) -> list[Match]:
+    async def matches(self, namespace: str, source: str, event_id: str) -> list[Recorded]:
         """Return what triggers made of an event."""
         rows = await self.fetch(MATCHES, namespace, source, event_id)
-        return [Match(row["trigger"], row["disposition"], row["dedupe_key"], row["run_id"]) for row in rows]
+        return [
+            Recorded(
+                trigger=row["trigger"],
+                disposition=row["disposition"],
+                dedupe_key=row["dedupe_key"],
+                run_id=row["run_id"],
+                key=row["join_key"],
+                slot=row["slot"],
+                reason=row["reason"],
+                waits_until=row["due_at"],
+            )
+            for row in rows
+        ]
+
+    async def sources_of(self, namespace: str, event_id: str) -> list[str]:
+        """Return the sources of up to ten events with an id."""
+        return [row["source"] for row in await self.fetch(SOURCES_OF, namespace, event_id)]
+
+    def _start_columns(self, starts: Sequence[Start]) -> list[list[Any]]:
+        rows = [
+            (
+                *(*key_of(start.arrival), start.trigger, start.dedupe_key, start.disposition),
+                *(start.run_id if start.disposition == "started" else None, start.version, start.join_key, start.slot),
+                # Of what starts a run at once nobody asks how much it holds.
+                *(happened_at(event, self.now), 0 if start.disposition == "started" else size_of(event)),
+                *(number, start.reason),
+            )
+            for number, start in enumerate(starts)
+            for event in [start.arrival.received.event]
+        ]
+        return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(14)]
 
 
-def _key(arrival: Arrival) -> tuple[str, str, str]:
+def key_of(arrival: Arrival) -> tuple[str, str, str]:
+    """Return what an event is known by: namespace, source and id."""
     event = arrival.received.event
     return (arrival.namespace, event.source, event.id)
 
@@ -167,21 +216,11 @@ def _apart(arrivals: Sequence[Arrival]) -> list[dict[tuple[str, str, str], Arriv
     """Return the arrivals in groups of which none holds an event twice: one statement changes a row once."""
     groups: list[dict[tuple[str, str, str], Arrival]] = []
     for arrival in arrivals:
-        group = next((found for found in groups if _key(arrival) not in found), None)
+        group = next((found for found in groups if key_of(arrival) not in found), None)
         if group is None:
             groups.append(group := {})
-        group[_key(arrival)] = arrival
+        group[key_of(arrival)] = arrival
     return groups
-
-
-def _start_columns(starts: Sequence[Start]) -> list[list[Any]]:
-    keys = [_key(start.arrival) for start in starts]
-    return [
-        *([key[n] for key in keys] for n in range(3)),
-        [start.trigger for start in starts],
-        [start.dedupe_key for start in starts],
-        [start.run_id for start in starts],
-    ]
 
 
 def _event_columns(arrivals: Iterable[Arrival]) -> list[list[Any]]:

@@ -13,7 +13,7 @@ from millrace.control.domain.runs import KeptRun
 from millrace.control.store.definitions import Definitions
 from millrace.control.store.rows import attempt_row, columns, json_of, kept_run, task_row, task_run
 from millrace.core.parts import Approve
-from millrace.core.state import AttemptEnded, Decision, Input, RunState, Start, TaskRun
+from millrace.core.state import AttemptEnded, Decision, Input, Start, TaskRun
 from millrace.runtime.inbox import first_id
 from millrace.runtime.transaction import one
 
@@ -114,33 +114,51 @@ FROM task t JOIN run r USING (run_id)
 WHERE t.state = 'waiting' AND r.namespace = $1 AND t.inner_state ? 'votes' ORDER BY t.began_at, t.name LIMIT $2
 """
 ATTEMPTS = "SELECT * FROM attempt WHERE run_id = $1 ORDER BY task_id, attempt"
-# What is due, what has mail, and the first run of each queue when it has not started: its turn has come.
+# What is due, what has mail, and triggers of which something is: events that have waited long enough, events that came
+# while one was paused, runs whose turn has come.
 DUE = """
-SELECT run_id, NULL AS namespace, NULL AS trigger_name FROM run WHERE due_at <= now()
-UNION
-SELECT run_id, NULL, NULL FROM task WHERE due_at <= now()
-UNION
-SELECT run_id, NULL, NULL FROM mail JOIN run USING (run_id)
+SELECT * FROM (
+    SELECT run_id, NULL AS namespace, NULL AS trigger_name FROM run WHERE due_at <= now()
+    UNION
+    SELECT run_id, NULL, NULL FROM task WHERE due_at <= now()
+    UNION
+    SELECT run_id, NULL, NULL FROM mail JOIN run USING (run_id)
+    LIMIT 400
+) AS runs
 UNION ALL
-SELECT run_id, namespace, trigger_name FROM (
-    SELECT DISTINCT ON (namespace, trigger_name) namespace, trigger_name, run_id, state FROM run
-    WHERE place IS NOT NULL AND ended_at IS NULL ORDER BY namespace, trigger_name, place
-) AS first WHERE state = 'pending'
-LIMIT 400
-"""
-OPEN_IN_QUEUE = """
-SELECT run_id, state FROM run WHERE namespace = $1 AND trigger_name = $2 AND place IS NOT NULL AND ended_at IS NULL
-ORDER BY place LIMIT 1
+SELECT * FROM (
+    SELECT NULL::uuid, t.namespace, t.name FROM trigger t
+    LEFT JOIN LATERAL (
+        SELECT place FROM run WHERE namespace = t.namespace AND trigger_name = t.name AND place IS NOT NULL
+            AND state = 'pending' ORDER BY place LIMIT 1
+    ) AS next ON true
+    LEFT JOIN LATERAL (
+        SELECT CASE t.document->>'strategy' WHEN 'parallel' THEN (t.document->>'limit')::int ELSE 1 END AS runs
+    ) AS width ON true
+    WHERE (t.admitted < t.queued OR t.draining) AND t.paused_at IS NULL AND (
+        t.draining OR (t.admit_at IS NULL OR t.admit_at <= now())
+        AND (t.document->>'strategy' <> 'strict_sequence'
+            OR NOT EXISTS (SELECT FROM run WHERE run_id = t.last_run AND state = 'failed'))
+        AND (next.place IS NULL OR width.runs IS NULL OR width.runs > (
+            SELECT count(*) FROM (
+                SELECT FROM run r WHERE r.namespace = t.namespace AND r.trigger_name = t.name AND r.place IS NOT NULL
+                    AND r.ended_at IS NULL AND r.place < next.place ORDER BY r.place LIMIT width.runs
+            ) AS begun)))
+    UNION
+    SELECT NULL, g.namespace, g.trigger
+    FROM gathering g JOIN trigger t ON (t.namespace, t.name) = (g.namespace, g.trigger)
+    WHERE g.due_at <= now() AND t.paused_at IS NULL
+    LIMIT 100
+) AS triggers
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A queued run whose turn has come."""
+    """A trigger of which something is due."""
 
     namespace: str
     trigger: str
-    run_id: UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,15 +229,10 @@ class Runs(Definitions):
         return len(await self.fetch(FORGET_RUNS, first_id(before), before, limit))
 
     async def due(self) -> tuple[list[UUID], list[Turn]]:
-        """Return the runs of which something is due, and those whose turn has come."""
+        """Return the runs and the triggers of which something is due."""
         rows = await self.fetch(DUE)
-        turns = [Turn(row["namespace"], row["trigger_name"], row["run_id"]) for row in rows if row["namespace"]]
+        turns = [Turn(row["namespace"], row["trigger_name"]) for row in rows if row["namespace"]]
         return [row["run_id"] for row in rows if not row["namespace"]], turns
-
-    async def first_in_queue(self, namespace: str, trigger: str) -> tuple[UUID, RunState] | None:
-        """Return the first run of a queue that has not ended."""
-        rows = await self.fetch(OPEN_IN_QUEUE, namespace, trigger)
-        return (rows[0]["run_id"], RunState(rows[0]["state"])) if rows else None
 
     async def past(self, run_id: UUID, limit: int) -> list[TaskRun]:
         """Return up to `limit` records of a run's scopes that are over, in the order in which they began."""

@@ -271,28 +271,156 @@ class ExplainEventRequest(_message.Message):
     def __init__(self, namespace: _Optional[str] = ..., source: _Optional[str] = ..., event_id: _Optional[str] = ...) -> None: ...
 
 class ExplainEventResponse(_message.Message):
-    __slots__ = ("received", "received_at", "deliveries", "matches")
+    __slots__ = ("received", "received_at", "deliveries", "matches", "source")
     RECEIVED_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_AT_FIELD_NUMBER: _ClassVar[int]
     DELIVERIES_FIELD_NUMBER: _ClassVar[int]
     MATCHES_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
     received: bool
     received_at: _timestamp_pb2.Timestamp
     deliveries: int
     matches: _containers.RepeatedCompositeFieldContainer[TriggerMatch]
-    def __init__(self, received: bool = ..., received_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., deliveries: _Optional[int] = ..., matches: _Optional[_Iterable[_Union[TriggerMatch, _Mapping]]] = ...) -> None: ...
+    source: str
+    def __init__(self, received: bool = ..., received_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., deliveries: _Optional[int] = ..., matches: _Optional[_Iterable[_Union[TriggerMatch, _Mapping]]] = ..., source: _Optional[str] = ...) -> None: ...
 
 class TriggerMatch(_message.Message):
-    __slots__ = ("trigger", "disposition", "reason", "run_id")
+    __slots__ = ("trigger", "disposition", "reason", "run_id", "key", "slot", "waits_until")
     TRIGGER_FIELD_NUMBER: _ClassVar[int]
     DISPOSITION_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    WAITS_UNTIL_FIELD_NUMBER: _ClassVar[int]
     trigger: str
     disposition: str
     reason: str
     run_id: str
-    def __init__(self, trigger: _Optional[str] = ..., disposition: _Optional[str] = ..., reason: _Optional[str] = ..., run_id: _Optional[str] = ...) -> None: ...
+    key: str
+    slot: str
+    waits_until: _timestamp_pb2.Timestamp
+    def __init__(self, trigger: _Optional[str] = ..., disposition: _Optional[str] = ..., reason: _Optional[str] = ..., run_id: _Optional[str] = ..., key: _Optional[str] = ..., slot: _Optional[str] = ..., waits_until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class ExplainRunRequest(_message.Message):
+    __slots__ = ("namespace", "run_id")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    run_id: str
+    def __init__(self, namespace: _Optional[str] = ..., run_id: _Optional[str] = ...) -> None: ...
+
+class ExplainRunResponse(_message.Message):
+    __slots__ = ("run", "reasons", "events")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    REASONS_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    run: Run
+    reasons: _containers.RepeatedScalarFieldContainer[str]
+    events: _containers.RepeatedCompositeFieldContainer[RunEvent]
+    def __init__(self, run: _Optional[_Union[Run, _Mapping]] = ..., reasons: _Optional[_Iterable[str]] = ..., events: _Optional[_Iterable[_Union[RunEvent, _Mapping]]] = ...) -> None: ...
+
+class RunEvent(_message.Message):
+    __slots__ = ("source", "event_id", "type", "time", "slot")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    event_id: str
+    type: str
+    time: str
+    slot: str
+    def __init__(self, source: _Optional[str] = ..., event_id: _Optional[str] = ..., type: _Optional[str] = ..., time: _Optional[str] = ..., slot: _Optional[str] = ...) -> None: ...
+
+class ListTriggersRequest(_message.Message):
+    __slots__ = ("namespace",)
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    def __init__(self, namespace: _Optional[str] = ...) -> None: ...
+
+class ListTriggersResponse(_message.Message):
+    __slots__ = ("triggers",)
+    TRIGGERS_FIELD_NUMBER: _ClassVar[int]
+    triggers: _containers.RepeatedCompositeFieldContainer[Trigger]
+    def __init__(self, triggers: _Optional[_Iterable[_Union[Trigger, _Mapping]]] = ...) -> None: ...
+
+class PauseTriggerRequest(_message.Message):
+    __slots__ = ("namespace", "request_id", "name")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    request_id: str
+    name: str
+    def __init__(self, namespace: _Optional[str] = ..., request_id: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class PauseTriggerResponse(_message.Message):
+    __slots__ = ("trigger",)
+    TRIGGER_FIELD_NUMBER: _ClassVar[int]
+    trigger: Trigger
+    def __init__(self, trigger: _Optional[_Union[Trigger, _Mapping]] = ...) -> None: ...
+
+class ResumeTriggerRequest(_message.Message):
+    __slots__ = ("namespace", "request_id", "name")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    request_id: str
+    name: str
+    def __init__(self, namespace: _Optional[str] = ..., request_id: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class ResumeTriggerResponse(_message.Message):
+    __slots__ = ("trigger",)
+    TRIGGER_FIELD_NUMBER: _ClassVar[int]
+    trigger: Trigger
+    def __init__(self, trigger: _Optional[_Union[Trigger, _Mapping]] = ...) -> None: ...
+
+class UnblockTriggerRequest(_message.Message):
+    __slots__ = ("namespace", "request_id", "name")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    request_id: str
+    name: str
+    def __init__(self, namespace: _Optional[str] = ..., request_id: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class UnblockTriggerResponse(_message.Message):
+    __slots__ = ("trigger",)
+    TRIGGER_FIELD_NUMBER: _ClassVar[int]
+    trigger: Trigger
+    def __init__(self, trigger: _Optional[_Union[Trigger, _Mapping]] = ...) -> None: ...
+
+class Trigger(_message.Message):
+    __slots__ = ("name", "workflow", "document_json", "principal", "applied_at", "paused_at", "paused_by", "blocked_by", "waiting_runs", "queued_events", "waiting_events", "next_at")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    WORKFLOW_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENT_JSON_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_AT_FIELD_NUMBER: _ClassVar[int]
+    PAUSED_AT_FIELD_NUMBER: _ClassVar[int]
+    PAUSED_BY_FIELD_NUMBER: _ClassVar[int]
+    BLOCKED_BY_FIELD_NUMBER: _ClassVar[int]
+    WAITING_RUNS_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_EVENTS_FIELD_NUMBER: _ClassVar[int]
+    WAITING_EVENTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_AT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    workflow: str
+    document_json: str
+    principal: str
+    applied_at: _timestamp_pb2.Timestamp
+    paused_at: _timestamp_pb2.Timestamp
+    paused_by: str
+    blocked_by: str
+    waiting_runs: int
+    queued_events: int
+    waiting_events: int
+    next_at: _timestamp_pb2.Timestamp
+    def __init__(self, name: _Optional[str] = ..., workflow: _Optional[str] = ..., document_json: _Optional[str] = ..., principal: _Optional[str] = ..., applied_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., paused_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., paused_by: _Optional[str] = ..., blocked_by: _Optional[str] = ..., waiting_runs: _Optional[int] = ..., queued_events: _Optional[int] = ..., waiting_events: _Optional[int] = ..., next_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Run(_message.Message):
     __slots__ = ("run_id", "workflow", "workflow_hash", "state", "cause", "principal", "trigger", "event_source", "event_id", "trigger_data_json", "created_at", "started_at", "ended_at", "tasks", "trace_id", "output_json")

@@ -99,6 +99,31 @@ class ControlServiceStub(object):
                 request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ExplainEventRequest.SerializeToString,
                 response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ExplainEventResponse.FromString,
                 _registered_method=True)
+        self.ExplainRun = channel.unary_unary(
+                '/millrace.control.v1.ControlService/ExplainRun',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ExplainRunRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ExplainRunResponse.FromString,
+                _registered_method=True)
+        self.ListTriggers = channel.unary_unary(
+                '/millrace.control.v1.ControlService/ListTriggers',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ListTriggersRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ListTriggersResponse.FromString,
+                _registered_method=True)
+        self.PauseTrigger = channel.unary_unary(
+                '/millrace.control.v1.ControlService/PauseTrigger',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.PauseTriggerRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.PauseTriggerResponse.FromString,
+                _registered_method=True)
+        self.ResumeTrigger = channel.unary_unary(
+                '/millrace.control.v1.ControlService/ResumeTrigger',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ResumeTriggerRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ResumeTriggerResponse.FromString,
+                _registered_method=True)
+        self.UnblockTrigger = channel.unary_unary(
+                '/millrace.control.v1.ControlService/UnblockTrigger',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.UnblockTriggerRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.UnblockTriggerResponse.FromString,
+                _registered_method=True)
 
 
 class ControlServiceServicer(object):
@@ -192,6 +217,41 @@ class ControlServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainRun(self, request, context):
+        """What started a run, and why it stands where it does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTriggers(self, request, context):
+        """The triggers in force, by name, and how they stand.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseTrigger(self, request, context):
+        """Starts nothing from now on; what comes meanwhile is queued or dropped, as the trigger says.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeTrigger(self, request, context):
+        """Goes on, first with what came while it was paused.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnblockTrigger(self, request, context):
+        """Lets the runs of a strict sequence go on behind one that has failed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -259,6 +319,31 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.ExplainEvent,
                     request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ExplainEventRequest.FromString,
                     response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ExplainEventResponse.SerializeToString,
+            ),
+            'ExplainRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainRun,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ExplainRunRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ExplainRunResponse.SerializeToString,
+            ),
+            'ListTriggers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTriggers,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ListTriggersRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ListTriggersResponse.SerializeToString,
+            ),
+            'PauseTrigger': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseTrigger,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.PauseTriggerRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.PauseTriggerResponse.SerializeToString,
+            ),
+            'ResumeTrigger': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeTrigger,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ResumeTriggerRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ResumeTriggerResponse.SerializeToString,
+            ),
+            'UnblockTrigger': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnblockTrigger,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.UnblockTriggerRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.UnblockTriggerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -612,6 +697,141 @@ class ControlService(object):
             '/millrace.control.v1.ControlService/ExplainEvent',
             millrace_dot_control_dot_v1_dot_control__pb2.ExplainEventRequest.SerializeToString,
             millrace_dot_control_dot_v1_dot_control__pb2.ExplainEventResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/ExplainRun',
+            millrace_dot_control_dot_v1_dot_control__pb2.ExplainRunRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.ExplainRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTriggers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/ListTriggers',
+            millrace_dot_control_dot_v1_dot_control__pb2.ListTriggersRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.ListTriggersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseTrigger(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/PauseTrigger',
+            millrace_dot_control_dot_v1_dot_control__pb2.PauseTriggerRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.PauseTriggerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeTrigger(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/ResumeTrigger',
+            millrace_dot_control_dot_v1_dot_control__pb2.ResumeTriggerRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.ResumeTriggerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnblockTrigger(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/UnblockTrigger',
+            millrace_dot_control_dot_v1_dot_control__pb2.UnblockTriggerRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.UnblockTriggerResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -54,6 +54,16 @@ class ControlServiceStub:
     """What waits to be decided, the oldest first."""
     ExplainEvent: _grpc.UnaryUnaryMultiCallable[_control_pb2.ExplainEventRequest, _control_pb2.ExplainEventResponse]
     """Why an event did or did not start a run."""
+    ExplainRun: _grpc.UnaryUnaryMultiCallable[_control_pb2.ExplainRunRequest, _control_pb2.ExplainRunResponse]
+    """What started a run, and why it stands where it does."""
+    ListTriggers: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListTriggersRequest, _control_pb2.ListTriggersResponse]
+    """The triggers in force, by name, and how they stand."""
+    PauseTrigger: _grpc.UnaryUnaryMultiCallable[_control_pb2.PauseTriggerRequest, _control_pb2.PauseTriggerResponse]
+    """Starts nothing from now on; what comes meanwhile is queued or dropped, as the trigger says."""
+    ResumeTrigger: _grpc.UnaryUnaryMultiCallable[_control_pb2.ResumeTriggerRequest, _control_pb2.ResumeTriggerResponse]
+    """Goes on, first with what came while it was paused."""
+    UnblockTrigger: _grpc.UnaryUnaryMultiCallable[_control_pb2.UnblockTriggerRequest, _control_pb2.UnblockTriggerResponse]
+    """Lets the runs of a strict sequence go on behind one that has failed."""
 
 @_typing.type_check_only
 class ControlServiceAsyncStub(ControlServiceStub):
@@ -81,6 +91,16 @@ class ControlServiceAsyncStub(ControlServiceStub):
     """What waits to be decided, the oldest first."""
     ExplainEvent: _aio.UnaryUnaryMultiCallable[_control_pb2.ExplainEventRequest, _control_pb2.ExplainEventResponse]  # type: ignore[assignment]
     """Why an event did or did not start a run."""
+    ExplainRun: _aio.UnaryUnaryMultiCallable[_control_pb2.ExplainRunRequest, _control_pb2.ExplainRunResponse]  # type: ignore[assignment]
+    """What started a run, and why it stands where it does."""
+    ListTriggers: _aio.UnaryUnaryMultiCallable[_control_pb2.ListTriggersRequest, _control_pb2.ListTriggersResponse]  # type: ignore[assignment]
+    """The triggers in force, by name, and how they stand."""
+    PauseTrigger: _aio.UnaryUnaryMultiCallable[_control_pb2.PauseTriggerRequest, _control_pb2.PauseTriggerResponse]  # type: ignore[assignment]
+    """Starts nothing from now on; what comes meanwhile is queued or dropped, as the trigger says."""
+    ResumeTrigger: _aio.UnaryUnaryMultiCallable[_control_pb2.ResumeTriggerRequest, _control_pb2.ResumeTriggerResponse]  # type: ignore[assignment]
+    """Goes on, first with what came while it was paused."""
+    UnblockTrigger: _aio.UnaryUnaryMultiCallable[_control_pb2.UnblockTriggerRequest, _control_pb2.UnblockTriggerResponse]  # type: ignore[assignment]
+    """Lets the runs of a strict sequence go on behind one that has failed."""
 
 class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -183,5 +203,45 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.ExplainEventResponse, _abc.Awaitable[_control_pb2.ExplainEventResponse]]:
         """Why an event did or did not start a run."""
+
+    @_abc_1.abstractmethod
+    def ExplainRun(
+        self,
+        request: _control_pb2.ExplainRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ExplainRunResponse, _abc.Awaitable[_control_pb2.ExplainRunResponse]]:
+        """What started a run, and why it stands where it does."""
+
+    @_abc_1.abstractmethod
+    def ListTriggers(
+        self,
+        request: _control_pb2.ListTriggersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ListTriggersResponse, _abc.Awaitable[_control_pb2.ListTriggersResponse]]:
+        """The triggers in force, by name, and how they stand."""
+
+    @_abc_1.abstractmethod
+    def PauseTrigger(
+        self,
+        request: _control_pb2.PauseTriggerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.PauseTriggerResponse, _abc.Awaitable[_control_pb2.PauseTriggerResponse]]:
+        """Starts nothing from now on; what comes meanwhile is queued or dropped, as the trigger says."""
+
+    @_abc_1.abstractmethod
+    def ResumeTrigger(
+        self,
+        request: _control_pb2.ResumeTriggerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ResumeTriggerResponse, _abc.Awaitable[_control_pb2.ResumeTriggerResponse]]:
+        """Goes on, first with what came while it was paused."""
+
+    @_abc_1.abstractmethod
+    def UnblockTrigger(
+        self,
+        request: _control_pb2.UnblockTriggerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.UnblockTriggerResponse, _abc.Awaitable[_control_pb2.UnblockTriggerResponse]]:
+        """Lets the runs of a strict sequence go on behind one that has failed."""
 
 def add_ControlServiceServicer_to_server(servicer: ControlServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

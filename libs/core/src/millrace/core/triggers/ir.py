@@ -1,0 +1,324 @@
+"""Sources and triggers as they are written: which events are read, and which of them start a run of what."""
+
+import re
+from typing import Annotated, Literal, NamedTuple, Self
+
+from millrace.core.errors import InvalidDocument, problems_of
+from millrace.core.expression import InvalidExpression, compile_condition
+from millrace.core.parts import MAX_WAIT_S, NAME, WORKFLOW_NAME, Part
+from millrace.core.pointer import parse_pointer
+from millrace.core.triggers.partitions import MOST_PARTS
+from pydantic import Field, JsonValue, ValidationError, model_validator
+
+TRIGGER_VARIABLES = frozenset({"trigger"})
+TOPIC = r"^[A-Za-z0-9._\-*]{1,249}$"
+TRIGGER_NAME = r"^[a-z][a-z0-9_.\-]{0,126}$"
+MAX_MEMBERS = 1_000
+"""The most events that wait for one another."""
+
+Seconds = Annotated[float, Field(gt=0, le=MAX_WAIT_S)]
+Strategy = Literal["parallel", "queue", "first_only", "latest_only", "cancel_in_progress", "strict_sequence"]
+
+
+class Source(Part):
+    """A Kafka topic, or all of a pattern, whose records are events of one namespace.
+
+    Attributes:
+        topic: Its name; a `*` in it stands for any characters. What a source names exactly is read as that says, what
+            several patterns name as the longest says.
+        format: `cloudevents` (1.0, binary or structured), or `json`: any JSON object.
+        id: For `json`: pointer to the event's id; without it, its place in the topic is its id.
+        type: For `json`: the type that its events have.
+        start: Where reading begins the first time.
+    """
+
+    topic: Annotated[str, Field(pattern=TOPIC)]
+    format: Literal["cloudevents", "json"] = "cloudevents"
+    id: str | None = None
+    type: Annotated[str, Field(max_length=256)] | None = None
+    start: Literal["earliest", "now"] = "earliest"
+
+    @model_validator(mode="after")
+    def _fits_its_format(self) -> Self:
+        if self.format == "cloudevents" and (self.id is not None or self.type is not None):
+            raise ValueError("`id` and `type` are for format json; a CloudEvent has its own")
+        if self.id is not None:
+            parse_pointer(self.id)
+        return self
+
+    @property
+    def is_pattern(self) -> bool:
+        """Whether it may be of several topics."""
+        return "*" in self.topic
+
+    def reads(self, topic: str) -> bool:
+        """Return whether it is of a topic."""
+        if not self.is_pattern:
+            return topic == self.topic
+        return re.fullmatch(".*".join(map(re.escape, self.topic.split("*"))), topic) is not None
+
+
+class Filter(Part):
+    """What an event must be; a part that is not given holds for every event.
+
+    Attributes:
+        type: The type, or with a `*` at its end what it starts with; likewise the others.
+        subject: Of an event of ours, what it is about, such as a dataset.
+    """
+
+    type: Annotated[str, Field(max_length=256)] | None = None
+    source: Annotated[str, Field(max_length=1024)] | None = None
+    subject: Annotated[str, Field(max_length=1024)] | None = None
+
+
+class Member(Part):
+    """One of the events that a join waits for.
+
+    Attributes:
+        name: What it is called in `/trigger/data/members`.
+        source: Where it comes from; the trigger's own source when it is not given.
+        when: CEL over `trigger`, as a trigger's.
+        key: Where its key is; the trigger's `key` when it is not given.
+    """
+
+    name: Annotated[str, Field(pattern=NAME)]
+    source: Source | None = None
+    filter: Filter = Filter()
+    when: str | None = None
+    key: str | None = None
+
+    @model_validator(mode="after")
+    def _can_be_read(self) -> Self:
+        _check_condition(self.when)
+        _check_pointer(self.key)
+        return self
+
+
+class Partitions(Part):
+    """Which partitions make up a larger one, such as the days of a month: a join waits for all of them.
+
+    Attributes:
+        each: What an event's partition is: an `hour` (2026-03-29T07), a `day` (2026-03-29) or a `month` (2026-03).
+        per: What they make up: a `day`, `week` (2026-W13), `month` or `year`; it is part of the join's key.
+        at: Pointer to the partition in the event.
+    """
+
+    each: Literal["hour", "day", "month"]
+    per: Literal["day", "week", "month", "year"]
+    at: str = "/data/partition"
+
+    @model_validator(mode="after")
+    def _makes_up(self) -> Self:
+        _check_pointer(self.at)
+        if (self.each, self.per) not in MOST_PARTS:
+            known = ", ".join(per for each, per in MOST_PARTS if each == self.each)
+            raise ValueError(f"{self.each}s are not joined to a {self.per}; they are to a {known}")
+        return self
+
+
+class Join(Part):
+    """Events that start one run together.
+
+    Attributes:
+        of: `all` of the members, `any` of them, `n_of` them, or all in the order of their times (`sequence`).
+        n: With `n_of`: how many.
+        members: What it waits for; with `partitions`, each of them of each partition.
+        window_s: How long the first of them waits for the others.
+        missing: What happens then: `expire`, or `fire_partial` with those that came.
+        again: What becomes of another event of a member that is there already: it waits for the `next` run, or
+            `replace`s the one before (the newer by its time stands). With partitions the default is `replace`.
+    """
+
+    of: Literal["all", "any", "n_of", "sequence"] = "all"
+    n: Annotated[int, Field(ge=1, le=MAX_MEMBERS)] | None = None
+    members: Annotated[tuple[Member, ...], Field(max_length=100)] = ()
+    partitions: Partitions | None = None
+    window_s: Seconds = 86_400.0
+    missing: Literal["expire", "fire_partial"] = "expire"
+    again: Literal["next", "replace"] | None = None
+
+    @model_validator(mode="after")
+    def _can_be_met(self) -> Self:
+        names = [member.name for member in self.members]
+        if len(set(names)) < len(names):
+            raise ValueError("two members have the same name")
+        if not self.partitions and len(names) < 2:  # noqa: PLR2004 - one is no join
+            raise ValueError("a join has at least two `members`, or `partitions`")
+        if (self.of == "n_of") != (self.n is not None):
+            raise ValueError("`n` is for `of: n_of`, which needs it")
+        if self.n is not None and not self.partitions and self.n > len(names):
+            raise ValueError(f"n is {self.n}, more than the {len(names)} members")
+        if self.of == "sequence" and (self.partitions or self.again):
+            raise ValueError("a sequence has neither `partitions` nor `again`")
+        parts = MOST_PARTS[self.partitions.each, self.partitions.per] if self.partitions else 1
+        if parts * max(1, len(names)) > MAX_MEMBERS:
+            raise ValueError(f"it waits for up to {parts * len(names)} events, more than {MAX_MEMBERS}")
+        return self
+
+    @property
+    def replaces(self) -> bool:
+        """Whether a newer event of a member stands in the place of the one before."""
+        return self.again == "replace" or (self.again is None and self.partitions is not None)
+
+
+class Batch(Part):
+    """How many events one run gets at most, and how long the first of them waits, seconds."""
+
+    size: Annotated[int, Field(ge=1, le=MAX_MEMBERS)] = 100
+    within_s: Seconds = 60.0
+
+
+class Debounce(Part):
+    """How long nothing must have come before a run starts, and how long the first event waits at most, seconds."""
+
+    quiet_s: Seconds
+    at_most_s: Seconds | None = None
+
+
+class Throttle(Part):
+    """At most so many runs begin in so many seconds; the others wait.
+
+    Attributes:
+        burst: How many may begin at once after a pause; `runs` when it is not given.
+    """
+
+    runs: Annotated[int, Field(ge=1, le=1_000_000)]
+    per_s: Seconds = 1.0
+    burst: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+
+
+class Trigger(Part):
+    """A rule that starts runs of `workflow` for the events that it takes.
+
+    Attributes:
+        source: Where its events come from; a topic has one source in a namespace, shared by its triggers. It may be
+            left out where each member of a join has its own.
+        when: CEL over `trigger`; an event for which it is false is not taken.
+        dedupe: Pointer into the event; events with the same value start one run. Default: its source and id.
+        key: Pointer into the event; those with the same value are joined, batched or debounced. Default: all.
+        join: Events that start one run together.
+        mode: Which of the events a run gets: each has its own (`per_event`), the newest of those that wait
+            (`latest`), or all of some (`batch`).
+        strategy: What becomes of a run while another of the trigger is under way. `parallel`: both are. `queue`: one
+            at a time, in order. `first_only`: none starts. `latest_only`: of those that wait, the newest.
+            `cancel_in_progress`: the one before is cancelled. `strict_sequence`: one at a time, and none behind one
+            that has failed until somebody says so.
+        limit: With `parallel`: how many may be under way; the others wait.
+        paused: It starts nothing.
+        on_paused: What becomes of events meanwhile: `queue` them for when it goes on, or `drop` them.
+    """
+
+    name: Annotated[str, Field(pattern=TRIGGER_NAME)]
+    workflow: Annotated[str, Field(pattern=WORKFLOW_NAME)]
+    source: Source | None = None
+    filter: Filter = Filter()
+    when: str | None = None
+    dedupe: str | None = None
+    key: str | None = None
+    join: Join | None = None
+    mode: Literal["per_event", "latest", "batch"] = "per_event"
+    batch: Batch | None = None
+    debounce: Debounce | None = None
+    throttle: Throttle | None = None
+    strategy: Strategy = "parallel"
+    limit: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    paused: bool = False
+    on_paused: Literal["queue", "drop"] = "queue"
+
+    @model_validator(mode="after")
+    def _can_be_read(self) -> Self:
+        _check_condition(self.when)
+        for field in ("dedupe", "key"):
+            _check_pointer(getattr(self, field), field)
+        members = self._written_members()
+        if self.source is None and (not members or any(member.source is None for member in members)):
+            raise ValueError("source: is missing; only a join each of whose members has one needs none")
+        return self
+
+    @model_validator(mode="after")
+    def _parts_go_together(self) -> Self:
+        if self.limit is not None and self.strategy != "parallel":
+            raise ValueError(f"`limit` is for strategy parallel; with {self.strategy} one run is under way")
+        if self._written_members() and (self.when is not None or self.filter != Filter()):
+            raise ValueError("`filter` and `when` stand with each member of a join")
+        if self.join and (self.mode != "per_event" or self.batch or self.debounce):
+            raise ValueError("a join has no `mode`, `batch` or `debounce`: its run gets all of its members")
+        if self.mode != "batch" and self.batch:
+            raise ValueError("`batch` is for mode batch")
+        if self.mode == "per_event" and self.debounce:
+            raise ValueError("`debounce` makes one run of several events: say mode latest or batch")
+        if self.key is not None and not self.gathers:
+            raise ValueError("`key` is for a join, a batch or a debounce")
+        return self
+
+    def _written_members(self) -> tuple[Member, ...]:
+        return self.join.members if self.join else ()
+
+    @property
+    def gathers(self) -> bool:
+        """Whether events wait for others before they start a run."""
+        return bool(self.join or self.debounce or self.mode == "batch")
+
+    def interests(self) -> tuple["Interest", ...]:
+        """Return what it listens for: each member of a join, or itself."""
+        members = [
+            Interest(one.name, source, one.filter, one.when, one.key or self.key)
+            for one in self._written_members()
+            if (source := one.source or self.source) is not None
+        ]
+        if members or self.source is None:
+            return tuple(members)
+        return (Interest("", self.source, self.filter, self.when, self.key),)
+
+    def sources(self) -> tuple[Source, ...]:
+        """Return where its events come from, each topic once."""
+        return tuple({one.source.topic: one.source for one in self.interests()}.values())
+
+    def shape(self) -> "Trigger":
+        """Return what decides which events wait for which: where it differs, those that wait do so by the old one."""
+        fields = ("join", "mode", "batch", "debounce", "key")
+        return self.model_construct(**{name: getattr(self, name) for name in fields})
+
+
+class Interest(NamedTuple):
+    """What one member of a join, or a trigger without one, listens for."""
+
+    name: str
+    source: Source
+    filter: Filter
+    when: str | None
+    key: str | None
+
+
+def _check_condition(text: str | None) -> None:
+    if text is not None:
+        try:
+            compile_condition(text, TRIGGER_VARIABLES)
+        except InvalidExpression as error:
+            raise ValueError(f"when: {error}") from error
+
+
+def _check_pointer(text: str | None, field: str = "") -> None:
+    if text is not None:
+        try:
+            parse_pointer(text)
+        except ValueError as error:
+            raise ValueError(f"{field}: {error}" if field else str(error)) from error
+
+
+def parse_trigger(document: JsonValue) -> Trigger:
+    """Return the trigger that a JSON document describes.
+
+    Raises:
+        InvalidDocument: It is not one; each problem names its field.
+    """
+    try:
+        return Trigger.model_validate(document)
+    except ValidationError as error:
+        raise InvalidDocument("trigger", problems_of(error, KNOWN_FIELDS)) from error
+
+
+KNOWN_FIELDS = f"{', '.join(Trigger.model_fields)}; " + "; ".join(
+    f"of {part.__name__.lower()} {', '.join(part.model_fields)}"
+    for part in (Source, Filter, Join, Member, Partitions, Batch, Debounce, Throttle)
+)
