@@ -8,7 +8,7 @@ from millrace.core.errors import InvalidDocument, Problem, problems_of
 from millrace.core.parts import WORKFLOW_NAME, Part
 from millrace.core.schedules.cron import every_hour, parse_cron
 from millrace.core.schedules.template import check_template
-from millrace.core.triggers import TRIGGER_NAME
+from millrace.core.triggers.ir import TRIGGER_NAME, Strategy
 from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 DAY_S = 86_400
@@ -146,7 +146,8 @@ class Schedule(Part):
             whose minute or hour begins with `*` skips what does not exist and takes both of what comes twice.
         jitter_s: The most by which a start is late on purpose, the same for the same schedule and moment; never as much
             as until the next moment.
-        strategy: `queue`: one run at a time, in order. `parallel`: each at once.
+        strategy: What runs of it do to one another, as for a trigger.
+        limit: With `parallel`, how many may be under way together; without it, any number.
         late_after_s: What could not be started for longer than this has been missed.
         catch_up: What is started of what was missed: `all`, in order; only the `latest`; or `none`.
         catch_up_window_s: What was missed longer ago than this is not caught up.
@@ -166,7 +167,8 @@ class Schedule(Part):
     end: AwareDatetime | None = None
     dst: Dst | None = Field(default_factory=_as_usual)
     jitter_s: Annotated[float, Field(ge=0, le=MAX_S)] = 0.0
-    strategy: Literal["queue", "parallel"] = "queue"
+    strategy: Strategy = "queue"
+    limit: Annotated[int, Field(ge=1, le=1_000)] | None = None
     late_after_s: Annotated[float, Field(ge=1, le=MAX_S)] = 60.0
     catch_up: Literal["all", "latest", "none"] = "latest"
     catch_up_window_s: Annotated[float, Field(ge=0, le=MAX_S)] = 7 * DAY_S
@@ -187,6 +189,8 @@ class Schedule(Part):
             raise ValueError("`dst` says both `skipped` and `doubled`, or is left out; an interval has none")
         if self.start is not None and self.end is not None and self.start >= self.end:
             raise ValueError("`start` is not before `end`")
+        if self.limit is not None and self.strategy != "parallel":
+            raise ValueError(f"`limit` is of the strategy parallel; with {self.strategy} one run at a time goes on")
         check_template(self.data)
         return self
 

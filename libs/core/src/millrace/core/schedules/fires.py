@@ -13,6 +13,7 @@ from millrace.core.schedules.zones import begin_before, end_after, moments
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NEVER = datetime(9990, 1, 1, tzinfo=UTC)
+_LOOK_BACK = timedelta(days=3653)
 _MINUTE = timedelta(minutes=1)
 _NO_DST = Dst(skipped="skip", doubled="both")
 
@@ -61,6 +62,11 @@ def last_fire(schedule: Schedule, after: datetime, until: datetime) -> datetime 
     return None
 
 
+def previous_fire(schedule: Schedule, moment: datetime) -> datetime | None:
+    """Return a schedule's last moment before one, None where there is none within ten years."""
+    return last_fire(schedule, moment - _LOOK_BACK, before(moment))
+
+
 def moments_of(schedule: Schedule, after: datetime, until: datetime = _NEVER) -> Iterator[datetime]:
     """Yield a schedule's moments after one and up to another, UTC, in order; none that is 50 years from the last."""
     after = after.astimezone(UTC)
@@ -75,6 +81,11 @@ def moments_of(schedule: Schedule, after: datetime, until: datetime = _NEVER) ->
         shown = walls(schedule, begin_before(after, zone), end_after(until, zone))
         found = moments(shown, zone, schedule.dst or _NO_DST)
     return takewhile(lambda one: one <= until, (one for one in found if one > after))
+
+
+def just_after(moment: datetime) -> datetime:
+    """Return the first moment after one."""
+    return moment.astimezone(UTC) + timedelta(microseconds=1)
 
 
 def before(moment: datetime) -> datetime:

@@ -3,21 +3,25 @@
 from millrace.control.store.definitions import LOOK, InForce, Rules
 from millrace.control.store.events import Arrival, Kept, Start, key_of
 from millrace.control.store.runs import Runs, Turn, Waiting
+from millrace.control.store.schedules import HeldBackfill, HeldSchedule, NewFire, Schedules
 from millrace.control.store.signals import Signals
 from millrace.control.store.triggers import HeldTrigger, KeptMemory, QueuedEvent, Settled, ShownTrigger, Triggers
 
 
-class Store(Runs, Triggers):
-    """What control keeps: definitions, events and runs."""
+class Store(Runs, Triggers, Schedules):
+    """What control keeps: definitions, events, runs and schedules."""
 
 
 __all__ = [
     "LOOK",
     "Arrival",
+    "HeldBackfill",
+    "HeldSchedule",
     "HeldTrigger",
     "InForce",
     "Kept",
     "KeptMemory",
+    "NewFire",
     "QueuedEvent",
     "Rules",
     "Settled",
