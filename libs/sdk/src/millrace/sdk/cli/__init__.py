@@ -4,7 +4,19 @@ import logging
 from typing import Any
 
 import typer
-from millrace.sdk.cli import apply, held, lineage, observability, people, predict, publish, runs, stack, workflows
+from millrace.sdk.cli import (
+    apply,
+    held,
+    lineage,
+    observability,
+    people,
+    predict,
+    publish,
+    runs,
+    schedules,
+    stack,
+    workflows,
+)
 from millrace.sdk.cli.connection import one_line_errors
 from typer.core import TyperGroup
 
@@ -25,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for noun in (stack, publish, apply, workflows, runs, people, predict, lineage, held, observability):
+for noun in (stack, publish, apply, workflows, runs, schedules, people, predict, lineage, held, observability):
     app.add_typer(noun.app)
 
 
