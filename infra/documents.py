@@ -26,6 +26,7 @@ from millrace.contracts.openlineage import LineageReported
 from millrace.contracts.tasks import TaskOrder
 from millrace.core import ir, parts
 from millrace.core.ir import Workflow
+from millrace.core.schedules import Schedule, document
 from millrace.runtime.subscriptions import Subscription, TaskKind, on_batch
 from millrace.runtime.transaction import Transaction
 from pydantic import BaseModel
@@ -33,6 +34,7 @@ from pydantic import BaseModel
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMAS = "libs/contracts/schemas"
 WORKFLOW_SCHEMA = "libs/core/schemas/workflow.json"
+SCHEDULE_SCHEMA = "libs/core/schemas/schedule.json"
 #: Pydantic's definition of any JSON value; the others are classes of `ir`.
 JSON = "JsonValue"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -79,6 +81,16 @@ def workflow_schema() -> dict[str, Any]:
         if name != JSON:
             _describe(part, getattr(ir, name, None) or getattr(parts, name))
     return {"$schema": DIALECT, "$id": f"millrace.workflow.{ir.SCHEMA_VERSION}"} | made
+
+
+def schedule_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a schedule's document, with each field's description beside it."""
+    made = Schedule.model_json_schema()
+    _describe(made, Schedule)
+    for name, part in made["$defs"].items():
+        if name != JSON:
+            _describe(part, getattr(document, name))
+    return {"$schema": DIALECT, "$id": "millrace.schedule.1"} | made
 
 
 def _describe(made: dict[str, Any], cls: type[BaseModel]) -> None:
@@ -259,6 +271,7 @@ def documents() -> dict[Path, str]:
     made |= {f"docs/asyncapi/{service}.json": _json(asyncapi(service, rows)) for service in SERVICES}
     made["docs/events.md"] = events_page(rows)
     made[WORKFLOW_SCHEMA] = _json(workflow_schema())
+    made[SCHEDULE_SCHEMA] = _json(schedule_schema())
     return {ROOT / path: text for path, text in made.items()}
 
 

@@ -9,7 +9,16 @@ from millrace.core.parts import WORKFLOW_NAME, Part
 from millrace.core.schedules.cron import every_hour, parse_cron
 from millrace.core.schedules.template import check_template
 from millrace.core.triggers.ir import TRIGGER_NAME, Strategy
-from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import (
+    AwareDatetime,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
 DAY_S = 86_400
 #: The longest interval, jitter and catch-up window: ten years.
@@ -48,7 +57,11 @@ def _clock(value: object) -> object:
 
 
 Day = Annotated[date, BeforeValidator(_day)]
-Clock = Annotated[time, BeforeValidator(_clock)]
+Clock = Annotated[
+    time,
+    BeforeValidator(_clock),
+    WithJsonSchema({"type": "string", "pattern": r"^([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?$"}),
+]
 MonthDay = Annotated[int, Field(ge=-31, le=31)]
 
 
@@ -57,7 +70,7 @@ class Days(Part):
 
     Attributes:
         dates: These days, such as `2026-12-24`.
-        from_: From this day on.
+        from: From this day on.
         to: Up to and including this day.
         months: Months, 1 to 12.
         month_days: Days of the month, 1 to 31; -1 is its last day, -2 the day before.
