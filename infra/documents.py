@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from faststream.kafka import KafkaBroker
@@ -26,7 +27,10 @@ from millrace.contracts.openlineage import LineageReported
 from millrace.contracts.tasks import TaskOrder
 from millrace.core import ir, parts
 from millrace.core.ir import Workflow
-from millrace.core.schedules import Schedule, document
+from millrace.core.schedules import Schedule
+from millrace.core.schedules import document as schedules
+from millrace.core.triggers import Trigger, sources
+from millrace.core.triggers import ir as triggers
 from millrace.runtime.subscriptions import Subscription, TaskKind, on_batch
 from millrace.runtime.transaction import Transaction
 from pydantic import BaseModel
@@ -35,7 +39,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SCHEMAS = "libs/contracts/schemas"
 WORKFLOW_SCHEMA = "libs/core/schemas/workflow.json"
 SCHEDULE_SCHEMA = "libs/core/schemas/schedule.json"
-#: Pydantic's definition of any JSON value; the others are classes of `ir`.
+TRIGGER_SCHEMA = "libs/core/schemas/trigger.json"
+#: Pydantic's definition of any JSON value; the others are classes of ours.
 JSON = "JsonValue"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 ATTRIBUTE = re.compile(r"^    (\w+): (.*?)(?=^    \w+: |\Z)", re.MULTILINE | re.DOTALL)
@@ -75,22 +80,27 @@ def schema(event: type[Event]) -> dict[str, Any]:
 
 def workflow_schema() -> dict[str, Any]:
     """Return the JSON Schema of a workflow's document, with each field's description beside it."""
-    made = Workflow.model_json_schema()
-    _describe(made, Workflow)
+    made = _document_schema(Workflow, ir, parts)
+    return {"$schema": DIALECT, "$id": f"millrace.workflow.{ir.SCHEMA_VERSION}"} | made
+
+
+def trigger_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a trigger's document, with each field's description beside it."""
+    return {"$schema": DIALECT, "$id": "millrace.trigger.1"} | _document_schema(Trigger, triggers, sources)
+
+
+def _document_schema(document: type[BaseModel], *modules: ModuleType) -> dict[str, Any]:
+    made = document.model_json_schema()
+    _describe(made, document)
     for name, part in made["$defs"].items():
         if name != JSON:
-            _describe(part, getattr(ir, name, None) or getattr(parts, name))
-    return {"$schema": DIALECT, "$id": f"millrace.workflow.{ir.SCHEMA_VERSION}"} | made
+            _describe(part, next(getattr(module, name) for module in modules if hasattr(module, name)))
+    return made
 
 
 def schedule_schema() -> dict[str, Any]:
     """Return the JSON Schema of a schedule's document, with each field's description beside it."""
-    made = Schedule.model_json_schema()
-    _describe(made, Schedule)
-    for name, part in made["$defs"].items():
-        if name != JSON:
-            _describe(part, getattr(document, name))
-    return {"$schema": DIALECT, "$id": "millrace.schedule.1"} | made
+    return {"$schema": DIALECT, "$id": "millrace.schedule.1"} | _document_schema(Schedule, schedules)
 
 
 def _describe(made: dict[str, Any], cls: type[BaseModel]) -> None:
@@ -272,6 +282,7 @@ def documents() -> dict[Path, str]:
     made["docs/events.md"] = events_page(rows)
     made[WORKFLOW_SCHEMA] = _json(workflow_schema())
     made[SCHEDULE_SCHEMA] = _json(schedule_schema())
+    made[TRIGGER_SCHEMA] = _json(trigger_schema())
     return {ROOT / path: text for path, text in made.items()}
 
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from millrace.core.errors import InvalidDocument
 from millrace.core.triggers import Event, Index, Match, Source, Trigger, match, parse_trigger, reader_of
-from millrace.core.triggers.ir import Filter
 from millrace.core.triggers.partitions import MOST_PARTS, parts_of, period_of
+from millrace.core.triggers.sources import Filter
 
 MEMBERS = [{"name": "a"}, {"name": "b"}]
 LANDED = Event(

@@ -155,6 +155,28 @@ async def test_an_event_published_in_both_modes_under_one_id_is_one_run_that_is_
     assert "event 2013-01 of /airport" in shown
 
 
+async def test_a_trigger_is_paused_and_resumed_and_its_events_and_runs_explain_themselves(world: World) -> None:
+    await world.command("trigger", "pause", "landed")
+    assert "paused by dev" in await world.command("trigger", "list")
+    event = ("publish", world.topic, "month.landed", SOURCE, "--id", "2013-07", "--data", '{"uri": "file:///7"}')
+    await world.command(*event)
+
+    async def queued() -> Any:
+        found = await world.json("explain", "event", "2013-07")
+        return found["received"] and found["matches"][0]["disposition"] == "queued"
+
+    assert await until(queued)
+    assert "1 events came while it was paused" in await world.command("trigger", "show", "landed")
+    assert (await world.json("trigger", "resume", "landed"))["paused_by"] == ""
+    run_id = await world.work("file:///7")
+
+    told = await world.command("explain", "run", run_id)
+    assert "- trigger landed started it for event 2013-07 of /airport" in told
+    assert run_id in await world.command("explain", "event", "2013-07", "--source", SOURCE)
+    assert "is not blocked" in await world.command("trigger", "unblock", "landed", status=1)
+    assert "no event nothing has come" in await world.command("explain", "event", "nothing")
+
+
 async def test_a_run_that_is_started_twice_is_one_and_a_cancel_keeps_its_reason(world: World) -> None:
     data = ("--data", '{"uri": "file:///2"}', "--request-id", "again")
     started = await world.json("run", "start", "monthly", *data)

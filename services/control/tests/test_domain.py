@@ -1,17 +1,20 @@
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 from millrace.contracts.tasks import TaskFailed
 from millrace.control.commands import read_data
-from millrace.control.domain.events import read_record
-from millrace.control.domain.explain import explain
+from millrace.control.domain.events import happened_at, read_record, topics_of_patterns
+from millrace.control.domain.explain import Recorded, explain
 from millrace.control.domain.runs import input_of
 from millrace.core.state import Failed
 from millrace.core.triggers import Event, Source, parse_trigger
 from millrace.runtime.errors import InvalidInput
 from millrace.runtime.subscriptions import Record
+
+CAME_AT = datetime(2026, 3, 1, tzinfo=UTC)
 
 CLOUD = Source(topic="triggers")
 PLAIN = Source(topic="orders", format="json", id="/order/id", type="order.placed")
@@ -89,28 +92,54 @@ def test_what_is_no_event_is_refused_with_the_reason(given: Record, source: Sour
         read_record(given, source)
 
 
-def test_an_explanation_tells_what_was_decided_and_what_would_be_now() -> None:
-    event = Event("e1", "/airport", "landed", "", "", {})
-    rules = [
-        parse_trigger({"name": name, "workflow": "w", "source": {"topic": "triggers"}, **fields})
-        for name, fields in {
-            "started": {},
-            "filtered": {"filter": {"type": "other"}},
-            "paused": {"paused": True},
-            "newer": {},
+def test_an_explanation_tells_what_was_decided_and_what_triggers_said_then() -> None:
+    event, came_at = Event("e1", "/airport", "landed", "", "", {}), datetime(2026, 3, 1, tzinfo=UTC)
+    triggers = [
+        (parse_trigger({"name": name, "workflow": "w", "source": {"topic": "triggers"}, **fields}), since)
+        for name, (since, fields) in {
+            "started": (came_at, {}),
+            "filtered": (came_at, {"filter": {"type": "other"}}),
+            "later": (came_at + timedelta(seconds=1), {}),
+            "elsewhere": (came_at, {"source": {"topic": "other"}}),
         }.items()
     ]
-    recorded = {"started": ("started", "k", UUID(int=1)), "again": ("duplicate", "k", UUID(int=1))}
+    recorded = [
+        Recorded("started", "started", "k", UUID(int=1)),
+        Recorded("again", "duplicate", "k", UUID(int=1)),
+        Recorded("turned_away", "skipped", "k", UUID(int=1), reason="run 1 is under way"),
+    ]
 
-    found = {told.trigger: (told.disposition, bool(told.reason)) for told in explain(event, rules, recorded)}
+    found = explain(event, "triggers", came_at, triggers, recorded)
 
-    assert found == {
-        "started": ("started", False),
-        "again": ("duplicate", True),
-        "filtered": ("filtered", True),
-        "paused": ("paused", True),
-        "newer": ("unseen", True),
+    assert {told.trigger: (told.disposition, told.reason) for told in found} == {
+        "started": ("started", ""),
+        "again": ("duplicate", "an event with the same key 'k' came before"),
+        "turned_away": ("skipped", "run 1 is under way"),
+        "filtered": ("filtered", "its type is 'landed'; the trigger wants 'other'"),
+        "later": ("unseen", "it was put in force at 2026-03-01 00:00:01 UTC, after the event came"),
     }
+
+
+def test_patterns_name_topics_that_are_there_but_neither_tasks_nor_the_brokers_own() -> None:
+    there = ["orders.eu", "orders.us", "orders.tasks", "control.tasks.orders.x", "__orders.x", "stock"]
+
+    assert topics_of_patterns({"orders.*": False, "stock": True, "*us": True}, there) == {
+        "orders.eu": False,
+        "orders.us": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("time", "read"),
+    [
+        ("2026-03-01T12:00:00+01:00", datetime(2026, 3, 1, 11, tzinfo=UTC)),
+        ("2026-03-01T12:00:00", CAME_AT),
+        ("yesterday", CAME_AT),
+        ("0001-01-01T00:00:00+14:00", CAME_AT),
+    ],
+)
+def test_an_events_own_time_is_read_where_it_is_one(time: str, read: datetime) -> None:
+    assert happened_at(Event("e1", "/s", "t", "", time, None), CAME_AT) == read
 
 
 @pytest.mark.parametrize(

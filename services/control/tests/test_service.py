@@ -1,5 +1,6 @@
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +16,8 @@ from millrace.contracts.rpc.runtime.v1.runtime_pb2_grpc import HeldServiceStub
 from millrace.contracts.tasks import TaskDispatched, TaskReport, TaskSucceeded
 from millrace.runtime.errors import Conflict, Denied, InvalidInput, NotFound
 from millrace.runtime.testing import create_topics, publish, until
-from millrace.runtime.testing.process import Deployment, deployed
+from millrace.runtime.testing.process import Deployment, ServiceProcess, deployed
+from millrace.sdk.stack.ports import free_ports
 
 WORKFLOW = """
 name: monthly
@@ -53,12 +55,20 @@ class World:
             pb.ApplyTriggerRequest(namespace="demo", request_id=str(uuid4()), trigger=json.dumps(made))
         )
 
-    async def land(self, event_id: str, *, times: int = 1, value: bytes = b'{"uri": "file:///x"}') -> None:
+    async def land(
+        self,
+        event_id: str,
+        *,
+        times: int = 1,
+        value: bytes = b'{"uri": "file:///x"}',
+        topic: str = "",
+        partition: int = 0,
+    ) -> None:
         headers = {"ce_specversion": "1.0", "ce_id": event_id, "ce_source": "/airport", "ce_type": "landed"}
         async with AIOKafkaProducer(bootstrap_servers=self.servers) as producer:
             for _ in range(times):
                 sent = [(name, text.encode()) for name, text in headers.items() if text]
-                await producer.send_and_wait(self.topic, value, headers=sent)
+                await producer.send_and_wait(topic or self.topic, value, headers=sent, partition=partition)
 
     async def order(self, kind: str) -> TaskDispatched:
         """Return the next order of a kind; those of other kinds, which may come first, are left for later."""
@@ -90,7 +100,7 @@ class World:
 @asynccontextmanager
 async def world_of(postgres: Any, broker: Any, folder: Path) -> AsyncIterator[World]:
     topic = f"landed-{uuid4().hex[:8]}"
-    await create_topics(broker.servers, {topic: 1})
+    await create_topics(broker.servers, {topic: 2})
     async with deployed(("control",), postgres, broker.servers, folder, grants=GRANTS) as deployment:
         orders = AIOKafkaConsumer(
             "control.tasks.data", "control.tasks.training", bootstrap_servers=broker.servers, auto_offset_reset="latest"
@@ -107,6 +117,76 @@ async def world_of(postgres: Any, broker: Any, folder: Path) -> AsyncIterator[Wo
 async def world(postgres: Any, broker: Any, tmp_path: Path) -> AsyncIterator[World]:
     async with world_of(postgres, broker, tmp_path) as made:
         yield made
+
+
+@asynccontextmanager
+async def second(world: World) -> AsyncIterator[ServiceProcess]:
+    """Another replica of control."""
+    own, (grpc_port, http_port) = world.deployment.services["control"], free_ports(2)
+    told = {"CONTROL_GRPC_PORT": str(grpc_port), "CONTROL_HTTP_PORT": str(http_port), "CONTROL_INSTANCE": "1"}
+    log = own.log.with_name("control-1.log")
+    process = ServiceProcess("control", own.environment | told, (grpc_port, http_port), log)
+    await process.start()
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
+async def test_a_new_trigger_is_live_in_2_s_on_every_replica(world: World) -> None:
+    another = f"{world.topic}-another"
+    await create_topics(world.servers, {another: 2})
+    async with second(world):
+        await world.apply()
+        await world.land("e1")
+        await world.order("data.ingest")  # both read that topic from now on
+
+        await world.apply(name="another", source={"topic": another})
+        applied_at = time.monotonic()
+        for partition in (0, 1):
+            await world.land(f"another{partition}", topic=another, partition=partition)
+        orders = [await world.order("data.ingest") for _ in (0, 1)]
+        took_s = time.monotonic() - applied_at
+
+    assert len({order.run_id for order in orders}) == 2
+    assert took_s < 2
+
+
+async def test_e9_two_events_of_two_topics_start_one_run_also_when_control_is_killed_between_them(world: World) -> None:
+    topics = [f"{world.topic}.{name}" for name in ("orders", "stock")]
+    await create_topics(world.servers, dict.fromkeys(topics, 1))
+    members = [{"name": topic.rpartition(".")[2], "source": {"topic": topic}} for topic in topics]
+    workflow = "{name: monthly, tasks: {ingest: {kind: data.ingest, input: {all: {$from: /trigger/data}}}}}"
+    await world.apply(workflow, source=None, join={"members": members}, key="/data/day")
+    await world.land("e1", value=b'{"day": 1, "n": 1}', topic=topics[0])
+    await world.land("e2", value=b'{"day": 2, "n": 2}', topic=topics[1])
+    process = world.deployment.services["control"]
+
+    async def waits() -> bool:
+        (shown,) = (await world.control.ListTriggers(pb.ListTriggersRequest(namespace="demo"))).triggers
+        return bool(shown.waiting_events == 2)
+
+    assert await until(waits)
+    process.kill()
+    await world.land("e3", value=b'{"day": 1, "n": 3}', topic=topics[1], times=2)
+    await process.start()
+    order = await world.order("data.ingest")
+
+    found = order.input["all"]
+    assert (found["key"], found["complete"]) == ("1", True)
+    assert {name: event["data"]["n"] for name, event in found["members"].items()} == {"orders": 1, "stock": 3}
+    assert len(await world.runs()) == 1
+
+
+async def test_a_topic_that_is_made_later_is_read_when_a_pattern_names_it(world: World) -> None:
+    await world.apply(source={"topic": f"{world.topic}.*"})
+    await create_topics(world.servers, {f"{world.topic}.eu": 1, f"{world.topic}.tasks": 1})
+
+    await world.land("e0", topic=f"{world.topic}.tasks")
+    await world.land("e1", topic=f"{world.topic}.eu")
+
+    assert (await world.order("data.ingest")).kind == "data.ingest"
+    assert [run.event_id for run in await world.runs()] == ["e1"]
 
 
 async def test_an_event_that_comes_three_times_becomes_one_run_that_is_watched_to_its_end(world: World) -> None:

@@ -244,6 +244,7 @@ async def test_a_held_trigger_comes_back_as_it_was_saved(tx: Store) -> None:
     held.admit_at = held.full_at = tx.now
     held.draining, held.last_run = True, UUID(int=1)
     tx.save_trigger(held)
+    tx.save_standing(held)
 
     again = (await tx.hold_triggers([("demo", "t"), ("demo", "other")]))["demo", "t"]
     assert {name: getattr(again, name) for name in again.__slots__} == {

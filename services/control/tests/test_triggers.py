@@ -1,15 +1,19 @@
 """What triggers make of events; a test that begins with E and a number answers that complaint about other systems."""
 
 import asyncio
+import json
+import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
+from jsonschema import Draft202012Validator
 from millrace.contracts import control as facts
 from millrace.contracts.data import VersionPublished
 from millrace.control.commands import (
@@ -36,9 +40,12 @@ from millrace.control.handlers import (
 from millrace.control.handlers.triggers import AT_ONCE
 from millrace.control.store import Store
 from millrace.control.store.runs import DUE
-from millrace.core.triggers import parse_trigger
+from millrace.core.triggers import Source, Trigger, ir, parse_trigger
+from millrace.core.triggers.sources import Filter
+from millrace.core.yaml import load_document
 from millrace.runtime.envelope import headers_of
 from millrace.runtime.errors import Conflict, InvalidInput, NotFound
+from millrace.runtime.hope import Hope
 from millrace.runtime.subscriptions import Record
 from millrace.runtime.testing import fresh_database
 from millrace.runtime.transaction import Database, Transactions
@@ -256,13 +263,8 @@ async def test_e6_a_join_gives_its_run_all_member_events_whole(tx: Store, landed
 
 
 async def both(begin: Transactions[Store], *work: Callable[[Store], Awaitable[Any]]) -> None:
-    """Do several things at once, each in a transaction of its own, as several replicas do."""
-
-    async def one(what: Callable[[Store], Awaitable[Any]]) -> None:
-        async with begin() as tx:
-            await what(tx)
-
-    await asyncio.gather(*(one(what) for what in work))
+    """Do several things at once, each in a transaction of its own that hopes, as several replicas do."""
+    await asyncio.gather(*(Hope().do(begin, what) for what in work))
 
 
 @pytest.fixture
@@ -318,6 +320,27 @@ async def test_e9_two_members_that_two_replicas_read_at_once_start_one_run(
 
     async with begin() as tx:
         assert sorted(data["key"] for data in await runs(tx)) == [str(n) for n in range(10)]
+
+
+async def test_what_another_replica_does_with_a_trigger_holds_for_the_very_next_event(
+    begin: Transactions[Store], landed: Any
+) -> None:
+    async with begin() as tx:
+        await force(tx, **DO)
+        await trigger(tx)
+    hope, command = Hope(), PauseTrigger(namespace="demo", principal="eve", name="t")
+    await hope.do(begin, lambda tx: take(tx, landed("e1", 1)))
+    await both(begin, lambda tx: pause_trigger(command, tx))
+    await hope.do(begin, lambda tx: take(tx, landed("e2", 2, offset=1)))
+    await both(begin, lambda tx: resume_trigger(ResumeTrigger(**dict(command)), tx))
+    await both(begin, look)
+    await hope.do(begin, lambda tx: take(tx, landed("e3", 3, offset=2)))
+    await both(begin, lambda tx: trigger(tx, join={"members": PAIR}))
+    await hope.do(begin, lambda tx: take(tx, landed("e4", 4, offset=3), landed("e5", 5, type="a", offset=4)))
+
+    async with begin() as tx:
+        assert await runs(tx) == [1, 2, 3]
+        assert await dispositions(tx, "e4", "e5") == ["filtered", "waiting"]
 
 
 async def test_e9_rapid_events_of_a_join_are_not_lost(tx: Store, landed: Any) -> None:
@@ -713,6 +736,7 @@ async def test_looking_for_triggers_that_are_due_reads_neither_all_triggers_nor_
     plan = "\n".join(row[0] for row in await tx.fetch(f"EXPLAIN {DUE}"))
 
     assert "Seq Scan" not in plan
+    assert "Seq Scan" not in plan
     assert {"trigger_waits", "gathering_due", "run_waits"} <= set(plan.replace("(", " ").split())
 
 
@@ -729,3 +753,52 @@ async def test_a_dedupe_key_is_taken_by_an_event_that_waits(tx: Store, landed: A
     assert await dispositions(tx, "e1", "e2", "e3") == ["started", "duplicate", "started"]
     assert (await explained(tx, "e2")).run_id == (await explained(tx, "e1")).run_id
     assert len(ids(tx.emitted)) == 1
+
+
+PAGE = (Path(__file__).resolve().parents[3] / "docs/triggers.md").read_text()
+SCHEMA = json.loads((Path(__file__).resolve().parents[3] / "libs/core/schemas/trigger.json").read_text())
+EXAMPLES = re.findall(r"```yaml\n(.*?)```\n```events\n(.*?)```", PAGE, re.DOTALL)
+LINE = re.compile(r"(?:(?P<topic>[\w.]+): )?(?P<type>\S+) (?P<subject>.+?) (?P<data>\{.*\}) → (?P<becomes>\w+)")
+
+
+def test_the_page_shows_each_construct_and_names_each_field() -> None:
+    made = [parse_trigger(load_document(text, "trigger")) for text, _ in EXAMPLES]
+
+    assert len(EXAMPLES) == PAGE.count("```yaml")
+    assert {one.join.of for one in made if one.join} == {"all", "any", "n_of", "sequence"}
+    assert {one.mode for one in made} == {"per_event", "latest", "batch"}
+    parts = (Trigger, Source, Filter, ir.Join, ir.Member, ir.Partitions, ir.Batch, ir.Debounce, ir.Throttle)
+    assert not {name for part in parts for name in part.model_fields if not re.search(rf"\b{name}\b", PAGE)}
+    strategies = Trigger.model_json_schema()["properties"]["strategy"]["enum"]
+    assert not {name for name in strategies if f"`{name}`" not in PAGE}
+
+
+@pytest.mark.parametrize(("text", "events"), EXAMPLES, ids=lambda text: text.split("\n")[0])
+async def test_what_the_page_shows_is_what_becomes_of_the_events(
+    tx: Store, landed: Any, text: str, events: str
+) -> None:
+    await force(tx, **DO)
+    document = load_document(text, "trigger")
+    Draft202012Validator(SCHEMA).validate(document)
+    made = parse_trigger(document)
+    await apply_trigger(ApplyTrigger(namespace="demo", principal="bob", trigger=made), tx)
+    expected: list[tuple[str, str]] = []
+    for n, line in enumerate(events.splitlines()):
+        if line.endswith(" s later"):
+            await later(tx, float(line.split()[0]))
+            continue
+        found = LINE.fullmatch(line)
+        assert found, line
+        data, topic = json.loads(found["data"]), found["topic"] or made.sources()[0].topic
+        time = f"2026-01-01T00:00:{n:02}Z"
+        attributes = {"type": found["type"], "subject": found["subject"], "time": time}
+        if found["type"] == "-":
+            record, event_id = Record(topic, 0, n, None, json.dumps(data).encode(), (), 0), data["id"]
+        else:
+            event_id = f"e{n}"
+            record = replace(landed(event_id, data, offset=n, **attributes), topic=topic)
+        await take(tx, record)
+        expected.append((event_id, found["becomes"]))
+    await look(tx)
+
+    assert [(name, (await explained(tx, name, made.name)).disposition) for name, _ in expected] == expected

@@ -81,10 +81,30 @@ class Client:
         request = control.ApplyWorkflowRequest(namespace=self.namespace, request_id=_new(), workflow=workflow)
         return await self._control.ApplyWorkflow(request)
 
-    async def apply_trigger(self, trigger: str) -> control.ApplyTriggerResponse:
-        """Put a trigger (YAML or JSON) in force."""
-        request = control.ApplyTriggerRequest(namespace=self.namespace, request_id=_new(), trigger=trigger)
+    async def apply_trigger(self, trigger: str | Mapping[str, Any]) -> control.ApplyTriggerResponse:
+        """Put a trigger (YAML or JSON, or what that says) in force."""
+        text = trigger if isinstance(trigger, str) else json.dumps(trigger)
+        request = control.ApplyTriggerRequest(namespace=self.namespace, request_id=_new(), trigger=text)
         return await self._control.ApplyTrigger(request)
+
+    async def triggers(self) -> Sequence[control.Trigger]:
+        """Return the triggers in force, and how they stand."""
+        return (await self._control.ListTriggers(control.ListTriggersRequest(namespace=self.namespace))).triggers
+
+    async def pause_trigger(self, name: str) -> control.Trigger:
+        """Let a trigger start nothing until it is resumed; what comes meanwhile is queued or dropped, as it says."""
+        request = control.PauseTriggerRequest(namespace=self.namespace, request_id=_new(), name=name)
+        return (await self._control.PauseTrigger(request)).trigger
+
+    async def resume_trigger(self, name: str) -> control.Trigger:
+        """Let a trigger go on, first with what came while it was paused."""
+        request = control.ResumeTriggerRequest(namespace=self.namespace, request_id=_new(), name=name)
+        return (await self._control.ResumeTrigger(request)).trigger
+
+    async def unblock_trigger(self, name: str) -> control.Trigger:
+        """Let the runs of a strict sequence go on behind one that has failed."""
+        request = control.UnblockTriggerRequest(namespace=self.namespace, request_id=_new(), name=name)
+        return (await self._control.UnblockTrigger(request)).trigger
 
     async def apply_contract(self, contract: str) -> data.ApplyContractResponse:
         """Put a dataset's contract (ODCS, YAML) in force."""
@@ -183,9 +203,13 @@ class Client:
         return (await self._control.ListApprovals(asked)).approvals
 
     async def explain_event(self, source: str, event_id: str) -> control.ExplainEventResponse:
-        """Return why an event did or did not start a run."""
+        """Return why an event did or did not start a run; where only one has the id, its source may be empty."""
         request = control.ExplainEventRequest(namespace=self.namespace, source=source, event_id=event_id)
         return await self._control.ExplainEvent(request)
+
+    async def explain_run(self, run_id: str) -> control.ExplainRunResponse:
+        """Return what started a run, and why it stands where it does."""
+        return await self._control.ExplainRun(control.ExplainRunRequest(namespace=self.namespace, run_id=run_id))
 
     async def model(self, name: str) -> Model:
         """Return what a model takes, by the Open Inference Protocol."""

@@ -1,8 +1,9 @@
 """Sources and triggers: which events are read, and which of them start runs of what, when and together with which."""
 
 from millrace.core.triggers.gathering import Firing, Gathered, Member, Memory, gather, slots_of
-from millrace.core.triggers.ir import Source, Strategy, Throttle, Trigger, parse_trigger
+from millrace.core.triggers.ir import Strategy, Throttle, Trigger, parse_trigger
 from millrace.core.triggers.matching import Event, Index, Match, match, reader_of
+from millrace.core.triggers.sources import Source
 from millrace.core.triggers.strategies import Admission, Arrival, OpenRun, admit, arrive, looks_at_open, width_of
 
 __all__ = [

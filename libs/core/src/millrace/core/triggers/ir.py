@@ -1,74 +1,19 @@
-"""Sources and triggers as they are written: which events are read, and which of them start a run of what."""
+"""Triggers as they are written: which events start runs of what, when, and together with which."""
 
-import re
 from typing import Annotated, Literal, NamedTuple, Self
 
 from millrace.core.errors import InvalidDocument, problems_of
-from millrace.core.expression import InvalidExpression, compile_condition
 from millrace.core.parts import MAX_WAIT_S, NAME, WORKFLOW_NAME, Part
-from millrace.core.pointer import parse_pointer
 from millrace.core.triggers.partitions import MOST_PARTS
+from millrace.core.triggers.sources import Filter, Source, check_condition, check_pointer
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
-TRIGGER_VARIABLES = frozenset({"trigger"})
-TOPIC = r"^[A-Za-z0-9._\-*]{1,249}$"
 TRIGGER_NAME = r"^[a-z][a-z0-9_.\-]{0,126}$"
 MAX_MEMBERS = 1_000
 """The most events that wait for one another."""
 
 Seconds = Annotated[float, Field(gt=0, le=MAX_WAIT_S)]
 Strategy = Literal["parallel", "queue", "first_only", "latest_only", "cancel_in_progress", "strict_sequence"]
-
-
-class Source(Part):
-    """A Kafka topic, or all of a pattern, whose records are events of one namespace.
-
-    Attributes:
-        topic: Its name; a `*` in it stands for any characters. What a source names exactly is read as that says, what
-            several patterns name as the longest says.
-        format: `cloudevents` (1.0, binary or structured), or `json`: any JSON object.
-        id: For `json`: pointer to the event's id; without it, its place in the topic is its id.
-        type: For `json`: the type that its events have.
-        start: Where reading begins the first time.
-    """
-
-    topic: Annotated[str, Field(pattern=TOPIC)]
-    format: Literal["cloudevents", "json"] = "cloudevents"
-    id: str | None = None
-    type: Annotated[str, Field(max_length=256)] | None = None
-    start: Literal["earliest", "now"] = "earliest"
-
-    @model_validator(mode="after")
-    def _fits_its_format(self) -> Self:
-        if self.format == "cloudevents" and (self.id is not None or self.type is not None):
-            raise ValueError("`id` and `type` are for format json; a CloudEvent has its own")
-        if self.id is not None:
-            parse_pointer(self.id)
-        return self
-
-    @property
-    def is_pattern(self) -> bool:
-        """Whether it may be of several topics."""
-        return "*" in self.topic
-
-    def reads(self, topic: str) -> bool:
-        """Return whether it is of a topic."""
-        if not self.is_pattern:
-            return topic == self.topic
-        return re.fullmatch(".*".join(map(re.escape, self.topic.split("*"))), topic) is not None
-
-
-class Filter(Part):
-    """What an event must be; a part that is not given holds for every event.
-
-    Attributes:
-        type: The type, or with a `*` at its end what it starts with; likewise the others.
-        subject: Of an event of ours, what it is about, such as a dataset.
-    """
-
-    type: Annotated[str, Field(max_length=256)] | None = None
-    source: Annotated[str, Field(max_length=1024)] | None = None
-    subject: Annotated[str, Field(max_length=1024)] | None = None
 
 
 class Member(Part):
@@ -89,8 +34,8 @@ class Member(Part):
 
     @model_validator(mode="after")
     def _can_be_read(self) -> Self:
-        _check_condition(self.when)
-        _check_pointer(self.key)
+        check_condition(self.when)
+        check_pointer(self.key)
         return self
 
 
@@ -109,7 +54,7 @@ class Partitions(Part):
 
     @model_validator(mode="after")
     def _makes_up(self) -> Self:
-        _check_pointer(self.at)
+        check_pointer(self.at)
         if (self.each, self.per) not in MOST_PARTS:
             known = ", ".join(per for each, per in MOST_PARTS if each == self.each)
             raise ValueError(f"{self.each}s are not joined to a {self.per}; they are to a {known}")
@@ -227,9 +172,9 @@ class Trigger(Part):
 
     @model_validator(mode="after")
     def _can_be_read(self) -> Self:
-        _check_condition(self.when)
+        check_condition(self.when)
         for field in ("dedupe", "key"):
-            _check_pointer(getattr(self, field), field)
+            check_pointer(getattr(self, field), field)
         members = self._written_members()
         if self.source is None and (not members or any(member.source is None for member in members)):
             raise ValueError("source: is missing; only a join each of whose members has one needs none")
@@ -288,22 +233,6 @@ class Interest(NamedTuple):
     filter: Filter
     when: str | None
     key: str | None
-
-
-def _check_condition(text: str | None) -> None:
-    if text is not None:
-        try:
-            compile_condition(text, TRIGGER_VARIABLES)
-        except InvalidExpression as error:
-            raise ValueError(f"when: {error}") from error
-
-
-def _check_pointer(text: str | None, field: str = "") -> None:
-    if text is not None:
-        try:
-            parse_pointer(text)
-        except ValueError as error:
-            raise ValueError(f"{field}: {error}" if field else str(error)) from error
 
 
 def parse_trigger(document: JsonValue) -> Trigger:

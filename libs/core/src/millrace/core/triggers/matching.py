@@ -6,8 +6,9 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from millrace.core.expression import ExpressionFailed, compile_condition
 from millrace.core.pointer import PointerMissing, parse_pointer, resolve
-from millrace.core.triggers.ir import TRIGGER_VARIABLES, Filter, Interest, Partitions, Source, Trigger
+from millrace.core.triggers.ir import Interest, Partitions, Trigger
 from millrace.core.triggers.partitions import period_of
+from millrace.core.triggers.sources import TRIGGER_VARIABLES, Filter, Source
 from pydantic import JsonValue
 
 MAX_KEY_CHARS = 1_024

@@ -156,7 +156,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
             await asyncio.wait_for(self._consumer.start(), 30)
             self._consumer.subscribe(sorted(topics), listener=self)
             while not self._stopping.is_set() and topics == self._topics():
-                await self._round()
+                await self._round(topics)
                 if back := await self._positions.returned(self._consumer, topics):
                     # What was noted of the topic that is gone says nothing of the one that is there now.
                     self._uncommitted = {p: at for p, at in self._uncommitted.items() if p.topic not in back}
@@ -167,8 +167,8 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
             with suppress(TimeoutError, KafkaError):
                 await asyncio.wait_for(self._consumer.stop(), 10)
 
-    async def _round(self) -> None:
-        records = await self._poll()
+    async def _round(self, topics: frozenset[str]) -> None:
+        records = await self._poll(topics)
         loop = asyncio.get_running_loop()
         began = loop.time()
         self._resume(began)
@@ -190,11 +190,14 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
             await self._positions.measure_lag(self._consumer)
         await self._pause(self._pace.next_at - loop.time())
 
-    async def _poll(self) -> list[Record]:
+    async def _poll(self, topics: frozenset[str]) -> list[Record]:
+        """Return what has come; nothing when it is to stop, or to read other topics than these."""
         polling = asyncio.ensure_future(self._fetch())
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
-            await asyncio.wait((polling, stopping), return_when=asyncio.FIRST_COMPLETED)
+            waits = {polling, stopping}
+            while len(waits) == 2 and topics == self._topics():  # noqa: PLR2004 - neither is done
+                _, waits = await asyncio.wait(waits, timeout=NONE_S, return_when=asyncio.FIRST_COMPLETED)
             found = polling.result() if polling.done() else {}
         finally:
             polling.cancel()

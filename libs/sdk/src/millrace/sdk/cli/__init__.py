@@ -6,6 +6,7 @@ from typing import Any
 import typer
 from millrace.sdk.cli import (
     apply,
+    explain,
     held,
     lineage,
     observability,
@@ -15,6 +16,7 @@ from millrace.sdk.cli import (
     runs,
     schedules,
     stack,
+    triggers,
     workflows,
 )
 from millrace.sdk.cli.connection import one_line_errors
@@ -37,7 +39,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for noun in (stack, publish, apply, workflows, runs, schedules, people, predict, lineage, held, observability):
+for noun in (
+    *(stack, publish, apply, workflows, triggers, schedules, runs, explain, people),
+    *(predict, lineage, held, observability),
+):
     app.add_typer(noun.app)
 
 

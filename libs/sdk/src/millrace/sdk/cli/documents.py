@@ -86,13 +86,13 @@ def kind_of(text: str, name: str) -> Kind:
         return "view"
     if "tasks" in declared:
         return "workflow"
-    if {"workflow", "source"} <= declared:
+    if "workflow" in declared and declared & {"source", "join"}:
         return "trigger"
     if "workflow" in declared and declared & {"cron", "interval", "calendar"}:
         return "schedule"
     wanted = (
-        "a workflow has `tasks`, a trigger `workflow` and `source`, a schedule `workflow` and `cron`, `interval` or "
-        "`calendar`, a view `sql`, a contract `kind: DataContract`"
+        "a workflow has `tasks`, a trigger `workflow` and `source` or `join`, a schedule `workflow` and `cron`, "
+        "`interval` or `calendar`, a view `sql`, a contract `kind: DataContract`"
     )
     raise InvalidInput(f"{name} is nothing that can be applied: {wanted}")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from millrace.contracts.rpc.control.v1.control_pb2 import Run
+from millrace.contracts.rpc.control.v1.control_pb2 import ExplainEventResponse, Run
 from millrace.runtime.errors import NotFound
 from millrace.sdk.cli.connection import FOLDER, NAMESPACE, Folder, Json, Namespace, asked
 from millrace.sdk.cli.documents import read_json
@@ -141,21 +141,25 @@ def explain(
     namespace: Namespace = NAMESPACE,
     as_json: Json = False,
 ) -> None:
-    """Say why an event did or did not start a run.
+    """Say why an event did or did not start a run; `millrace explain event` needs no source.
 
     Example: `millrace run explain /nyc/airports 2013-01`
     """
     found = asked(state, namespace, lambda client: client.explain_event(source, event_id))
     if as_json:
         return print_json(found)
+    return show_event(found, event_id)
+
+
+def show_event(found: ExplainEventResponse, event_id: str) -> None:
+    """Print what each trigger made of an event."""
     if not found.received:
-        return console.print(
-            f"no event {event_id} of {source} has come: look at its topic, and at `millrace held list`"
-        )
-    shown = table("trigger", "disposition", whole("run"), "reason")
+        return console.print(f"no event {event_id} has come: look at its topic, and at `millrace held list`")
+    shown = table("trigger", "disposition", whole("run"), "key", "as", "reason")
     for match in found.matches:
-        shown.add_row(match.trigger, state_text(match.disposition), match.run_id, match.reason)
-    console.print(f"came {found.deliveries} times, first {moment(found.received_at)}")
+        about = (match.key, match.slot, match.reason)
+        shown.add_row(match.trigger, state_text(match.disposition), match.run_id, *about)
+    console.print(f"came {found.deliveries} times, first {moment(found.received_at)}, from {found.source}")
     return console.print(shown if found.matches else "no trigger listens to its topic")
 
 

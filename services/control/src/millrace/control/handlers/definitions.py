@@ -96,4 +96,4 @@ def _set_paused(held: HeldTrigger, by: str, tx: Store) -> None:
     """Pause a held trigger on somebody's behalf, or let it go on where that is nobody."""
     held.paused_at, held.paused_by = (tx.now, by) if by else (None, "")
     held.draining = held.draining or not by
-    tx.save_trigger(held)
+    tx.save_standing(held)

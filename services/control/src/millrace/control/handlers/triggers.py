@@ -75,7 +75,9 @@ async def _look(held: HeldTrigger, limit: int, following: Following, tx: Store) 
     queued: Sequence[QueuedEvent] = ()
     if held.draining:
         queued = await tx.queued_events(held, limit)
-        held.draining = len(queued) == limit
+        if len(queued) < limit:
+            held.draining = False
+            tx.save_standing(held)
         new += await _offer(held, _unqueued(held, queued, tx), tx, drained=True)
     if new:
         await _arrive(held, new, following, tx)

@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
+from typing import ClassVar, Literal
+from uuid import UUID
 
 import asyncpg
 from millrace.control.store.signals import Signals
@@ -12,7 +13,7 @@ from millrace.core.ir import Workflow
 from millrace.core.plan import Plan, compile_plan
 from millrace.core.planning import parse_planned
 from millrace.core.triggers import Index, Source, Trigger, reader_of
-from millrace.runtime.transaction import Transaction, one
+from millrace.runtime.transaction import UNEXPECTED, Transaction, one
 
 ADD_VERSION = """
 INSERT INTO workflow_version (namespace, sha256, name, document) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
@@ -62,14 +63,18 @@ INSERT INTO trigger_version (namespace, name, version, document, applied_at) TAB
 """
 # As text: what is read for every round of records is parsed once per process.
 RULES = """
-SELECT namespace, document::text AS source, NULL AS trigger, '' AS principal, '' AS sha256, 0 AS version,
-    false AS paused, false AS draining
-FROM source
-UNION ALL
-SELECT t.namespace, NULL, t.document::text, t.principal, w.sha256, t.shape_version, t.paused_at IS NOT NULL, t.draining
-FROM trigger t JOIN workflow w ON w.namespace = t.namespace AND w.name = t.workflow
-ORDER BY namespace
+SELECT r.version AS rules, each.* FROM rules r LEFT JOIN (
+    SELECT namespace, document::text AS source, NULL AS trigger, '' AS principal, '' AS sha256, 0 AS version,
+        false AS paused, false AS draining
+    FROM source
+    UNION ALL
+    SELECT t.namespace, NULL, t.document::text, t.principal, w.sha256, t.shape_version, t.paused_at IS NOT NULL,
+        t.draining
+    FROM trigger t JOIN workflow w ON w.namespace = t.namespace AND w.name = t.workflow
+) AS each ON true
 """
+RULES_VERSION = "SELECT version FROM rules"
+SAME_RULES = UNEXPECTED.format(what="other rules", where="(SELECT version FROM rules) <> $1")
 
 # Versions never change, so that a plan is worked out once per process.
 _plans: dict[str, Plan] = {}
@@ -95,9 +100,14 @@ class InForce:
 
 
 class Rules:
-    """Who reads which topics how, and the triggers in force by what their events must be."""
+    """Who reads which topics how, and the triggers in force by what their events must be.
 
-    def __init__(self, sources: Iterable[tuple[str, Source]], triggers: Iterable[InForce]) -> None:
+    Attributes:
+        version: Changes with any of it.
+    """
+
+    def __init__(self, version: UUID, sources: Iterable[tuple[str, Source]], triggers: Iterable[InForce]) -> None:
+        self.version = version
         self.index = Index(triggers)
         self._sources: dict[str, list[Source]] = {}
         self._readers: dict[str, list[tuple[str, Source]]] = {}
@@ -110,6 +120,10 @@ class Rules:
             found = ((namespace, reader_of(topic, sources)) for namespace, sources in self._sources.items())
             self._readers[topic] = [(namespace, source) for namespace, source in found if source is not None]
         return self._readers[topic]
+
+
+# What was last read of the rules: whoever takes it from here has its version checked, or checks it where it writes.
+_rules: dict[Literal["all"], Rules] = {}
 
 
 class Definitions(Transaction):
@@ -181,16 +195,18 @@ class Definitions(Transaction):
 
     async def rules(self) -> Rules:
         """Return the sources and triggers in force."""
-        sources: list[tuple[str, Source]] = []
-        triggers: list[InForce] = []
-        for row in await self.fetch(RULES):
-            if row["trigger"] is None:
-                sources.append((row["namespace"], _source(row["source"])))
-            else:
-                trigger, paused = _trigger(row["trigger"]), row["paused"]
-                about = (row["principal"], row["sha256"], row["version"], paused or trigger.paused, row["draining"])
-                triggers.append(InForce(row["namespace"], trigger, *about))
-        return Rules(sources, triggers)
+        if (known := _rules.get("all")) is not None:
+            if self.hopes:
+                self.hope(SAME_RULES, known.version)
+                return known
+            ((version,),) = await self.fetch(RULES_VERSION)
+            if version == known.version:
+                return known
+        rows = await self.fetch(RULES)
+        sources = [(row["namespace"], _source(row["source"])) for row in rows if row["source"] is not None]
+        triggers = [_in_force(row) for row in rows if row["trigger"] is not None]
+        _rules["all"] = Rules(rows[0]["rules"], sources, triggers)
+        return _rules["all"]
 
     async def topics(self) -> dict[str, bool]:
         """Return every source's topic, and whether it is read from its start."""
@@ -199,6 +215,12 @@ class Definitions(Transaction):
 
 _source = lru_cache(maxsize=10_000)(Source.model_validate_json)
 _trigger = lru_cache(maxsize=10_000)(Trigger.model_validate_json)
+
+
+def _in_force(row: asyncpg.Record) -> InForce:
+    trigger = _trigger(row["trigger"])
+    paused = row["paused"] or trigger.paused
+    return InForce(row["namespace"], trigger, row["principal"], row["sha256"], row["version"], paused, row["draining"])
 
 
 def _plan(sha256: str, document: str) -> Plan:

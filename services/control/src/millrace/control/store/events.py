@@ -13,42 +13,61 @@ from millrace.core.triggers import Event
 from millrace.runtime.subscriptions import Record
 from millrace.runtime.transaction import Transaction
 
+_NEW_EVENTS = """
+n.namespace, n.source, n.id, n.type, n.subject, n.time, n.data::jsonb, n.traceparent, n.topic, n.partition, n.at
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+    $9::text[], $10::int[], $11::bigint[])
+    AS n(namespace, source, id, type, subject, time, data, traceparent, topic, partition, at)
+ORDER BY n.namespace, n.source, n.id
+"""
+_EVENT = 'event AS e (namespace, source, id, type, subject, time, data, traceparent, topic, partition, "offset")'
+#: What is kept of an event that a trigger takes, and the types of that.
+_TAKEN = {
+    **dict.fromkeys(("namespace", "source", "event_id", "trigger", "dedupe_key", "disposition"), "text"),
+    "run_id": "uuid",
+    "version": "int",
+    "join_key": "text",
+    "slot": "text",
+    "happened_at": "timestamptz",
+    "size_bytes": "int",
+    "number": "int",
+    "reason": "text",
+}
+#: What takes a key: it has started a run, or waits to.
+_TAKES = "disposition <> 'duplicate' AND disposition <> 'skipped' AND disposition <> 'dropped'"
+
+
+def _add_taken(first: int, join: str = "") -> str:
+    """Return the statement that keeps what triggers take, its columns from a parameter on."""
+    values = ", ".join(f"${first + n}::{kind}[]" for n, kind in enumerate(_TAKEN.values()))
+    names = ", ".join(_TAKEN)
+    return f"""
+INSERT INTO trigger_match ({names}) SELECT n.{", n.".join(_TAKEN)} FROM unnest({values}) AS n({names})
+{join} ORDER BY n.namespace, n.trigger, n.dedupe_key, n.number
+"""
+
+
+# What has not come before: anything else fails the statement.
+ADD_NEW_EVENTS = f"INSERT INTO {_EVENT} SELECT {_NEW_EVENTS}"
+ADD_TAKEN = _add_taken(1)
+_IF_NEW = "JOIN kept k ON (k.namespace, k.source, k.id) = (n.namespace, n.source, n.event_id) AND k.fresh"
 # A delivery counts once per place in the topic: what Kafka gives again after a crash is not another one.
-ADD_EVENTS = """
+ADD_EVENTS = f"""
 WITH kept AS (
-    INSERT INTO event AS e (namespace, source, id, type, subject, time, data, traceparent, topic, partition, "offset")
-    SELECT n.namespace, n.source, n.id, n.type, n.subject, n.time, n.data::jsonb, n.traceparent, n.topic, n.partition,
-        n.at
-    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-        $9::text[], $10::int[], $11::bigint[])
-        AS n(namespace, source, id, type, subject, time, data, traceparent, topic, partition, at)
-    ORDER BY n.namespace, n.source, n.id
+    INSERT INTO {_EVENT} SELECT {_NEW_EVENTS}
     ON CONFLICT (namespace, source, id) DO UPDATE SET deliveries = e.deliveries + 1, topic = excluded.topic,
         partition = excluded.partition, "offset" = excluded."offset"
         WHERE (e.topic, e.partition) <> (excluded.topic, excluded.partition) OR e."offset" < excluded."offset"
     RETURNING e.namespace, e.source, e.id, e.deliveries = 1 AS fresh
 ), taken AS (
-    INSERT INTO trigger_match (namespace, source, event_id, trigger, dedupe_key, disposition, run_id, version, join_key,
-        slot, happened_at, size_bytes, number, reason)
-    SELECT n.namespace, n.source, n.event_id, n.trigger, n.dedupe_key, n.disposition, n.run_id, n.version, n.join_key,
-        n.slot, n.happened_at, n.size_bytes, n.number, n.reason
-    FROM unnest($12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::uuid[], $19::int[],
-        $20::text[], $21::text[], $22::timestamptz[], $23::int[], $24::int[], $25::text[])
-        AS n(namespace, source, event_id, trigger, dedupe_key, disposition, run_id, version, join_key, slot,
-            happened_at, size_bytes, number, reason)
-    JOIN kept k ON (k.namespace, k.source, k.id) = (n.namespace, n.source, n.event_id) AND k.fresh
-    ORDER BY n.namespace, n.trigger, n.dedupe_key, n.number
-    ON CONFLICT (namespace, trigger, dedupe_key)
-        WHERE disposition <> 'duplicate' AND disposition <> 'skipped' AND disposition <> 'dropped' DO NOTHING
-    RETURNING number
+    {_add_taken(12, _IF_NEW)} ON CONFLICT (namespace, trigger, dedupe_key) WHERE {_TAKES} DO NOTHING RETURNING number
 )
 SELECT namespace, source, id, array(SELECT number FROM taken) AS taken FROM kept WHERE fresh
 """
-ADD_DUPLICATE = """
+ADD_DUPLICATE = f"""
 INSERT INTO trigger_match (namespace, source, event_id, trigger, dedupe_key, disposition, run_id)
 SELECT $1, $2, $3, $4, $5, 'duplicate', m.run_id FROM trigger_match m
-WHERE m.namespace = $1 AND m.trigger = $4 AND m.dedupe_key = $5
-    AND m.disposition <> 'duplicate' AND m.disposition <> 'skipped' AND m.disposition <> 'dropped'
+WHERE m.namespace = $1 AND m.trigger = $4 AND m.dedupe_key = $5 AND {_TAKES.replace("disposition", "m.disposition")}
 ON CONFLICT DO NOTHING
 """
 EVENT = "SELECT * FROM event WHERE namespace = $1 AND source = $2 AND id = $3"
@@ -64,13 +83,12 @@ WITH old AS MATERIALIZED (
 DELETE FROM event WHERE (namespace, source, id) IN (SELECT namespace, source, id FROM old) RETURNING 1
 """
 # A duplicate leads to what the event did that had taken its key.
-MATCHES = """
+MATCHES = f"""
 SELECT m.trigger, m.disposition, m.dedupe_key, coalesce(m.run_id, h.run_id) AS run_id, m.join_key, m.slot, m.reason,
     m.version, g.due_at
 FROM trigger_match m
 LEFT JOIN trigger_match h ON m.disposition = 'duplicate' AND (h.namespace, h.trigger, h.dedupe_key) =
-    (m.namespace, m.trigger, m.dedupe_key) AND h.disposition <> 'duplicate' AND h.disposition <> 'skipped'
-    AND h.disposition <> 'dropped'
+    (m.namespace, m.trigger, m.dedupe_key) AND {_TAKES.replace("disposition", "h.disposition")}
 LEFT JOIN gathering g ON m.disposition = 'waiting' AND (g.namespace, g.trigger, g.version, g.key) =
     (m.namespace, m.trigger, m.version, m.join_key)
 WHERE m.namespace = $1 AND m.source = $2 AND m.event_id = $3 ORDER BY m.trigger
@@ -144,6 +162,11 @@ class Events(Transaction):
         Returns:
             The starts of events that had not come before and whose key had not started a run, in their order.
         """
+        if self.hopes and arrivals:
+            self.write_last(ADD_NEW_EVENTS, *_event_columns(arrivals))
+            if starts:
+                self.write_last(ADD_TAKEN, *self._start_columns(starts))
+            return [*starts]
         fresh: set[Arrival] = set()
         taken: set[Start] = set()
         for some in _apart(arrivals):
@@ -203,7 +226,7 @@ class Events(Transaction):
             for number, start in enumerate(starts)
             for event in [start.arrival.received.event]
         ]
-        return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(14)]
+        return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in _TAKEN]
 
 
 def key_of(arrival: Arrival) -> tuple[str, str, str]:

@@ -139,7 +139,7 @@ SELECT * FROM (
     WHERE (t.admitted < t.queued OR t.draining) AND t.paused_at IS NULL AND (
         t.draining OR (t.admit_at IS NULL OR t.admit_at <= now())
         AND (t.document->>'strategy' <> 'strict_sequence'
-            OR NOT EXISTS (SELECT FROM run WHERE run_id = t.last_run AND state = 'failed'))
+            OR (SELECT state FROM run WHERE run_id = t.last_run) IS DISTINCT FROM 'failed')
         AND (next.place IS NULL OR width.runs IS NULL OR width.runs > (
             SELECT count(*) FROM (
                 SELECT FROM run r WHERE r.namespace = t.namespace AND r.trigger_name = t.name AND r.place IS NOT NULL
@@ -147,8 +147,8 @@ SELECT * FROM (
             ) AS begun)))
     UNION
     SELECT NULL, g.namespace, g.trigger
-    FROM gathering g JOIN trigger t ON (t.namespace, t.name) = (g.namespace, g.trigger)
-    WHERE g.due_at <= now() AND t.paused_at IS NULL
+    FROM (SELECT DISTINCT namespace, trigger FROM gathering WHERE due_at <= now()) AS g
+    JOIN trigger t ON (t.namespace, t.name) = (g.namespace, g.trigger) AND t.paused_at IS NULL
     LIMIT 100
 ) AS triggers
 UNION ALL

@@ -1,6 +1,6 @@
 """Triggers that wait, as they are kept: for other events, for a turn, for somebody who lets them go on."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar
@@ -8,9 +8,8 @@ from uuid import UUID
 
 import asyncpg
 from millrace.control.store.events import Events
-from millrace.control.store.rows import columns
 from millrace.control.store.signals import Signals
-from millrace.core.triggers import Event, Member, Memory, OpenRun, Trigger
+from millrace.core.triggers import OpenRun, Trigger
 from millrace.runtime.transaction import one
 
 # Always in the order of their names, after events and before runs.
@@ -20,50 +19,18 @@ WHERE (t.namespace, t.name) IN (SELECT * FROM unnest($1::text[], $2::text[])) OR
 FOR UPDATE OF t
 """
 SAVE = """
-UPDATE trigger SET queued = $3, admitted = $4, admit_at = $5, full_at = $6, paused_at = $7, paused_by = $8,
-    draining = $9, last_run = $10
+UPDATE trigger SET queued = $3, admitted = $4, admit_at = $5, full_at = $6, last_run = $7
 WHERE namespace = $1 AND name = $2
+"""
+# With its document, so that whoever keeps rules in memory reads them again.
+SAVE_STANDING = """
+UPDATE trigger SET paused_at = $3, paused_by = $4, draining = $5, document = document WHERE namespace = $1 AND name = $2
 """
 DOCUMENT = "SELECT document FROM trigger_version WHERE namespace = $1 AND name = $2 AND version = $3"
 # Of each trigger the document that was in force at a moment; the first one, where it came later.
 VERSIONS_AT = """
 SELECT DISTINCT ON (name) name, document, applied_at FROM trigger_version WHERE namespace = $1
 ORDER BY name, applied_at > $2, CASE WHEN applied_at > $2 THEN -version ELSE version END DESC
-"""
-GATHERINGS = "SELECT * FROM gathering WHERE namespace = $1 AND trigger = $2 AND version = $3 AND key = ANY($4)"
-DUE_GATHERINGS = """
-SELECT version, key FROM gathering WHERE namespace = $1 AND trigger = $2 AND due_at <= now()
-ORDER BY due_at, version, key LIMIT $3
-"""
-PUT_GATHERING = """
-INSERT INTO gathering (namespace, trigger, version, key, opened_at, last_at, fired, until_at, run_id, due_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-ON CONFLICT (namespace, trigger, version, key) DO UPDATE SET opened_at = excluded.opened_at,
-    last_at = excluded.last_at, fired = excluded.fired, until_at = excluded.until_at, run_id = excluded.run_id,
-    due_at = excluded.due_at
-"""
-DROP_GATHERING = "DELETE FROM gathering WHERE namespace = $1 AND trigger = $2 AND version = $3 AND key = $4"
-WAITING = """
-SELECT join_key, source, event_id, slot, taken_at, happened_at, size_bytes FROM trigger_match
-WHERE namespace = $1 AND trigger = $2 AND disposition = 'waiting' AND version = $3 AND join_key = ANY($4)
-"""
-QUEUED = """
-SELECT m.source, m.event_id, m.dedupe_key, m.happened_at, m.size_bytes, e.type, e.subject, e.time, e.data,
-    e.traceparent, e.topic
-FROM trigger_match m JOIN event e ON (e.namespace, e.source, e.id) = (m.namespace, m.source, m.event_id)
-WHERE m.namespace = $1 AND m.trigger = $2 AND m.disposition = 'queued'
-ORDER BY m.version, m.join_key, m.taken_at, m.number LIMIT $3
-"""
-SETTLE = """
-UPDATE trigger_match m SET disposition = n.disposition, run_id = n.run_id, reason = n.reason, version = n.version,
-    join_key = n.join_key, slot = n.slot,
-    taken_at = CASE WHEN m.disposition = 'queued' AND n.disposition = 'waiting' THEN now() ELSE m.taken_at END
-FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::uuid[], $7::text[], $8::int[], $9::text[],
-    $10::text[]) AS n(namespace, source, event_id, trigger, disposition, run_id, reason, version, join_key, slot)
-WHERE (m.namespace, m.source, m.event_id, m.trigger) = (n.namespace, n.source, n.event_id, n.trigger)
-"""
-EVENTS = """
-SELECT * FROM event WHERE (namespace, source, id) IN (SELECT $1, * FROM unnest($2::text[], $3::text[]))
 """
 OPEN_RUNS = """
 SELECT run_id, state = 'pending' AS waits FROM run
@@ -141,34 +108,6 @@ class HeldTrigger:
 
 
 @dataclass(frozen=True, slots=True)
-class QueuedEvent:
-    """An event that came while its trigger was paused."""
-
-    event: Event
-    topic: str
-    dedupe_key: str
-    happened_at: datetime
-    size_bytes: int
-    traceparent: str
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """What became of an event that a trigger took.
-
-    Attributes:
-        waits: By which version, under which key and in which slot it waits for others, or did.
-    """
-
-    source: str
-    event_id: str
-    disposition: str
-    run_id: UUID | None = None
-    reason: str = ""
-    waits: tuple[int, str, str] = (0, "", "")
-
-
-@dataclass(frozen=True, slots=True)
 class ShownTrigger:
     """How a trigger stands.
 
@@ -194,18 +133,6 @@ class ShownTrigger:
     waiting_events: int
 
 
-@dataclass(frozen=True, slots=True)
-class KeptMemory:
-    """What is remembered of a gathering.
-
-    Attributes:
-        run_id: The run that it started last.
-    """
-
-    memory: Memory
-    run_id: UUID | None = None
-
-
 class Triggers(Events):
     """Triggers whose rows are held while something is decided on them."""
 
@@ -223,11 +150,15 @@ class Triggers(Events):
         return _held(one(rows, f"trigger {name} in namespace {namespace}"))
 
     def save_trigger(self, held: HeldTrigger) -> None:
-        """Keep how a held trigger stands; whoever looks for what is due looks at it at once, or when it is due."""
-        times = (held.admit_at, held.full_at, held.paused_at)
-        self.write(SAVE, *held.key, held.queued, held.admitted, *times, held.paused_by, held.draining, held.last_run)
+        """Keep how the runs of a held trigger stand; the clock looks at it at once, or when it is due."""
+        self.write(SAVE, *held.key, held.queued, held.admitted, held.admit_at, held.full_at, held.last_run)
         if held.draining or held.admitted < held.queued:
-            self._wake(held.admit_at)
+            self.wake(held.admit_at)
+
+    def save_standing(self, held: HeldTrigger) -> None:
+        """Keep whether a held trigger is paused, and whether it is still at what came meanwhile."""
+        self.write(SAVE_STANDING, *held.key, held.paused_at, held.paused_by, held.draining)
+        self.wake(None)
 
     async def shown_triggers(self, namespace: str, name: str = "") -> list[ShownTrigger]:
         """Return how the triggers of a namespace stand, or one of them."""
@@ -252,76 +183,6 @@ class Triggers(Events):
         rows = await self.fetch(VERSIONS_AT, namespace, moment)
         return [(Trigger.model_validate(row["document"]), row["applied_at"]) for row in rows]
 
-    async def gatherings(self, held: HeldTrigger, version: int, keys: Sequence[str]) -> dict[str, KeptMemory]:
-        """Return what is remembered of a held trigger's gatherings."""
-        rows = await self.fetch(GATHERINGS, *held.key, version, list(keys))
-        return {row["key"]: KeptMemory(_memory(row), row["run_id"]) for row in rows}
-
-    async def due_gatherings(self, held: HeldTrigger, limit: int) -> list[tuple[int, str]]:
-        """Return the version and the key of gatherings of which something is due."""
-        return [(row["version"], row["key"]) for row in await self.fetch(DUE_GATHERINGS, *held.key, limit)]
-
-    def save_gathering(
-        self, held: HeldTrigger, version: int, key: str, kept: KeptMemory, due_at: datetime | None
-    ) -> None:
-        """Keep a gathering until it is due; one that never is, is over."""
-        if due_at is None:
-            self.write(DROP_GATHERING, *held.key, version, key)
-            return
-        memory = kept.memory
-        times = (memory.opened_at, memory.last_at, sorted(memory.fired), memory.until)
-        self.write(PUT_GATHERING, *held.key, version, key, *times, kept.run_id, due_at)
-        self._wake(due_at)
-
-    async def waiting_members(self, held: HeldTrigger, version: int, keys: Sequence[str]) -> dict[str, list[Member]]:
-        """Return the events that wait for one another, by their keys."""
-        found: dict[str, list[Member]] = {}
-        for row in await self.fetch(WAITING, *held.key, version, list(keys)):
-            made = Member(
-                time=row["happened_at"],
-                source=row["source"],
-                id=row["event_id"],
-                at=row["taken_at"],
-                slot=row["slot"],
-                size_bytes=row["size_bytes"],
-            )
-            found.setdefault(row["join_key"], []).append(made)
-        return found
-
-    async def queued_events(self, held: HeldTrigger, limit: int) -> list[QueuedEvent]:
-        """Return the first events that came while a held trigger was paused."""
-        return [
-            QueuedEvent(
-                event=Event(row["event_id"], row["source"], row["type"], row["subject"], row["time"], row["data"]),
-                topic=row["topic"],
-                dedupe_key=row["dedupe_key"],
-                happened_at=row["happened_at"],
-                size_bytes=row["size_bytes"],
-                traceparent=row["traceparent"],
-            )
-            for row in await self.fetch(QUEUED, *held.key, limit)
-        ]
-
-    def settle_matches(self, held: HeldTrigger, settled: Sequence[Settled]) -> None:
-        """Keep what became of events that a held trigger took."""
-        namespace, name = held.key
-        if settled:
-            rows = [
-                (namespace, s.source, s.event_id, name, s.disposition, s.run_id, s.reason, *s.waits) for s in settled
-            ]
-            self.write(SETTLE, *columns(rows))
-
-    async def events(self, namespace: str, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[Event, str]]:
-        """Return events with their traces, by source and id."""
-        rows = await self.fetch(EVENTS, namespace, [source for source, _ in keys], [name for _, name in keys])
-        return {
-            (row["source"], row["id"]): (
-                Event(row["id"], row["source"], row["type"], row["subject"], row["time"], row["data"]),
-                row["traceparent"],
-            )
-            for row in rows
-        }
-
     async def open_runs(self, held: HeldTrigger, *, waiting: bool, limit: int = MAX_THERE) -> list[OpenRun]:
         """Return the first runs of a held trigger that have not ended, or of those that wait."""
         rows = await self.fetch(WAITING_RUNS if waiting else OPEN_RUNS, *held.key, limit)
@@ -337,7 +198,8 @@ class Triggers(Events):
         rows = await self.fetch(STATE, run_id)
         return bool(rows) and rows[0]["state"] == "failed"
 
-    def _wake(self, due_at: datetime | None) -> None:
+    def wake(self, due_at: datetime | None) -> None:
+        """Have the clock look at triggers then; at once, where no time is given."""
         wait_s = (due_at - self.now).total_seconds() if due_at is not None else 0.0
         self.on_commit(lambda: self.signals.due_in(max(0.0, wait_s)))
 
@@ -375,7 +237,3 @@ def _shown(row: asyncpg.Record) -> ShownTrigger:
         queued_events=row["queued_events"],
         waiting_events=row["waiting_events"],
     )
-
-
-def _memory(row: Any) -> Memory:  # noqa: ANN401 - a row
-    return Memory(row["opened_at"], row["last_at"], frozenset(row["fired"]), row["until_at"])
