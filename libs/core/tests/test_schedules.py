@@ -252,7 +252,7 @@ def test_jitter_is_the_same_each_time_and_never_as_much_as_until_the_next_moment
     assert all(earlier.due_at <= later.logical_at for earlier, later in pairwise(found))
 
 
-def test_jitter_spreads_schedules_of_the_same_moment() -> None:
+def test_e11_jitter_spreads_schedules_of_the_same_moment() -> None:
     lates = [
         fires(
             parse_schedule({"name": f"n{n}", "workflow": "w", "cron": "@daily", "jitter_s": 600}),

@@ -16,7 +16,7 @@ def any_of(days: Iterable[Days], day: date) -> bool:
 def means(days: Days, day: date) -> bool:
     """Return whether all that is given of `days` holds for this day."""
     return (
-        (not days.dates or day in days.dates)
+        (not days.dates or day in days.date_set)
         and (days.from_ is None or days.from_ <= day)
         and (days.to is None or day <= days.to)
         and (not days.months or day.month in days.months)

@@ -1,6 +1,7 @@
 """A schedule as a document: what it starts, when, and what becomes of moments that were missed."""
 
 from datetime import date, datetime, time, timedelta
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
@@ -24,7 +25,7 @@ DAY_S = 86_400
 #: The longest interval, jitter and catch-up window: ten years.
 MAX_S = 3660 * DAY_S
 MAX_DATES = 1_000
-MAX_SPECS = 100
+MAX_SPECS = 50
 MAX_SCHEDULE_BYTES = 64 * 1024
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
@@ -53,7 +54,7 @@ def _clock(value: object) -> object:
         return found
     if isinstance(value, time):
         return value
-    raise ValueError("a time of day is text such as 09:30")
+    raise ValueError('a time of day is text such as "09:30", in quotes')
 
 
 Day = Annotated[date, BeforeValidator(_day)]
@@ -87,6 +88,11 @@ class Days(Part):
     month_days: Annotated[tuple[MonthDay, ...], Field(max_length=62)] = ()
     weekdays: Annotated[tuple[Weekday, ...], Field(max_length=7)] = ()
     nth: Annotated[tuple[Annotated[int, Field(ge=-5, le=5)], ...], Field(max_length=10)] = ()
+
+    @cached_property
+    def date_set(self) -> frozenset[date]:
+        """Return the dates, as they are looked up."""
+        return frozenset(self.dates)
 
     @model_validator(mode="after")
     def _says_which(self) -> Self:

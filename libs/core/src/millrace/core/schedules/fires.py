@@ -8,11 +8,12 @@ from itertools import islice, takewhile
 
 from millrace.core.schedules.days import any_of
 from millrace.core.schedules.document import Dst, Interval, Schedule
-from millrace.core.schedules.walls import horizon, walls
+from millrace.core.schedules.walls import walls
 from millrace.core.schedules.zones import begin_before, end_after, moments
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NEVER = datetime(9990, 1, 1, tzinfo=UTC)
+HORIZON = timedelta(days=50 * 366)
+"""How far is looked ahead: there is a 29 February on a Monday every 40 years at least."""
 _LOOK_BACK = timedelta(days=3653)
 _MINUTE = timedelta(minutes=1)
 _NO_DST = Dst(skipped="skip", doubled="both")
@@ -32,7 +33,7 @@ class Fire:
 
 
 def fires(schedule: Schedule, after: datetime, limit: int) -> list[Fire]:
-    """Return up to `limit` of a schedule's moments after one; fewer where it has no more, within 50 years of the last.
+    """Return up to `limit` of a schedule's moments after one; fewer where it has no more within 50 years.
 
     Args:
         schedule: Which.
@@ -67,11 +68,12 @@ def previous_fire(schedule: Schedule, moment: datetime) -> datetime | None:
     return last_fire(schedule, moment - _LOOK_BACK, before(moment))
 
 
-def moments_of(schedule: Schedule, after: datetime, until: datetime = _NEVER) -> Iterator[datetime]:
-    """Yield a schedule's moments after one and up to another, UTC, in order; none that is 50 years from the last."""
+def moments_of(schedule: Schedule, after: datetime, until: datetime | None = None) -> Iterator[datetime]:
+    """Yield a schedule's moments after one and up to another, or for 50 years, UTC, in order."""
     after = after.astimezone(UTC)
     if schedule.start is not None:
         after = max(after, before(schedule.start))
+    until = until or after + HORIZON
     if schedule.end is not None:
         until = min(until, before(schedule.end))
     if schedule.interval is not None:
@@ -95,12 +97,12 @@ def before(moment: datetime) -> datetime:
 
 def _of_interval(schedule: Schedule, interval: Interval, after: datetime, until: datetime) -> Iterator[datetime]:
     anchor, every = schedule.start or _EPOCH, timedelta(seconds=interval.every_s)
-    one, end = anchor + ((after - anchor) // every + 1) * every, horizon(after, until)
-    while one <= end:
+    one = anchor + ((after - anchor) // every + 1) * every
+    while one <= until:
         local = one.astimezone(schedule.tz)
         if not any_of(schedule.exclude, local.date()):
             yield one.astimezone(UTC)
-            one, end = one + every, horizon(one, until)
+            one += every
             continue
         tomorrow = datetime.combine(local.date() + timedelta(days=1), time(), tzinfo=schedule.tz)
         one += max(1, -((one - tomorrow) // every)) * every

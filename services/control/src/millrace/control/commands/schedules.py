@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from millrace.contracts.event import Namespace
 from millrace.core.errors import InvalidDocument
-from millrace.core.schedules import MAX_SCHEDULE_BYTES, Schedule, parse_schedule
+from millrace.core.schedules import HORIZON, MAX_SCHEDULE_BYTES, Schedule, parse_schedule
 from millrace.core.triggers.ir import TRIGGER_NAME
 from millrace.core.yaml import load_document
 from millrace.runtime.command import Command
@@ -88,6 +88,8 @@ class StartBackfill(Command):
     def _is_a_range(self) -> Self:
         if self.from_at >= self.to_at:
             raise ValueError("`from` is not before `to`")
+        if self.to_at - self.from_at > HORIZON:
+            raise ValueError("the range is longer than 50 years; ask for it in parts")
         return self
 
     @property

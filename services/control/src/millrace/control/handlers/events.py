@@ -67,8 +67,8 @@ async def explain_run(asked: GetRun, tx: Store) -> tuple[KeptRun, list[str]]:
 async def _turn(kept: KeptRun, place: int, tx: Store) -> Turn:
     waiting, under_way = await tx.before(kept.namespace, kept.trigger_name, place)
     if name := schedule_of(kept.trigger_name):
-        # Runs that wait for their turn get it while their schedule is paused too.
-        return Turn(waiting, under_way, "", (await tx.shown_schedule(kept.namespace, name))["blocked_by"], None)
+        row = await tx.shown_schedule(kept.namespace, name)
+        return Turn(waiting, under_way, row["paused_by"], row["blocked_by"], None)
     shown = await tx.shown_trigger(kept.namespace, kept.trigger_name)
     next_at = shown.next_at if shown.next_at and shown.next_at > tx.now else None
     return Turn(waiting, under_way, shown.paused_by, shown.blocked_by, next_at)

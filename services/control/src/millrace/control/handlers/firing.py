@@ -106,8 +106,8 @@ async def _admit(held: HeldSchedule, new: Sequence[NewRun], following: Following
         there = await tx.open_in(held.namespace, held.queue, AT_ONCE, waiting=True)
         old = [run.run_id for run in there if run.run_id not in gone]
     waiting = [*old, *(made.run_id for made in new)]
-    if not waiting:
-        held.waits = False
+    if not waiting or held.paused_at is not None:
+        held.waits = bool(waiting)
         return 0
     if schedule.strategy == "strict_sequence" and held.last_run is not None and await tx.has_failed(held.last_run):
         held.waits = True

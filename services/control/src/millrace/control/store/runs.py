@@ -163,7 +163,7 @@ SELECT * FROM (
     LEFT JOIN LATERAL (
         SELECT CASE s.document->>'strategy' WHEN 'parallel' THEN (s.document->>'limit')::int ELSE 1 END AS runs
     ) AS width ON true
-    WHERE s.waits AND (s.document->>'strategy' <> 'strict_sequence'
+    WHERE s.waits AND s.paused_at IS NULL AND (s.document->>'strategy' <> 'strict_sequence'
             OR NOT EXISTS (SELECT FROM run WHERE run_id = s.last_run AND state = 'failed'))
         AND (next.place IS NULL OR width.runs IS NULL OR width.runs > (
             SELECT count(*) FROM (

@@ -14,15 +14,16 @@ from millrace.core.schedules import Kind, Schedule
 from millrace.core.triggers import OpenRun
 from millrace.runtime.transaction import Transaction, one
 
-# Always in the order of their names, and before runs.
+# Always in the order of their names, and before runs. One of the same name may have been before, whose runs go on.
 HOLD = """
 SELECT s.*, w.sha256 FROM schedule s JOIN workflow w ON w.namespace = s.namespace AND w.name = s.workflow
 WHERE (s.namespace, s.name) IN (SELECT * FROM unnest($1::text[], $2::text[])) ORDER BY s.namespace, s.name
 FOR UPDATE OF s
 """
 PUT = """
-INSERT INTO schedule (namespace, name, workflow, document, principal, decided_until, next_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+INSERT INTO schedule (namespace, name, workflow, document, principal, decided_until, next_at, queued)
+VALUES ($1, $2, $3, $4, $5, $6, $7, coalesce((SELECT max(place) FROM run
+    WHERE namespace = $1 AND trigger_name = $8 AND place IS NOT NULL AND ended_at IS NULL), 0))
 ON CONFLICT (namespace, name) DO UPDATE SET workflow = excluded.workflow, document = excluded.document,
     principal = excluded.principal, applied_at = now(), decided_until = excluded.decided_until,
     next_at = excluded.next_at
@@ -215,15 +216,15 @@ class Schedules(Transaction):
         self, namespace: str, schedule: Schedule, principal: str, decided_until: datetime, next_at: datetime | None
     ) -> None:
         """Put a schedule in force."""
-        times = (decided_until, next_at)
-        self.write(PUT, namespace, schedule.name, schedule.workflow, schedule.document(), principal, *times)
+        about = (schedule.name, schedule.workflow, schedule.document(), principal)
+        self.write(PUT, namespace, *about, decided_until, next_at, queue_of(schedule.name))
         self._wake_at(next_at)
 
     def save_schedule(self, held: HeldSchedule) -> None:
         """Keep how a held schedule stands."""
         times = (held.decided_until, held.next_at, held.paused_at)
         self.write(SAVE, *held.key, *times, held.paused_by, held.queued, held.waits, held.last_run)
-        self._wake_at(held.next_at)
+        self._wake_at(self.now if held.waits else held.next_at)
 
     def delete_schedule(self, held: HeldSchedule) -> None:
         """Take a held schedule out of force."""
