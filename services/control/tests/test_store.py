@@ -6,14 +6,16 @@ import asyncpg
 import pytest
 from millrace.control.domain.events import read_record
 from millrace.control.domain.runs import KeptRun
-from millrace.control.store import Arrival, HeldTrigger, Start, Store, Turn
+from millrace.control.store import LOOK, Arrival, HeldTrigger, Start, Store, Turn
 from millrace.core.decide import decide
 from millrace.core.parse import parse_workflow
 from millrace.core.state import Decision, Failed, Failure, Input, Run, RunState, Succeeded
 from millrace.core.state import Start as MayStart
 from millrace.core.triggers import Event, Source, Trigger, parse_trigger
+from millrace.runtime import migrate
 from millrace.runtime.errors import NotFound
 from millrace.runtime.subscriptions import Record
+from millrace.runtime.testing import Server, fresh_database
 
 WORKFLOW = parse_workflow(
     {
@@ -105,7 +107,8 @@ async def test_sources_and_triggers_come_back_as_they_were_put(tx: Store) -> Non
     assert await tx.hold_trigger("demo", "t") == TRIGGER
     assert await tx.hold_source("demo", "triggers") == TRIGGER.source
     assert await tx.triggers_of("demo", "triggers", but="t") == []
-    assert await tx.topics() == {"triggers": True, "late": False}
+    ((_, topics),) = await tx.fetch(LOOK)
+    assert topics == {"triggers": True, "late": False}
 
 
 async def test_a_run_comes_back_as_it_was_decided(tx: Store) -> None:
@@ -270,3 +273,19 @@ async def test_a_trigger_put_again_replaces_the_old_one(tx: Store) -> None:
 
     triggers = (await tx.rules()).index.candidates("demo", "triggers", EVENT)
     assert [(rule.paused, rule.principal) for rule in triggers] == [(True, "bob")]
+
+
+async def test_a_migration_outside_a_transaction_bears_to_be_done_again(postgres: Server) -> None:
+    dsn = await fresh_database(postgres, "control")
+    again = [
+        (name, sql) for _, name, sql in migrate.migrations("control", post=True) if sql.startswith(migrate.OUTSIDE)
+    ]
+    connection = await asyncpg.connect(dsn)
+    try:
+        for name, sql in again:
+            await migrate.apply(connection, "again", name, sql)
+        done = await connection.fetch("SELECT migration FROM schema_version WHERE package = 'again'")
+    finally:
+        await connection.close()
+
+    assert {row["migration"] for row in done} == {name for name, _ in again} >= {"0005_pre_triggers.sql"}

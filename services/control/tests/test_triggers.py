@@ -563,6 +563,26 @@ async def test_a_debounce_starts_one_run_and_each_event_says_by_which_it_was_sup
     ]
 
 
+async def test_a_debounce_by_key_starts_a_run_for_each_of_its_keys(tx: Store, landed: Any) -> None:
+    await force(tx, **DO)
+    await trigger(tx, mode="latest", debounce={"quiet_s": 10}, key="/data/k", strategy="queue")
+    await take(tx, *(landed(f"e{n}", {"k": n % 2, "n": n}, offset=n) for n in range(4)))
+
+    await later(tx, 10)
+
+    assert sorted(data["k"] for data in await runs(tx)) == [0, 1]
+
+
+async def test_an_event_that_looks_like_a_join_is_explained_as_the_one_that_it_is(tx: Store, landed: Any) -> None:
+    await force(tx, **DO)
+    await trigger(tx)
+    await take(tx, landed("e1", {"members": 5}, type="millrace.join", source="/millrace/control/triggers/t"))
+
+    _, reasons = await explain_run(GetRun(namespace="demo", run_id=(await explained(tx, "e1")).run_id), tx)
+
+    assert reasons[0] == "trigger t started it for event e1 of /millrace/control/triggers/t"
+
+
 async def test_a_paused_join_waits_with_all_that_it_has(tx: Store, landed: Any) -> None:
     await force(tx, **DO)
     await trigger(tx, join={"members": PAIR, "window_s": 60})

@@ -115,21 +115,27 @@ class Topics:
         news = any("*" in name for name in named.keys() - self._named.keys())
         self._named = named
         if news:
-            Store.signals.source_applied()
+            Store.signals.pattern_applied()
 
     async def run(self) -> None:
-        """Go on looking until cancelled."""
+        """Go on asking which topics there are of patterns, until cancelled."""
         while True:
+            await Store.signals.wait_for_pattern(self._poll_s)
             try:
-                await self.look()
+                await self._match()
             except MillraceError as error:
-                log.warning("sources_not_read", reason=str(error))
-            await Store.signals.wait_for_source(self._poll_s)
+                log.warning("topics_not_read", reason=str(error))
 
     async def look(self) -> None:
-        """Take up the sources there are now."""
+        """Take up the sources that there are now."""
         async with self._begin(LOOK) as tx:
             self._named = tx.opening["topics"]
+        try:
+            await self._match()
+        except MillraceError as error:
+            log.warning("topics_not_read", reason=str(error))
+
+    async def _match(self) -> None:
         if any("*" in name for name in self._named):
             self._matched = topics_of_patterns(self._named, await self._there())
 

@@ -11,7 +11,8 @@ from millrace.core.triggers.partitions import period_of
 from millrace.core.triggers.sources import TRIGGER_VARIABLES, Filter, Source
 from pydantic import JsonValue
 
-MAX_KEY_CHARS = 1_024
+MAX_KEY_CHARS = 512  # of four bytes each, an index has room for so many
+MAX_DEDUPE_CHARS = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ def _taken(trigger: Trigger, interest: Interest, event: Event, document: Mapping
     name, key = interest.name, interest.key
     dedupe_key = f"{event.source} {event.id}"
     if trigger.dedupe is not None:
-        dedupe_key = _text_at(trigger.dedupe, document, "dedupe key")
+        dedupe_key = _text_at(trigger.dedupe, document, "dedupe key", MAX_DEDUPE_CHARS)
     own = _text_at(key, document, "key") if key is not None else ""
     partitions = trigger.join.partitions if trigger.join else None
     if partitions is None:
@@ -132,15 +133,15 @@ def _partition(partitions: Partitions, document: Mapping[str, Any]) -> tuple[str
         raise _Refused(f"its partition at {partitions.at}: {error}") from error
 
 
-def _text_at(pointer: str, document: Mapping[str, Any], what: str) -> str:
+def _text_at(pointer: str, document: Mapping[str, Any], what: str, most: int = MAX_KEY_CHARS) -> str:
     try:
         found = resolve(document, parse_pointer(pointer))
     except PointerMissing as error:
         raise _Refused(f"it has no {what}: {error}") from error
     if isinstance(found, dict | list) or found is None:
         raise _Refused(f"its {what} at {pointer} is not text, a number or a boolean")
-    if len(text := str(found)) > MAX_KEY_CHARS:
-        raise _Refused(f"its {what} at {pointer} has {len(text)} characters; at most {MAX_KEY_CHARS} are read")
+    if len(text := str(found)) > most:
+        raise _Refused(f"its {what} at {pointer} has {len(text)} characters; at most {most} are read")
     return text
 
 

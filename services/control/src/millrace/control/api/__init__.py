@@ -177,7 +177,7 @@ class ControlApi(ScheduleApi):
         kept, reasons = await explain_run(GetRun(namespace=request.namespace, run_id=request.run_id), tx)
         events = [
             pb.RunEvent(source=e["source"], event_id=e["id"], type=e["type"], time=e["time"], slot=slot)
-            for slot, e in led_by(kept.run.trigger)
+            for slot, e in led_by(kept.run)
         ]
         return pb.ExplainRunResponse(run=_run(kept, tasks=False), reasons=reasons, events=events)
 

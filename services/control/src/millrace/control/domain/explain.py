@@ -9,7 +9,7 @@ from uuid import UUID
 from millrace.control.domain.runs import KeptRun
 from millrace.control.domain.schedules import schedule_of
 from millrace.control.domain.triggers import waiting_reason
-from millrace.core.state import TASK_OPEN, RunState, TaskRun
+from millrace.core.state import TASK_OPEN, Run, RunState, TaskRun
 from millrace.core.triggers import Event, Trigger, match
 
 MAX_TASKS = 10
@@ -98,16 +98,21 @@ def _reason(one: Recorded, said: Mapping[str, Trigger]) -> str:
     return QUEUED if one.disposition == "queued" else one.reason
 
 
-def led_by(trigger: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def led_by(run: Run) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the events that a run was given, each with what it was called in a join."""
-    given = trigger.get("data")
-    if not trigger.get("type", "").startswith("millrace.") or not isinstance(given, dict) or "key" not in given:
-        if trigger.get("id"):
-            yield "", dict(trigger)
+    given = _gathered(run)
+    if given is None:
+        if run.trigger.get("id"):
+            yield "", run.trigger
         return
     for name, some in given.get("members", {}).items():
         yield from ((name, event) for event in (some if isinstance(some, list) else [some]))
     yield from (("", event) for event in given.get("events", ()))
+
+
+def _gathered(run: Run) -> Mapping[str, Any] | None:
+    """Return what a run was given that several events started together; None where it was one, whatever that says."""
+    return run.trigger["data"] if run.trigger.get("id") == str(run.run_id) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +140,7 @@ def explain_run(kept: KeptRun, turn: Turn | None) -> list[str]:
 
 
 def _what_started(kept: KeptRun) -> str:
-    run, events = kept.run, [*led_by(kept.run.trigger)]
+    run, given = kept.run, _gathered(kept.run)
     if kept.parent is not None:
         return f"task {kept.parent.task} of run {kept.parent.run_id} started it"
     if not kept.trigger_name:
@@ -144,12 +149,11 @@ def _what_started(kept: KeptRun) -> str:
         told = run.trigger["schedule"]
         how = f", in backfill {told['backfill']}" if told["backfill"] else ", caught up" * (told["kind"] == "catch_up")
         return f"schedule {told['name']} started it for {told['local']}{how}"
-    if run.trigger.get("type") not in {"millrace.join", "millrace.batch"}:
+    if given is None:
         return f"trigger {kept.trigger_name} started it for event {run.trigger['id']} of {run.trigger['source']}"
-    given = run.trigger["data"]
     missing = ", ".join(given.get("missing", ())[:MAX_TASKS])
     how = f", without {missing}, whose time was over" if missing else ""
-    return f"trigger {kept.trigger_name} started it for {len(events)} events under key {given['key']!r}{how}"
+    return f"trigger {kept.trigger_name} started it for {len([*led_by(run)])} events under key {given['key']!r}{how}"
 
 
 def _how_it_stands(kept: KeptRun, turn: Turn | None) -> Iterator[str]:

@@ -62,7 +62,8 @@ async def gather_offered(
     for key in keys:
         kept = remembered.get(key, KeptMemory(Memory()))
         arrivals = [one.member for one in offered[key]]
-        before = [member for member in waiting.get(key, ()) if member not in set(arrivals)]
+        new_here = frozenset(arrivals)  # which are kept as waiting already
+        before = [member for member in waiting.get(key, ()) if member not in new_here]
         found = gather(trigger, key, kept.memory, before, arrivals, tx.now)
         runs = [await _fired(held, trigger, version, key, firing, offered[key], tx) for firing in found.firings]
         new += runs

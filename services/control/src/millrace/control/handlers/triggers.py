@@ -114,20 +114,22 @@ async def _admit(held: HeldTrigger, waiting: Sequence[UUID], tx: Store) -> int:
 
 async def _arrive(held: HeldTrigger, new: Sequence[NewRun], following: Following, tx: Store) -> None:
     """Put new runs behind those that are there, or in their place, and let begin what may."""
-    trigger, latest = held.trigger, held.trigger.mode == "latest"
+    # What was gathered is the newest of its key already: those of other keys are not in its way.
+    trigger, latest = held.trigger, held.trigger.mode == "latest" and not held.trigger.gathers
     there = []
     if new and looks_at_open(trigger.strategy, latest=latest):
         waiting = trigger.strategy not in {"first_only", "cancel_in_progress"}
         there = await tx.open_runs(held, waiting=waiting)
     arrival = arrive(trigger.strategy, len(new), there, latest=latest)
     kept = [new[place] for place in arrival.kept]
-    for place, made in enumerate(new):
-        if place in arrival.kept:
-            tx.settle_matches(held, [] if made.recorded else made.settled)
-        else:
-            run_id = kept[0].run_id if kept else there[0].run_id
-            tx.settle_matches(held, _turned_away(made, run_id, trigger))
-    following.ended |= dict.fromkeys(arrival.ended, f"run {kept[-1].run_id} stands in its place" if kept else "")
+    settled = [one for made in kept if not made.recorded for one in made.settled]
+    if len(kept) < len(new):
+        run_id, chosen = kept[0].run_id if kept else there[0].run_id, set(arrival.kept)
+        turned_away = (made for place, made in enumerate(new) if place not in chosen)
+        settled += [one for made in turned_away for one in _turned_away(made, run_id, trigger)]
+    tx.settle_matches(held, settled)
+    if arrival.ended:
+        following.ended |= dict.fromkeys(arrival.ended, f"run {kept[-1].run_id} stands in its place")
     none_waits = held.admitted == held.queued
     for made in kept:
         held.queued += 1

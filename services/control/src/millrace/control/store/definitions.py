@@ -175,7 +175,8 @@ class Definitions(Transaction):
     def put_source(self, namespace: str, source: Source) -> None:
         """Keep how a topic is read."""
         self.write(PUT_SOURCE, namespace, source.topic, source.model_dump(mode="json", exclude_none=True))
-        self.on_commit(self.signals.source_applied)
+        # The topics that are to be read come with a look at what is due.
+        self.on_commit(lambda: self.signals.due_in(0.0))
 
     async def triggers_of(self, namespace: str, topic: str, *, but: str) -> list[str]:
         """Return the names of a topic's triggers, all but one."""
@@ -207,10 +208,6 @@ class Definitions(Transaction):
         triggers = [_in_force(row) for row in rows if row["trigger"] is not None]
         _rules["all"] = Rules(rows[0]["rules"], sources, triggers)
         return _rules["all"]
-
-    async def topics(self) -> dict[str, bool]:
-        """Return every source's topic, and whether it is read from its start."""
-        return {row["topic"]: row["from_start"] for row in await self.fetch(TOPICS)}
 
 
 _source = lru_cache(maxsize=10_000)(Source.model_validate_json)

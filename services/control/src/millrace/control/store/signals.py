@@ -15,7 +15,7 @@ class Signals:
     def __init__(self) -> None:
         self._due = asyncio.Event()
         self._due_in_s = float("inf")
-        self._source = asyncio.Event()
+        self._pattern = asyncio.Event()
         self._watched: dict[UUID, set[Watch]] = {}
 
     def due_in(self, seconds: float) -> None:
@@ -34,15 +34,15 @@ class Signals:
             self._due.clear()
             end, self._due_in_s = min(end, loop.time() + self._due_in_s), float("inf")
 
-    def source_applied(self) -> None:
-        """Say that a source was put in force."""
-        self._source.set()
+    def pattern_applied(self) -> None:
+        """Say that a source of several topics is in force."""
+        self._pattern.set()
 
-    async def wait_for_source(self, at_most_s: float) -> None:
-        """Return when a source was put in force, or after `at_most_s`."""
+    async def wait_for_pattern(self, at_most_s: float) -> None:
+        """Return when a source of several topics came to be in force, or after `at_most_s`."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._source.wait(), at_most_s)
-        self._source.clear()
+            await asyncio.wait_for(self._pattern.wait(), at_most_s)
+        self._pattern.clear()
 
     def changed(self, run_ids: Iterable[UUID]) -> None:
         """Say that runs have changed."""
