@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from millrace.contracts.tasks import TaskDispatched
 from millrace.control.clock import Clock
-from millrace.control.commands import GetRun
+from millrace.control.commands import CancelRun, GetRun
 from millrace.control.commands.schedules import (
     ApplySchedule,
     CancelBackfill,
@@ -20,6 +20,7 @@ from millrace.control.commands.schedules import (
 from millrace.control.handlers import (
     apply_schedule,
     cancel_backfill,
+    cancel_run,
     delete_schedule,
     explain_run,
     look_at_schedules,
@@ -171,7 +172,12 @@ async def test_a_storm_of_a_queue_waits_in_its_rows_and_is_begun_one_by_one(tx: 
 
 @pytest.mark.parametrize(
     ("strategy", "limit", "at_once", "passed"),
-    [("parallel", 2, 2, ""), ("first_only", None, 1, "skipped"), ("latest_only", None, 1, "superseded")],
+    [
+        ("parallel", 2, 2, ""),
+        ("first_only", None, 1, "skipped"),
+        ("latest_only", None, 1, "superseded"),
+        ("cancel_in_progress", None, 1, "superseded"),
+    ],
 )
 async def test_runs_that_overlap_do_to_one_another_what_the_strategy_says(
     tx: Store, strategy: str, limit: int | None, at_once: int, passed: str
@@ -187,6 +193,68 @@ async def test_runs_that_overlap_do_to_one_another_what_the_strategy_says(
     if limit:
         await finish(tx, orders(tx)[0])
         assert len(orders(tx)) == at_once + 1
+
+
+async def test_a_new_run_takes_the_place_of_one_in_progress_and_begins_when_that_has_ended(tx: Store) -> None:
+    await force(tx, **DO)
+    await apply(tx, strategy="cancel_in_progress", catch_up="all")
+    await stood_still(tx, 1)
+    await tick(tx)
+    await stood_still(tx, 2)
+    await tx.fetch("UPDATE schedule_fire SET logical_at = logical_at - interval '5 minutes'")
+
+    await tick(tx)
+    (old,) = orders(tx)
+    assert (await tx.run("demo", old.run_id)).run.state == "ending"
+    await report(tx, failure(old, error="Cancelled"))
+    await tick(tx)
+
+    assert len(orders(tx)) == 2
+
+
+async def test_a_paused_schedule_begins_no_run_that_waits_and_goes_on_with_them(tx: Store) -> None:
+    await force(tx, **DO)
+    await apply(tx, strategy="queue", catch_up="all")
+    await stood_still(tx, 2)
+    await tick(tx)
+    await pause_schedule(named(), tx)
+    await finish(tx, orders(tx)[0])
+    (waiting,) = await tx.open_in("demo", "schedule/n", 10, waiting=True)
+    _, reasons = await explain_run(GetRun(namespace="demo", run_id=waiting.run_id), tx)
+    assert (len(orders(tx)), reasons[1]) == (1, "it waits: bob has paused schedule n")
+
+    await resume_schedule(named(), tx)
+    await tick(tx)
+
+    assert len(orders(tx)) == 2
+
+
+async def test_a_schedule_of_which_nothing_waits_any_more_is_left_alone(tx: Store) -> None:
+    await force(tx, **DO)
+    await apply(tx, strategy="queue", catch_up="all")
+    await stood_still(tx, 2)
+    await tick(tx)
+    (waiting,) = await tx.open_in("demo", "schedule/n", 10, waiting=True)
+    await cancel_run(CancelRun(namespace="demo", principal="ada", run_id=waiting.run_id), tx)
+    await finish(tx, orders(tx)[0])
+
+    assert [turn for turn in (await tx.due())[1] if turn.schedule] == []
+
+
+async def test_a_schedule_that_is_deleted_and_made_again_waits_for_runs_of_before(tx: Store) -> None:
+    await force(tx, **DO)
+    await apply(tx, strategy="queue", catch_up="all")
+    await stood_still(tx, 2)
+    await tick(tx)
+    await delete_schedule(named(), tx)
+    await apply(tx, strategy="queue", catch_up="all", interval={"every_s": 1800})
+    await stood_still(tx, 1.9)
+    await tick(tx)
+    assert len(orders(tx)) == 1
+
+    await finish(tx, orders(tx)[0])
+
+    assert len(orders(tx)) == 2
 
 
 async def test_a_strict_sequence_stands_behind_what_failed_until_it_is_resumed(tx: Store) -> None:
@@ -546,6 +614,11 @@ async def test_a_backfill_that_cannot_be_is_refused(tx: Store) -> None:
     between = {"from_at": night + timedelta(minutes=1), "to_at": night + timedelta(hours=1)}
     with pytest.raises(InvalidInput, match="no moment between"):
         await start_backfill(backfill(tx, 3, **between), tx)
+    for place in range(19):
+        await start_backfill(backfill(tx, 3, backfill_id=f"b{place}"), tx)
+    with pytest.raises(Conflict, match="20 backfills of schedule n go on already"):
+        await start_backfill(backfill(tx, 3), tx)
+    await start_backfill(backfill(tx, 3, backfill_id="b"), tx)
     await apply(tx, name="often", interval={"every_s": 1})
     with pytest.raises(InvalidInput, match="more than 10000 moments"):
         await start_backfill(backfill(tx, 3, schedule="often"), tx)

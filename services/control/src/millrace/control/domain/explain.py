@@ -174,10 +174,11 @@ def _why_it_waits(kept: KeptRun, turn: Turn | None) -> Iterator[str]:
     if turn is None:
         yield "it has not begun: control begins it as soon as it looks"
         return
+    schedule = schedule_of(kept.trigger_name)
     if turn.paused_by:
-        yield f"it waits: {turn.paused_by} has paused trigger {kept.trigger_name}"
+        what = f"schedule {schedule}" if schedule else f"trigger {kept.trigger_name}"
+        yield f"it waits: {turn.paused_by} has paused {what}"
     if turn.blocked_by is not None:
-        schedule = schedule_of(kept.trigger_name)
         command = f"schedule resume {schedule}" if schedule else f"trigger unblock {kept.trigger_name}"
         how = f"`millrace {command}` lets it go on"
         yield f"it waits: run {turn.blocked_by} of the same strict sequence has failed; {how}"

@@ -47,9 +47,10 @@ async def look_at_schedules(turns: Sequence[Turn], tx: Store) -> int:
 
 async def fire(held: HeldSchedule, following: Following, tx: Store, limit: int = AT_ONCE) -> int:
     """Start what has come due of a held schedule, and what waits for its turn, and keep it; return how many of both."""
+    waited = held.waits
     new, passed = (await _due(held, tx, limit)) if held.next_at is not None and held.next_at <= tx.now else ([], 0)
     begun = await _admit(held, await _arrive(held, new, following, tx), following, tx)
-    if new or passed or begun:
+    if new or passed or begun or held.waits != waited:
         tx.save_schedule(held)
     return len(new) + passed + begun
 

@@ -20,6 +20,8 @@ from millrace.runtime.errors import Conflict, InvalidInput, NotFound
 
 MAX_MOMENTS = 10_000
 """The most moments of one backfill: more than a year of hours."""
+MAX_BACKFILLS = 20
+"""The most backfills of a schedule that go on together."""
 MAX_CANCELLED = 1_000
 """The most runs that are cancelled with one call."""
 SHOWN_MOMENTS = 100
@@ -135,7 +137,7 @@ async def start_backfill(command: StartBackfill, tx: Store) -> Planned:
     Raises:
         NotFound: The schedule does not exist.
         InvalidInput: The range has no moment, too many, or is not of the past.
-        Conflict: The backfill of this name is another.
+        Conflict: The backfill of this name is another, or too many go on.
     """
     held = await tx.hold_schedule(command.namespace, command.schedule)
     there = await tx.hold_backfill(command.namespace, command.schedule, command.id)
@@ -147,6 +149,9 @@ async def start_backfill(command: StartBackfill, tx: Store) -> Planned:
         )
     if command.dry_run:
         return await _would_be(new, tx, known=there is not None)
+    others = [one for one in await tx.hold_backfills(held) if one.backfill_id != new.backfill_id]
+    if new.state != "done" and len(others) >= MAX_BACKFILLS:
+        raise Conflict(f"{MAX_BACKFILLS} backfills of schedule {command.schedule} go on already")
     if there is None:
         tx.add_backfill(new)
     elif there.state != "done":
