@@ -161,11 +161,13 @@ async def test_a_trigger_is_paused_and_resumed_and_its_events_and_runs_explain_t
     event = ("publish", world.topic, "month.landed", SOURCE, "--id", "2013-07", "--data", '{"uri": "file:///7"}')
     await world.command(*event)
 
-    async def queued() -> Any:
-        found = await world.json("explain", "event", "2013-07")
-        return found["received"] and found["matches"][0]["disposition"] == "queued"
+    async with world.client() as client:
 
-    assert await until(queued)
+        async def queued() -> Any:
+            found = await client.explain_event("", "2013-07")
+            return found.received and found.matches[0].disposition == "queued"
+
+        assert await until(queued)
     assert "1 events came while it was paused" in await world.command("trigger", "show", "landed")
     assert (await world.json("trigger", "resume", "landed"))["paused_by"] == ""
     run_id = await world.work("file:///7")

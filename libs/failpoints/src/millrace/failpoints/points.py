@@ -49,5 +49,5 @@ POINTS = {
     "control.runs_begun": "runs that triggers start are begun, the transaction is open",
     "control.due": "the clock has found what is due",
     "control.fired": "what is due of some runs has happened, the transaction is open",
-    "control.turn": "queues are locked, to start the run whose turn has come",
+    "control.turn": "triggers are locked, to let happen what is due of them",
 }

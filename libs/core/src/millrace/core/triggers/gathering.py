@@ -156,6 +156,7 @@ class _Joining(_Gathering):
         super().__init__(memory, now)
         self.join = join
         self.slots = slots_of(join, key)
+        self.known = frozenset(self.slots)
         self.window = timedelta(seconds=join.window_s)
         self.by_slot: dict[str, list[Member]] = {}
         self.count = 0
@@ -172,7 +173,7 @@ class _Joining(_Gathering):
         if self.memory.until is not None and member.slot not in self.memory.fired:
             self.memory = replace(self.memory, fired=self.memory.fired | {member.slot})
             self.late.append(member)
-        elif self.count >= MAX_MEMBERS or member.slot not in self.slots:
+        elif self.count >= MAX_MEMBERS or member.slot not in self.known:
             self.refused.append(member)
         else:
             self._add(member)

@@ -91,13 +91,14 @@ class Join(Part):
             raise ValueError("a join has at least two `members`, or `partitions`")
         if (self.of == "n_of") != (self.n is not None):
             raise ValueError("`n` is for `of: n_of`, which needs it")
-        if self.n is not None and not self.partitions and self.n > len(names):
-            raise ValueError(f"n is {self.n}, more than the {len(names)} members")
         if self.of == "sequence" and (self.partitions or self.again):
             raise ValueError("a sequence has neither `partitions` nor `again`")
         parts = MOST_PARTS[self.partitions.each, self.partitions.per] if self.partitions else 1
-        if parts * max(1, len(names)) > MAX_MEMBERS:
-            raise ValueError(f"it waits for up to {parts * len(names)} events, more than {MAX_MEMBERS}")
+        most = parts * max(1, len(names))
+        if most > MAX_MEMBERS:
+            raise ValueError(f"it waits for up to {most} events, more than {MAX_MEMBERS}")
+        if self.n is not None and self.n > most:
+            raise ValueError(f"n is {self.n}, more than the {most} that may come")
         return self
 
     @property
