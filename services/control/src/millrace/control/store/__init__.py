@@ -1,15 +1,16 @@
 """All of control's SQL, on one transaction."""
 
+from millrace.control.store.backfills import Backfills, HeldBackfill
 from millrace.control.store.definitions import LOOK, InForce, Rules
 from millrace.control.store.events import Arrival, Kept, Start, key_of
 from millrace.control.store.gatherings import Gatherings, KeptMemory, QueuedEvent, Settled
 from millrace.control.store.runs import Runs, Turn, Waiting
-from millrace.control.store.schedules import HeldBackfill, HeldSchedule, NewFire, Schedules
+from millrace.control.store.schedules import HeldSchedule, NewFire, Schedules
 from millrace.control.store.signals import Signals
 from millrace.control.store.triggers import HeldTrigger, ShownTrigger
 
 
-class Store(Runs, Gatherings, Schedules):
+class Store(Runs, Gatherings, Schedules, Backfills):
     """What control keeps: definitions, events, runs and schedules."""
 
 
