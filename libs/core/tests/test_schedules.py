@@ -51,6 +51,9 @@ def local(made: Schedule, after: str, count: int) -> list[str]:
         ({"cron": "@daily", "exclude": [{"from": "2026-02-01", "to": "2026-01-01"}]}, "is after `to`"),
         ({"cron": "@daily", "start": "2026-01-01T00:00:00"}, "start"),
         ({"cron": "@daily", "start": "2026-01-01T00:00:00Z", "end": "2026-01-01T00:00:00Z"}, "not before `end`"),
+        ({"cron": "@daily", "start": "0001-01-01T00:00:00Z"}, "start: Value error, it is of the year 1"),
+        ({"cron": "@daily", "end": "9999-12-31T23:59:59-12:00"}, "schedules are of 1900 to 2999"),
+        ({"cron": "@daily", "limit": 2}, "`limit` is of the strategy parallel"),
         ({"cron": "@daily", "strategy": "whatever"}, "strategy"),
         ({"cron": "@daily", "jitter": 5}, "jitter: unknown field; known are name, workflow"),
         ({"cron": "@daily", "data": {"day": {"$from": "/trigger/data"}}}, "data.day.$from: it leads nowhere"),
@@ -65,6 +68,18 @@ def test_a_schedule_that_cannot_work_is_refused_with_its_field_and_what_would_be
         schedule(**fields)
 
     assert said in str(refused.value)
+
+
+@given(st.text("0123456789*/,-#LWMONJAN @", max_size=24), st.integers(3, 6))
+@settings(deadline=None)
+def test_any_text_is_a_cron_or_refused_as_one(text: str, fields: int) -> None:
+    for cron in (text, " ".join([text.replace(" ", "") or "*"] * fields)):
+        try:
+            made = schedule(cron=cron)
+        except InvalidDocument as refused:
+            assert "cron" in str(refused)  # noqa: PT017 - either is right
+        else:
+            assert len(fires(made, at("2026-01-01T00:00:00"), 2)) <= 2
 
 
 def test_a_document_says_what_it_was_not_told_and_comes_back_the_same() -> None:

@@ -11,6 +11,7 @@ from millrace.core.schedules.cron import every_hour, parse_cron
 from millrace.core.schedules.template import check_template
 from millrace.core.triggers.ir import TRIGGER_NAME, Strategy
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BeforeValidator,
     ConfigDict,
@@ -25,6 +26,7 @@ DAY_S = 86_400
 #: The longest interval, jitter and catch-up window: ten years.
 MAX_S = 3660 * DAY_S
 MAX_DATES = 1_000
+FIRST_YEAR, LAST_YEAR = 1900, 2999
 MAX_SPECS = 50
 MAX_SCHEDULE_BYTES = 64 * 1024
 
@@ -57,6 +59,13 @@ def _clock(value: object) -> object:
     raise ValueError('a time of day is text such as "09:30", in quotes')
 
 
+def _known_time(moment: datetime) -> datetime:
+    if not FIRST_YEAR <= moment.year <= LAST_YEAR:
+        raise ValueError(f"it is of the year {moment.year}; schedules are of {FIRST_YEAR} to {LAST_YEAR}")
+    return moment
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_known_time)]
 Day = Annotated[date, BeforeValidator(_day)]
 Clock = Annotated[
     time,
@@ -182,8 +191,8 @@ class Schedule(Part):
     calendar: Calendar | None = None
     zone: Annotated[str, Field(min_length=1, max_length=64)] = "UTC"
     exclude: Annotated[tuple[Days, ...], Field(max_length=MAX_SPECS)] = ()
-    start: AwareDatetime | None = None
-    end: AwareDatetime | None = None
+    start: Moment | None = None
+    end: Moment | None = None
     dst: Dst | None = Field(default_factory=_as_usual)
     jitter_s: Annotated[float, Field(ge=0, le=MAX_S)] = 0.0
     strategy: Strategy = "queue"

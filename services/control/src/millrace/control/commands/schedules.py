@@ -1,32 +1,23 @@
 """What control can be asked about schedules, checked at the edge."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Self
 
 from millrace.contracts.event import Namespace
 from millrace.core.errors import InvalidDocument
 from millrace.core.schedules import HORIZON, MAX_SCHEDULE_BYTES, Schedule, parse_schedule
+from millrace.core.schedules.document import Moment
 from millrace.core.triggers.ir import TRIGGER_NAME
 from millrace.core.yaml import load_document
 from millrace.runtime.command import Command
 from millrace.runtime.errors import InvalidInput
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 BACKFILL_ID = r"^[A-Za-z0-9][A-Za-z0-9_.:+\-]{0,126}$"
 MAX_PREVIEW = 1_000
 MAX_AT_ONCE = 100
-FIRST_YEAR, LAST_YEAR = 1900, 2999
 
 ScheduleName = Annotated[str, Field(pattern=TRIGGER_NAME)]
-
-
-def _known_time(moment: datetime) -> datetime:
-    if not FIRST_YEAR <= moment.year <= LAST_YEAR:
-        raise ValueError(f"it is of the year {moment.year}; schedules are of {FIRST_YEAR} to {LAST_YEAR}")
-    return moment.astimezone(UTC)
-
-
-Moment = Annotated[datetime, AfterValidator(_known_time)]
 
 
 class ApplySchedule(Command):
