@@ -332,6 +332,8 @@ async def test_what_another_replica_does_with_a_trigger_holds_for_the_very_next_
     await hope.do(begin, lambda tx: take(tx, landed("e1", 1)))
     await both(begin, lambda tx: pause_trigger(command, tx))
     await hope.do(begin, lambda tx: take(tx, landed("e2", 2, offset=1)))
+    async with begin() as tx:
+        assert await dispositions(tx, "e2") == ["queued"]
     await both(begin, lambda tx: resume_trigger(ResumeTrigger(**dict(command)), tx))
     await both(begin, look)
     await hope.do(begin, lambda tx: take(tx, landed("e3", 3, offset=2)))
@@ -459,6 +461,20 @@ async def test_a_run_of_a_strict_sequence_that_fails_holds_up_those_behind_it_un
     await report(tx, success(orders(tx)[-1]))
     await look(tx)
     assert [order.input["given"] for order in orders(tx)] == [0, 1, 2]
+
+
+async def test_a_run_that_comes_after_the_last_of_a_strict_sequence_has_failed_waits_too(
+    tx: Store, landed: Any
+) -> None:
+    await force(tx, do={**DO["do"], "retries": {"max_attempts": 1}})
+    await trigger(tx, strategy="strict_sequence")
+    await take(tx, landed("e1", 1))
+    await report(tx, failure(orders(tx)[-1]))
+
+    await take(tx, landed("e2", 2, offset=1))
+
+    assert await look(tx) == 0
+    assert await runs(tx, "pending") == [2]
 
 
 async def test_a_limit_is_never_passed_and_a_free_place_is_taken_at_once(tx: Store, landed: Any) -> None:
