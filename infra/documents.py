@@ -27,6 +27,8 @@ from millrace.contracts.openlineage import LineageReported
 from millrace.contracts.tasks import TaskOrder
 from millrace.core import ir, parts
 from millrace.core.ir import Workflow
+from millrace.core.schedules import Schedule
+from millrace.core.schedules import document as schedules
 from millrace.core.triggers import Trigger, sources
 from millrace.core.triggers import ir as triggers
 from millrace.runtime.subscriptions import Subscription, TaskKind, on_batch
@@ -36,6 +38,7 @@ from pydantic import BaseModel
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMAS = "libs/contracts/schemas"
 WORKFLOW_SCHEMA = "libs/core/schemas/workflow.json"
+SCHEDULE_SCHEMA = "libs/core/schemas/schedule.json"
 TRIGGER_SCHEMA = "libs/core/schemas/trigger.json"
 #: Pydantic's definition of any JSON value; the others are classes of ours.
 JSON = "JsonValue"
@@ -93,6 +96,11 @@ def _document_schema(document: type[BaseModel], *modules: ModuleType) -> dict[st
         if name != JSON:
             _describe(part, next(getattr(module, name) for module in modules if hasattr(module, name)))
     return made
+
+
+def schedule_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a schedule's document, with each field's description beside it."""
+    return {"$schema": DIALECT, "$id": "millrace.schedule.1"} | _document_schema(Schedule, schedules)
 
 
 def _describe(made: dict[str, Any], cls: type[BaseModel]) -> None:
@@ -273,6 +281,7 @@ def documents() -> dict[Path, str]:
     made |= {f"docs/asyncapi/{service}.json": _json(asyncapi(service, rows)) for service in SERVICES}
     made["docs/events.md"] = events_page(rows)
     made[WORKFLOW_SCHEMA] = _json(workflow_schema())
+    made[SCHEDULE_SCHEMA] = _json(schedule_schema())
     made[TRIGGER_SCHEMA] = _json(trigger_schema())
     return {ROOT / path: text for path, text in made.items()}
 

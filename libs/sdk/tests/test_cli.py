@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import typer.main
@@ -14,6 +15,7 @@ from millrace.sdk.cli import app
 from millrace.sdk.cli.documents import kind_of, read_json, read_rows
 from millrace.sdk.cli.lineage import explanation_tree
 from millrace.sdk.cli.output import console, duration, plain, printable, say
+from millrace.sdk.cli.schedules import moment_of
 from millrace.sdk.held import Place, Which
 from millrace.sdk.watching import changes, run_table
 from rich.console import Console
@@ -52,6 +54,22 @@ def test_what_a_file_declares_is_seen_from_what_is_in_it(folder: str, kind: str)
 
     assert files
     assert {kind_of(file.read_text(), file.name) for file in files} == {kind}
+
+
+@pytest.mark.parametrize("rule", ["cron: '@daily'", "interval: {every_s: 60}", "calendar: {at: ['09:00']}"])
+def test_a_schedule_is_seen_from_its_rule(rule: str) -> None:
+    assert kind_of(f"name: n\nworkflow: w\n{rule}\n", "x.yaml") == "schedule"
+
+
+def test_a_day_is_one_of_the_schedules_zone_and_a_time_needs_its_offset() -> None:
+    berlin = ZoneInfo("Europe/Berlin")
+
+    assert moment_of("2026-07-01", "from", berlin).isoformat() == "2026-07-01T00:00:00+02:00"
+    assert moment_of("2026-07-01T00:00:00Z", "from", berlin).isoformat() == "2026-07-01T00:00:00+00:00"
+    with pytest.raises(InvalidInput, match="--after: 2026-07-01 has no offset"):
+        moment_of("2026-07-01", "after", None)
+    with pytest.raises(InvalidInput, match="--to: 'x' is no day such as 2026-01-31"):
+        moment_of("x", "to", berlin)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "a: 1", "key: [", "!!python/object/apply:os.getcwd []"])

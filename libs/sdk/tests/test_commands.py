@@ -212,6 +212,59 @@ async def test_a_workflow_in_force_is_listed_shown_drawn_and_compared(world: Wor
     assert "~ a: kind" in applied
 
 
+NIGHTLY = """
+name: nightly
+workflow: monthly
+cron: 30 2 * * *
+zone: Europe/Berlin
+data: {uri: {$text: "file:///$date"}}
+"""
+
+
+async def test_a_schedule_is_previewed_applied_paused_shown_and_deleted(world: World) -> None:
+    (world.folder / "nightly.yaml").write_text(NIGHTLY)
+    preview = await world.json("schedule", "preview", "nightly.yaml", "--count", "3", "--after", "2026-03-28T00:00:00Z")
+    applied = await world.command("schedule", "apply", "nightly.yaml")
+    listed = await world.command("schedule", "list")
+    paused = await world.command("schedule", "pause", "nightly")
+    async with world.client() as client:
+        again = await client.schedules.apply(NIGHTLY)
+        resumed = await client.schedules.resume("nightly")
+        found = await client.schedules.preview("nightly", count=2)
+    deleted = await world.json("schedule", "delete", "nightly")
+
+    nights = ["2026-03-28T02:30:00+01:00", "2026-03-29T03:00:00+02:00", "2026-03-30T02:30:00+02:00"]
+    assert [one["local"] for one in preview] == nights
+    assert "schedule nightly is in force; next " in applied
+    assert "30 2 * * * Europe/Berlin" in listed
+    assert "paused by dev" in paused
+    assert (again.unchanged, again.schedule.HasField("next_at")) == (True, False)
+    assert resumed.next_at == found[0].due_at
+    assert deleted == {"cancelled_runs": 0, "cancelled_backfills": 0}
+
+
+async def test_a_backfill_is_planned_done_shown_and_cancelled(world: World) -> None:
+    async with world.client() as client:
+        await client.schedules.apply(NIGHTLY)
+    january = ("schedule", "backfill", "nightly", "--from", "2026-01-01", "--to", "2026-01-03")
+
+    planned = await world.json(*january, "--dry-run")
+    begun = (await world.json(*january))["backfill"]
+    run_id = await world.work("file:///2026-01-01")
+    shown = await world.command("run", "show", run_id)
+    stopped = await world.json("schedule", "cancel-backfill", "nightly", begun["backfill_id"], "--runs")
+    told = await world.command("schedule", "show", "nightly")
+    async with world.client() as client:
+        await client.schedules.delete("nightly")
+
+    nights = ["2026-01-01T02:30:00+01:00", "2026-01-02T02:30:00+01:00"]
+    assert [one["local"] for one in planned["would_start"]] == nights
+    states = (planned["backfill"]["state"], begun["state"], stopped["state"])
+    assert states == ("planned", "running", "cancelled")
+    assert f"schedule nightly   backfill in backfill {begun['backfill_id']} for {nights[0]}" in shown
+    assert run_id in told
+
+
 PEOPLE = """
 name: people
 tasks:

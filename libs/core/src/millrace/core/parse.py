@@ -11,7 +11,7 @@ from millrace.core.parts import Pointer, canonical_json, pointers_in
 from millrace.core.pointer import parse_pointer
 from pydantic import JsonValue, ValidationError
 
-TRIGGER_FIELDS = ("id", "source", "type", "subject", "time", "data")
+TRIGGER_FIELDS = ("id", "source", "type", "subject", "time", "data", "schedule")
 RUN_FIELDS = ("id", "started_at")
 #: What a task with bodies tells those: an item, how many came before it, what the last iteration handed on, a failure.
 TOLD = ("item", "index", "last", "error")

@@ -26,6 +26,7 @@ from millrace.runtime.errors import Unavailable
 from millrace.sdk.connection import Connection, connection
 from millrace.sdk.held import HeldEvents
 from millrace.sdk.predictions import Model, Prediction, Row, infer_request, model_of, predictions
+from millrace.sdk.schedules import Schedules
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -305,6 +306,11 @@ class Client:
     def held(self) -> HeldEvents:
         """Return the events that services could not handle."""
         return HeldEvents(self._channels, self.namespace)
+
+    @cached_property
+    def schedules(self) -> Schedules:
+        """Return the schedules, by which runs are started."""
+        return Schedules(self._channels, self.namespace)
 
     @cached_property
     def _control(self) -> "ControlServiceAsyncStub":

@@ -32,6 +32,7 @@ async def main(settings: Settings) -> None:
         control.housekeep(
             older_than(settings.run_retention, "run", Store.forget_runs, begin),
             older_than(settings.event_retention, "event", Store.forget_events, begin),
+            older_than(settings.run_retention, "schedule_fire", Store.forget_fires, begin),
         )
         control.background(Clock(begin, settings.clock_poll_s, topics.told).run)
         control.background(topics.run)

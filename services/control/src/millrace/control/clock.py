@@ -1,4 +1,4 @@
-"""Lets happen what is due: timeouts, retries, joins whose time is over, queued runs whose turn has come."""
+"""Lets happen what is due: timeouts, retries, joins whose time is over, schedules, queued runs whose turn has come."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from uuid import UUID
@@ -6,7 +6,7 @@ from uuid import UUID
 import structlog
 from millrace.contracts.catalogue import queue_topics
 from millrace.control.domain.events import topics_of_patterns
-from millrace.control.handlers import fire_due, look_at_triggers
+from millrace.control.handlers import fire_due, look_at_schedules, look_at_triggers
 from millrace.control.store import LOOK, Store, Turn
 from millrace.runtime.batches import OutageError, settle
 from millrace.runtime.errors import MillraceError
@@ -61,10 +61,18 @@ class Clock:
                 happened = await look_at_triggers(some, tx)
             done.append(happened)
 
+        async def fire_schedules(some: Sequence[Turn]) -> None:
+            async with self._begin() as tx:
+                happened = await look_at_schedules(some, tx)
+            done.append(happened)
+
+        schedules = [turn for turn in turns if turn.schedule]
+        triggers = [turn for turn in turns if not turn.schedule]
         # A run that raises costs only itself; what is put off here is looked for again in `poll_s`.
         try:
             await settle(due, fire, _put_off, self._begin.database)
-            await settle(turns, start, _put_off, self._begin.database)
+            await settle(triggers, start, _put_off, self._begin.database)
+            await settle(schedules, fire_schedules, _put_off, self._begin.database)
         except OutageError:
             return False
         return any(done)

@@ -14,6 +14,7 @@ from millrace.sdk.cli import (
     predict,
     publish,
     runs,
+    schedules,
     stack,
     triggers,
     worker,
@@ -40,7 +41,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 for noun in (
-    *(stack, publish, apply, workflows, triggers, runs, explain, people, worker),
+    *(stack, publish, apply, workflows, triggers, schedules, runs, explain, people, worker),
     *(predict, lineage, held, observability),
 ):
     app.add_typer(noun.app)

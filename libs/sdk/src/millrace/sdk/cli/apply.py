@@ -14,7 +14,8 @@ from millrace.sdk.client import Client
 app = typer.Typer()
 
 What = Annotated[
-    list[str], typer.Argument(metavar="[workflow|trigger|contract|view] FILE...", help="YAML or JSON; `-` is stdin.")
+    list[str],
+    typer.Argument(metavar="[workflow|trigger|schedule|contract|view] FILE...", help="YAML or JSON; `-` is stdin."),
 ]
 
 
@@ -23,7 +24,7 @@ class Applied:
     """A declaration that is in force.
 
     Attributes:
-        hash: SHA-256 of its canonical form; a trigger has none.
+        hash: SHA-256 of its canonical form; a trigger or a schedule has none.
         unchanged: Whether it was in force already; None where that is not told.
         differences: What differs from the version before, a line each; told of workflows.
     """
@@ -37,10 +38,10 @@ class Applied:
 
 @app.command()
 def apply(what: What, state: Folder = FOLDER, namespace: Namespace = NAMESPACE, as_json: Json = False) -> None:
-    """Put workflows, triggers, contracts and feature views in force; the same again changes nothing.
+    """Put workflows, triggers, schedules, contracts and feature views in force; the same again changes nothing.
 
-    What a file declares is seen from what is in it, or said first. Contracts are applied first, then views, workflows
-    and triggers.
+    What a file declares is seen from what is in it, or said first. Contracts are applied first, then views, workflows,
+    triggers and schedules.
 
     Example: `millrace apply contracts/*.yaml views/*.yaml workflow.yaml trigger.yaml`
 
@@ -85,3 +86,6 @@ async def _apply(client: Client, kind: Kind, text: str) -> list[Applied]:
         case "trigger":
             trigger = await client.apply_trigger(text)
             return [Applied(kind, trigger.name, unchanged=trigger.unchanged)]
+        case "schedule":
+            made = await client.schedules.apply(text)
+            return [Applied(kind, made.schedule.name, unchanged=made.unchanged)]

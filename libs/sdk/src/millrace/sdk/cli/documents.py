@@ -13,9 +13,9 @@ from millrace.runtime.errors import InvalidInput
 
 MAX_BYTES = 16 * 1024 * 1024
 
-Kind = Literal["contract", "view", "workflow", "trigger"]
+Kind = Literal["contract", "view", "workflow", "trigger", "schedule"]
 #: In the order in which they are put in force: each may need those before it.
-KINDS: Sequence[Kind] = ("contract", "view", "workflow", "trigger")
+KINDS: Sequence[Kind] = ("contract", "view", "workflow", "trigger", "schedule")
 
 
 def read_text(name: str) -> str:
@@ -88,9 +88,11 @@ def kind_of(text: str, name: str) -> Kind:
         return "workflow"
     if "workflow" in declared and declared & {"source", "join"}:
         return "trigger"
+    if "workflow" in declared and declared & {"cron", "interval", "calendar"}:
+        return "schedule"
     wanted = (
-        "a workflow has `tasks`, a trigger `workflow` and `source` or `join`, a view `sql`, "
-        "a contract `kind: DataContract`"
+        "a workflow has `tasks`, a trigger `workflow` and `source` or `join`, a schedule `workflow` and `cron`, "
+        "`interval` or `calendar`, a view `sql`, a contract `kind: DataContract`"
     )
     raise InvalidInput(f"{name} is nothing that can be applied: {wanted}")
 

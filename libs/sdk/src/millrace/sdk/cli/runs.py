@@ -66,7 +66,11 @@ def show(run_id: RunId = LAST, state: Folder = FOLDER, namespace: Namespace = NA
     if as_json:
         return print_json(found)
     console.print(f"namespace {namespace}   principal {found.principal}   trace {found.trace_id or '-'}")
-    if found.trigger:
+    if found.schedule_json:
+        told = json.loads(found.schedule_json)
+        backfill = f" in backfill {told['backfill']}" if told["backfill"] else ""
+        console.print(f"schedule {told['name']}   {told['kind']}{backfill} for {told['local']}")
+    elif found.trigger:
         console.print(f"trigger {found.trigger}   event {found.event_id} of {found.event_source}")
     return console.print(run_table(found, wide=True))
 

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from millrace.control.domain.runs import KeptRun
+from millrace.control.domain.schedules import schedule_of
 from millrace.control.domain.triggers import waiting_reason
 from millrace.core.state import TASK_OPEN, Run, RunState, TaskRun
 from millrace.core.triggers import Event, Trigger, match
@@ -144,6 +145,10 @@ def _what_started(kept: KeptRun) -> str:
         return f"task {kept.parent.task} of run {kept.parent.run_id} started it"
     if not kept.trigger_name:
         return f"{kept.principal} started it"
+    if "schedule" in run.trigger:
+        told = run.trigger["schedule"]
+        how = f", in backfill {told['backfill']}" if told["backfill"] else ", caught up" * (told["kind"] == "catch_up")
+        return f"schedule {told['name']} started it for {told['local']}{how}"
     if given is None:
         return f"trigger {kept.trigger_name} started it for event {run.trigger['id']} of {run.trigger['source']}"
     missing = ", ".join(given.get("missing", ())[:MAX_TASKS])
@@ -169,10 +174,13 @@ def _why_it_waits(kept: KeptRun, turn: Turn | None) -> Iterator[str]:
     if turn is None:
         yield "it has not begun: control begins it as soon as it looks"
         return
+    schedule = schedule_of(kept.trigger_name)
     if turn.paused_by:
-        yield f"it waits: {turn.paused_by} has paused trigger {kept.trigger_name}"
+        what = f"schedule {schedule}" if schedule else f"trigger {kept.trigger_name}"
+        yield f"it waits: {turn.paused_by} has paused {what}"
     if turn.blocked_by is not None:
-        how = f"`millrace trigger unblock {kept.trigger_name}` lets it go on"
+        command = f"schedule resume {schedule}" if schedule else f"trigger unblock {kept.trigger_name}"
+        how = f"`millrace {command}` lets it go on"
         yield f"it waits: run {turn.blocked_by} of the same strict sequence has failed; {how}"
     if turn.next_at is not None:
         yield f"the throttle lets the next run of the trigger begin at {turn.next_at:%Y-%m-%d %H:%M:%S} UTC"

@@ -10,6 +10,7 @@ from millrace.control.handlers.definitions import (
     unblock_trigger,
 )
 from millrace.control.handlers.events import explain_event, explain_run, take_records
+from millrace.control.handlers.firing import look_at_schedules
 from millrace.control.handlers.queues import apply_queue
 from millrace.control.handlers.runs import (
     apply_reports,
@@ -19,6 +20,15 @@ from millrace.control.handlers.runs import (
     signal_run,
     start_run,
 )
+from millrace.control.handlers.schedules import (
+    apply_schedule,
+    cancel_backfill,
+    delete_schedule,
+    pause_schedule,
+    preview_schedule,
+    resume_schedule,
+    start_backfill,
+)
 from millrace.control.handlers.triggers import look_at_triggers
 from millrace.runtime.subscriptions import Subscription, on_batch
 
@@ -26,18 +36,26 @@ __all__ = [
     "SUBSCRIPTIONS",
     "apply_queue",
     "apply_reports",
+    "apply_schedule",
     "apply_trigger",
     "apply_workflow",
+    "cancel_backfill",
     "cancel_run",
     "decide_task",
+    "delete_schedule",
     "explain_event",
     "explain_run",
     "fire_due",
+    "look_at_schedules",
     "look_at_triggers",
+    "pause_schedule",
     "pause_trigger",
+    "preview_schedule",
     "reports_of",
+    "resume_schedule",
     "resume_trigger",
     "signal_run",
+    "start_backfill",
     "start_run",
     "take_records",
     "unblock_trigger",

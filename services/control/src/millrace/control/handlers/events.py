@@ -7,6 +7,7 @@ from millrace.control.domain.events import read_record
 from millrace.control.domain.explain import Explanation, Turn, explain
 from millrace.control.domain.explain import explain_run as explain_run_of
 from millrace.control.domain.runs import KeptRun
+from millrace.control.domain.schedules import schedule_of
 from millrace.control.handlers.deciding import SERVICE
 from millrace.control.handlers.triggers import start_runs
 from millrace.control.store import Arrival, InForce, Kept, Rules, Start, Store
@@ -59,11 +60,18 @@ async def explain_run(asked: GetRun, tx: Store) -> tuple[KeptRun, list[str]]:
     kept = await tx.run(asked.namespace, asked.run_id)
     turn = None
     if kept.run.state is RunState.PENDING and kept.place is not None:
-        shown = await tx.shown_trigger(asked.namespace, kept.trigger_name)
-        waiting, under_way = await tx.before(asked.namespace, kept.trigger_name, kept.place)
-        next_at = shown.next_at if shown.next_at and shown.next_at > tx.now else None
-        turn = Turn(waiting, under_way, shown.paused_by, shown.blocked_by, next_at)
+        turn = await _turn(kept, kept.place, tx)
     return kept, explain_run_of(kept, turn)
+
+
+async def _turn(kept: KeptRun, place: int, tx: Store) -> Turn:
+    waiting, under_way = await tx.before(kept.namespace, kept.trigger_name, place)
+    if name := schedule_of(kept.trigger_name):
+        row = await tx.shown_schedule(kept.namespace, name)
+        return Turn(waiting, under_way, row["paused_by"], row["blocked_by"], None)
+    shown = await tx.shown_trigger(kept.namespace, kept.trigger_name)
+    next_at = shown.next_at if shown.next_at and shown.next_at > tx.now else None
+    return Turn(waiting, under_way, shown.paused_by, shown.blocked_by, next_at)
 
 
 def _arrivals(record: Record, rules: Rules, tx: Store) -> list[Arrival]:

@@ -44,7 +44,7 @@ async def start_runs(taken: Sequence[tuple[Start, InForce]], tx: Store) -> None:
             offered = _offered(held, waiting[key], tx)
             await _arrive(held, await _offer(held, offered, tx), following, tx)
             tx.save_trigger(held)
-    await _follow(following, tx)
+    await follow(following, tx)
     await failpoint("control.runs_begun")
 
 
@@ -61,7 +61,7 @@ async def look_at_triggers(turns: Sequence[Turn], tx: Store) -> int:
         if not _stands(one):
             done += await _look(one, max(1, AT_ONCE // len(held)), following, tx)
             tx.save_trigger(one)
-    await _follow(following, tx)
+    await follow(following, tx)
     return done
 
 
@@ -171,7 +171,7 @@ async def _offer(
     return runs
 
 
-async def _follow(following: Following, tx: Store) -> None:
+async def follow(following: Following, tx: Store) -> None:
     """Keep new runs, and begin and end what is to be."""
     plans = await tx.plans(made.sha256 for made in following.new)
     runs = [

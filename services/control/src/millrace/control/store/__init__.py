@@ -1,25 +1,30 @@
 """All of control's SQL, on one transaction."""
 
+from millrace.control.store.backfills import Backfills, HeldBackfill
 from millrace.control.store.definitions import LOOK, InForce, Rules
 from millrace.control.store.events import Arrival, Kept, Start, key_of
 from millrace.control.store.gatherings import Gatherings, KeptMemory, QueuedEvent, Settled
 from millrace.control.store.queues import Queues
 from millrace.control.store.runs import Runs, Turn, Waiting
+from millrace.control.store.schedules import HeldSchedule, NewFire, Schedules
 from millrace.control.store.signals import Signals
 from millrace.control.store.triggers import HeldTrigger, ShownTrigger
 
 
-class Store(Runs, Gatherings, Queues):
-    """What control keeps: definitions, events and runs."""
+class Store(Runs, Gatherings, Schedules, Backfills, Queues):
+    """What control keeps: definitions, events, runs and schedules."""
 
 
 __all__ = [
     "LOOK",
     "Arrival",
+    "HeldBackfill",
+    "HeldSchedule",
     "HeldTrigger",
     "InForce",
     "Kept",
     "KeptMemory",
+    "NewFire",
     "QueuedEvent",
     "Rules",
     "Settled",

@@ -10,6 +10,7 @@ from uuid import UUID
 import asyncpg
 from millrace.control.domain.mail import mail_of, read_mail
 from millrace.control.domain.runs import KeptRun
+from millrace.control.domain.schedules import schedule_of
 from millrace.control.store.definitions import Definitions
 from millrace.control.store.rows import attempt_row, columns, json_of, kept_run, task_row, task_run
 from millrace.core.parts import Approve
@@ -150,15 +151,50 @@ SELECT * FROM (
     JOIN trigger t ON (t.namespace, t.name) = (g.namespace, g.trigger) AND t.paused_at IS NULL
     LIMIT 100
 ) AS triggers
+UNION ALL
+SELECT * FROM (
+    SELECT NULL::uuid, namespace, 'schedule/' || name FROM schedule WHERE next_at <= now()
+    UNION
+    SELECT NULL, s.namespace, 'schedule/' || s.name FROM schedule s
+    LEFT JOIN LATERAL (
+        SELECT place FROM run WHERE namespace = s.namespace AND trigger_name = 'schedule/' || s.name
+            AND place IS NOT NULL AND state = 'pending' ORDER BY place LIMIT 1
+    ) AS next ON true
+    LEFT JOIN LATERAL (
+        SELECT CASE s.document->>'strategy' WHEN 'parallel' THEN (s.document->>'limit')::int ELSE 1 END AS runs
+    ) AS width ON true
+    WHERE s.waits AND s.paused_at IS NULL AND (s.document->>'strategy' <> 'strict_sequence'
+            OR NOT EXISTS (SELECT FROM run WHERE run_id = s.last_run AND state = 'failed'))
+        AND (next.place IS NULL OR width.runs IS NULL OR width.runs > (
+            SELECT count(*) FROM (
+                SELECT FROM run r WHERE r.namespace = s.namespace AND r.trigger_name = 'schedule/' || s.name
+                    AND r.place IS NOT NULL AND r.ended_at IS NULL AND r.place < next.place
+                ORDER BY r.place LIMIT width.runs
+            ) AS begun))
+    UNION
+    SELECT NULL, b.namespace, 'schedule/' || b.schedule FROM backfill b
+    WHERE b.state = 'running' AND CASE WHEN b.more THEN b.at_once ELSE 1 END > (
+        SELECT count(*) FROM (
+            SELECT FROM run r WHERE r.namespace = b.namespace
+                AND r.trigger_name = 'backfill/' || b.schedule || '/' || b.backfill_id
+                AND r.place IS NOT NULL AND r.ended_at IS NULL ORDER BY r.place LIMIT b.at_once
+        ) AS open)
+    LIMIT 100
+) AS schedules
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A trigger of which something is due."""
+    """A trigger of which something is due, or a schedule."""
 
     namespace: str
     trigger: str
+
+    @property
+    def schedule(self) -> str:
+        """Return the schedule that it is about; empty where it is about a trigger."""
+        return schedule_of(self.trigger)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +265,7 @@ class Runs(Definitions):
         return len(await self.fetch(FORGET_RUNS, first_id(before), before, limit))
 
     async def due(self) -> tuple[list[UUID], list[Turn]]:
-        """Return the runs and the triggers of which something is due."""
+        """Return the runs, and the triggers and schedules, of which something is due."""
         rows = await self.fetch(DUE)
         turns = [Turn(row["namespace"], row["trigger_name"]) for row in rows if row["namespace"]]
         return [row["run_id"] for row in rows if not row["namespace"]], turns

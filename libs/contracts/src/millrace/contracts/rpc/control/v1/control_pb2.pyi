@@ -465,7 +465,7 @@ class Trigger(_message.Message):
     def __init__(self, name: _Optional[str] = ..., workflow: _Optional[str] = ..., document_json: _Optional[str] = ..., principal: _Optional[str] = ..., applied_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., paused_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., paused_by: _Optional[str] = ..., blocked_by: _Optional[str] = ..., waiting_runs: _Optional[int] = ..., queued_events: _Optional[int] = ..., waiting_events: _Optional[int] = ..., next_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Run(_message.Message):
-    __slots__ = ("run_id", "workflow", "workflow_hash", "state", "cause", "principal", "trigger", "event_source", "event_id", "trigger_data_json", "created_at", "started_at", "ended_at", "tasks", "trace_id", "output_json")
+    __slots__ = ("run_id", "workflow", "workflow_hash", "state", "cause", "principal", "trigger", "event_source", "event_id", "trigger_data_json", "created_at", "started_at", "ended_at", "tasks", "trace_id", "output_json", "schedule_json")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     WORKFLOW_FIELD_NUMBER: _ClassVar[int]
     WORKFLOW_HASH_FIELD_NUMBER: _ClassVar[int]
@@ -482,6 +482,7 @@ class Run(_message.Message):
     TASKS_FIELD_NUMBER: _ClassVar[int]
     TRACE_ID_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_JSON_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULE_JSON_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     workflow: str
     workflow_hash: str
@@ -498,7 +499,8 @@ class Run(_message.Message):
     tasks: _containers.RepeatedCompositeFieldContainer[Task]
     trace_id: str
     output_json: str
-    def __init__(self, run_id: _Optional[str] = ..., workflow: _Optional[str] = ..., workflow_hash: _Optional[str] = ..., state: _Optional[str] = ..., cause: _Optional[str] = ..., principal: _Optional[str] = ..., trigger: _Optional[str] = ..., event_source: _Optional[str] = ..., event_id: _Optional[str] = ..., trigger_data_json: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., tasks: _Optional[_Iterable[_Union[Task, _Mapping]]] = ..., trace_id: _Optional[str] = ..., output_json: _Optional[str] = ...) -> None: ...
+    schedule_json: str
+    def __init__(self, run_id: _Optional[str] = ..., workflow: _Optional[str] = ..., workflow_hash: _Optional[str] = ..., state: _Optional[str] = ..., cause: _Optional[str] = ..., principal: _Optional[str] = ..., trigger: _Optional[str] = ..., event_source: _Optional[str] = ..., event_id: _Optional[str] = ..., trigger_data_json: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., tasks: _Optional[_Iterable[_Union[Task, _Mapping]]] = ..., trace_id: _Optional[str] = ..., output_json: _Optional[str] = ..., schedule_json: _Optional[str] = ...) -> None: ...
 
 class Task(_message.Message):
     __slots__ = ("task_id", "name", "kind", "state", "attempts", "duration_s", "output_json", "error", "progress", "progress_message", "dispatched_at", "ended_at")
@@ -527,3 +529,272 @@ class Task(_message.Message):
     dispatched_at: _timestamp_pb2.Timestamp
     ended_at: _timestamp_pb2.Timestamp
     def __init__(self, task_id: _Optional[str] = ..., name: _Optional[str] = ..., kind: _Optional[str] = ..., state: _Optional[str] = ..., attempts: _Optional[int] = ..., duration_s: _Optional[float] = ..., output_json: _Optional[str] = ..., error: _Optional[str] = ..., progress: _Optional[float] = ..., progress_message: _Optional[str] = ..., dispatched_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class ApplyScheduleRequest(_message.Message):
+    __slots__ = ("namespace", "request_id", "schedule")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULE_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    request_id: str
+    schedule: str
+    def __init__(self, namespace: _Optional[str] = ..., request_id: _Optional[str] = ..., schedule: _Optional[str] = ...) -> None: ...
+
+class ApplyScheduleResponse(_message.Message):
+    __slots__ = ("schedule", "unchanged")
+    SCHEDULE_FIELD_NUMBER: _ClassVar[int]
+    UNCHANGED_FIELD_NUMBER: _ClassVar[int]
+    schedule: Schedule
+    unchanged: bool
+    def __init__(self, schedule: _Optional[_Union[Schedule, _Mapping]] = ..., unchanged: bool = ...) -> None: ...
+
+class GetScheduleRequest(_message.Message):
+    __slots__ = ("namespace", "name")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    name: str
+    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class GetScheduleResponse(_message.Message):
+    __slots__ = ("schedule", "fires", "passed", "backfills")
+    SCHEDULE_FIELD_NUMBER: _ClassVar[int]
+    FIRES_FIELD_NUMBER: _ClassVar[int]
+    PASSED_FIELD_NUMBER: _ClassVar[int]
+    BACKFILLS_FIELD_NUMBER: _ClassVar[int]
+    schedule: Schedule
+    fires: _containers.RepeatedCompositeFieldContainer[Fire]
+    passed: _containers.RepeatedCompositeFieldContainer[PassedMoments]
+    backfills: _containers.RepeatedCompositeFieldContainer[BackfillProgress]
+    def __init__(self, schedule: _Optional[_Union[Schedule, _Mapping]] = ..., fires: _Optional[_Iterable[_Union[Fire, _Mapping]]] = ..., passed: _Optional[_Iterable[_Union[PassedMoments, _Mapping]]] = ..., backfills: _Optional[_Iterable[_Union[BackfillProgress, _Mapping]]] = ...) -> None: ...
+
+class ListSchedulesRequest(_message.Message):
+    __slots__ = ("namespace",)
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    def __init__(self, namespace: _Optional[str] = ...) -> None: ...
+
+class ListSchedulesResponse(_message.Message):
+    __slots__ = ("schedules",)
+    SCHEDULES_FIELD_NUMBER: _ClassVar[int]
+    schedules: _containers.RepeatedCompositeFieldContainer[Schedule]
+    def __init__(self, schedules: _Optional[_Iterable[_Union[Schedule, _Mapping]]] = ...) -> None: ...
+
+class PauseScheduleRequest(_message.Message):
+    __slots__ = ("namespace", "request_id", "name")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    request_id: str
+    name: str
+    def __init__(self, namespace: _Optional[str] = ..., request_id: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class PauseScheduleResponse(_message.Message):
+    __slots__ = ("schedule",)
+    SCHEDULE_FIELD_NUMBER: _ClassVar[int]
+    schedule: Schedule
+    def __init__(self, schedule: _Optional[_Union[Schedule, _Mapping]] = ...) -> None: ...
+
+class ResumeScheduleRequest(_message.Message):
+    __slots__ = ("namespace", "request_id", "name")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    request_id: str
+    name: str
+    def __init__(self, namespace: _Optional[str] = ..., request_id: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class ResumeScheduleResponse(_message.Message):
+    __slots__ = ("schedule",)
+    SCHEDULE_FIELD_NUMBER: _ClassVar[int]
+    schedule: Schedule
+    def __init__(self, schedule: _Optional[_Union[Schedule, _Mapping]] = ...) -> None: ...
+
+class DeleteScheduleRequest(_message.Message):
+    __slots__ = ("namespace", "request_id", "name")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    request_id: str
+    name: str
+    def __init__(self, namespace: _Optional[str] = ..., request_id: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class DeleteScheduleResponse(_message.Message):
+    __slots__ = ("cancelled_runs", "cancelled_backfills")
+    CANCELLED_RUNS_FIELD_NUMBER: _ClassVar[int]
+    CANCELLED_BACKFILLS_FIELD_NUMBER: _ClassVar[int]
+    cancelled_runs: int
+    cancelled_backfills: int
+    def __init__(self, cancelled_runs: _Optional[int] = ..., cancelled_backfills: _Optional[int] = ...) -> None: ...
+
+class PreviewScheduleRequest(_message.Message):
+    __slots__ = ("namespace", "name", "schedule", "count", "after")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULE_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    name: str
+    schedule: str
+    count: int
+    after: _timestamp_pb2.Timestamp
+    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., schedule: _Optional[str] = ..., count: _Optional[int] = ..., after: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class PreviewScheduleResponse(_message.Message):
+    __slots__ = ("fires",)
+    FIRES_FIELD_NUMBER: _ClassVar[int]
+    fires: _containers.RepeatedCompositeFieldContainer[PlannedFire]
+    def __init__(self, fires: _Optional[_Iterable[_Union[PlannedFire, _Mapping]]] = ...) -> None: ...
+
+class PlannedFire(_message.Message):
+    __slots__ = ("logical_at", "due_at", "local")
+    LOGICAL_AT_FIELD_NUMBER: _ClassVar[int]
+    DUE_AT_FIELD_NUMBER: _ClassVar[int]
+    LOCAL_FIELD_NUMBER: _ClassVar[int]
+    logical_at: _timestamp_pb2.Timestamp
+    due_at: _timestamp_pb2.Timestamp
+    local: str
+    def __init__(self, logical_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., due_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., local: _Optional[str] = ...) -> None: ...
+
+class BackfillRequest(_message.Message):
+    __slots__ = ("namespace", "request_id", "schedule", "backfill_id", "to", "newest_first", "at_once", "dry_run")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULE_FIELD_NUMBER: _ClassVar[int]
+    BACKFILL_ID_FIELD_NUMBER: _ClassVar[int]
+    FROM_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
+    NEWEST_FIRST_FIELD_NUMBER: _ClassVar[int]
+    AT_ONCE_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    request_id: str
+    schedule: str
+    backfill_id: str
+    to: _timestamp_pb2.Timestamp
+    newest_first: bool
+    at_once: int
+    dry_run: bool
+    def __init__(self, namespace: _Optional[str] = ..., request_id: _Optional[str] = ..., schedule: _Optional[str] = ..., backfill_id: _Optional[str] = ..., to: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., newest_first: bool = ..., at_once: _Optional[int] = ..., dry_run: bool = ..., **kwargs) -> None: ...
+
+class BackfillResponse(_message.Message):
+    __slots__ = ("backfill", "would_start")
+    BACKFILL_FIELD_NUMBER: _ClassVar[int]
+    WOULD_START_FIELD_NUMBER: _ClassVar[int]
+    backfill: BackfillProgress
+    would_start: _containers.RepeatedCompositeFieldContainer[PlannedFire]
+    def __init__(self, backfill: _Optional[_Union[BackfillProgress, _Mapping]] = ..., would_start: _Optional[_Iterable[_Union[PlannedFire, _Mapping]]] = ...) -> None: ...
+
+class CancelBackfillRequest(_message.Message):
+    __slots__ = ("namespace", "request_id", "schedule", "backfill_id", "cancel_runs")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULE_FIELD_NUMBER: _ClassVar[int]
+    BACKFILL_ID_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_RUNS_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    request_id: str
+    schedule: str
+    backfill_id: str
+    cancel_runs: bool
+    def __init__(self, namespace: _Optional[str] = ..., request_id: _Optional[str] = ..., schedule: _Optional[str] = ..., backfill_id: _Optional[str] = ..., cancel_runs: bool = ...) -> None: ...
+
+class CancelBackfillResponse(_message.Message):
+    __slots__ = ("backfill",)
+    BACKFILL_FIELD_NUMBER: _ClassVar[int]
+    backfill: BackfillProgress
+    def __init__(self, backfill: _Optional[_Union[BackfillProgress, _Mapping]] = ...) -> None: ...
+
+class Schedule(_message.Message):
+    __slots__ = ("name", "workflow", "document_json", "principal", "applied_at", "next_at", "paused_at", "paused_by", "blocked_by", "decided_until")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    WORKFLOW_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENT_JSON_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_AT_FIELD_NUMBER: _ClassVar[int]
+    NEXT_AT_FIELD_NUMBER: _ClassVar[int]
+    PAUSED_AT_FIELD_NUMBER: _ClassVar[int]
+    PAUSED_BY_FIELD_NUMBER: _ClassVar[int]
+    BLOCKED_BY_FIELD_NUMBER: _ClassVar[int]
+    DECIDED_UNTIL_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    workflow: str
+    document_json: str
+    principal: str
+    applied_at: _timestamp_pb2.Timestamp
+    next_at: _timestamp_pb2.Timestamp
+    paused_at: _timestamp_pb2.Timestamp
+    paused_by: str
+    blocked_by: str
+    decided_until: _timestamp_pb2.Timestamp
+    def __init__(self, name: _Optional[str] = ..., workflow: _Optional[str] = ..., document_json: _Optional[str] = ..., principal: _Optional[str] = ..., applied_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., next_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., paused_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., paused_by: _Optional[str] = ..., blocked_by: _Optional[str] = ..., decided_until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class Fire(_message.Message):
+    __slots__ = ("logical_at", "kind", "backfill_id", "run_id", "fired_at")
+    LOGICAL_AT_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    BACKFILL_ID_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    FIRED_AT_FIELD_NUMBER: _ClassVar[int]
+    logical_at: _timestamp_pb2.Timestamp
+    kind: str
+    backfill_id: str
+    run_id: str
+    fired_at: _timestamp_pb2.Timestamp
+    def __init__(self, logical_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[str] = ..., backfill_id: _Optional[str] = ..., run_id: _Optional[str] = ..., fired_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class PassedMoments(_message.Message):
+    __slots__ = ("first_at", "last_at", "reason", "run_id", "decided_at")
+    FIRST_AT_FIELD_NUMBER: _ClassVar[int]
+    LAST_AT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    DECIDED_AT_FIELD_NUMBER: _ClassVar[int]
+    first_at: _timestamp_pb2.Timestamp
+    last_at: _timestamp_pb2.Timestamp
+    reason: str
+    run_id: str
+    decided_at: _timestamp_pb2.Timestamp
+    def __init__(self, first_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ..., run_id: _Optional[str] = ..., decided_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class BackfillProgress(_message.Message):
+    __slots__ = ("schedule", "backfill_id", "state", "to", "newest_first", "at_once", "principal", "created_at", "ended_at", "total", "started", "skipped", "ended")
+    class EndedEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    SCHEDULE_FIELD_NUMBER: _ClassVar[int]
+    BACKFILL_ID_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    FROM_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
+    NEWEST_FIRST_FIELD_NUMBER: _ClassVar[int]
+    AT_ONCE_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    CREATED_AT_FIELD_NUMBER: _ClassVar[int]
+    ENDED_AT_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    STARTED_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    schedule: str
+    backfill_id: str
+    state: str
+    to: _timestamp_pb2.Timestamp
+    newest_first: bool
+    at_once: int
+    principal: str
+    created_at: _timestamp_pb2.Timestamp
+    ended_at: _timestamp_pb2.Timestamp
+    total: int
+    started: int
+    skipped: int
+    ended: _containers.ScalarMap[str, int]
+    def __init__(self, schedule: _Optional[str] = ..., backfill_id: _Optional[str] = ..., state: _Optional[str] = ..., to: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., newest_first: bool = ..., at_once: _Optional[int] = ..., principal: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., total: _Optional[int] = ..., started: _Optional[int] = ..., skipped: _Optional[int] = ..., ended: _Optional[_Mapping[str, int]] = ..., **kwargs) -> None: ...

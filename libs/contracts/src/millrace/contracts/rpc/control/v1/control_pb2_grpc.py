@@ -134,6 +134,51 @@ class ControlServiceStub(object):
                 request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.UnblockTriggerRequest.SerializeToString,
                 response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.UnblockTriggerResponse.FromString,
                 _registered_method=True)
+        self.ApplySchedule = channel.unary_unary(
+                '/millrace.control.v1.ControlService/ApplySchedule',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ApplyScheduleRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ApplyScheduleResponse.FromString,
+                _registered_method=True)
+        self.GetSchedule = channel.unary_unary(
+                '/millrace.control.v1.ControlService/GetSchedule',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.GetScheduleRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.GetScheduleResponse.FromString,
+                _registered_method=True)
+        self.ListSchedules = channel.unary_unary(
+                '/millrace.control.v1.ControlService/ListSchedules',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ListSchedulesRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ListSchedulesResponse.FromString,
+                _registered_method=True)
+        self.PauseSchedule = channel.unary_unary(
+                '/millrace.control.v1.ControlService/PauseSchedule',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.PauseScheduleRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.PauseScheduleResponse.FromString,
+                _registered_method=True)
+        self.ResumeSchedule = channel.unary_unary(
+                '/millrace.control.v1.ControlService/ResumeSchedule',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ResumeScheduleRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ResumeScheduleResponse.FromString,
+                _registered_method=True)
+        self.DeleteSchedule = channel.unary_unary(
+                '/millrace.control.v1.ControlService/DeleteSchedule',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.DeleteScheduleRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.DeleteScheduleResponse.FromString,
+                _registered_method=True)
+        self.PreviewSchedule = channel.unary_unary(
+                '/millrace.control.v1.ControlService/PreviewSchedule',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.PreviewScheduleRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.PreviewScheduleResponse.FromString,
+                _registered_method=True)
+        self.Backfill = channel.unary_unary(
+                '/millrace.control.v1.ControlService/Backfill',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.BackfillRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.BackfillResponse.FromString,
+                _registered_method=True)
+        self.CancelBackfill = channel.unary_unary(
+                '/millrace.control.v1.ControlService/CancelBackfill',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.CancelBackfillRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.CancelBackfillResponse.FromString,
+                _registered_method=True)
 
 
 class ControlServiceServicer(object):
@@ -276,6 +321,69 @@ class ControlServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ApplySchedule(self, request, context):
+        """Puts a schedule in force: from now on, runs are started at its moments.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSchedule(self, request, context):
+        """A schedule, what it has started last and what not, and its backfills.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSchedules(self, request, context):
+        """The schedules in force, by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseSchedule(self, request, context):
+        """Starts nothing from now on; what comes due meanwhile is dropped or caught up, as the schedule says.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeSchedule(self, request, context):
+        """Goes on; runs of a strict sequence also go on behind one that has failed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSchedule(self, request, context):
+        """Takes a schedule out of force, with its backfills; runs that have not begun are cancelled, the others go on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PreviewSchedule(self, request, context):
+        """The next moments of a schedule in force, or of a document.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Backfill(self, request, context):
+        """Starts runs for a schedule's moments of the past, each once; the same again goes on where it was.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelBackfill(self, request, context):
+        """Starts no more of a backfill; to ask for it again goes on with it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -378,6 +486,51 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.UnblockTrigger,
                     request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.UnblockTriggerRequest.FromString,
                     response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.UnblockTriggerResponse.SerializeToString,
+            ),
+            'ApplySchedule': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApplySchedule,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ApplyScheduleRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ApplyScheduleResponse.SerializeToString,
+            ),
+            'GetSchedule': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSchedule,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.GetScheduleRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.GetScheduleResponse.SerializeToString,
+            ),
+            'ListSchedules': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSchedules,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ListSchedulesRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ListSchedulesResponse.SerializeToString,
+            ),
+            'PauseSchedule': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseSchedule,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.PauseScheduleRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.PauseScheduleResponse.SerializeToString,
+            ),
+            'ResumeSchedule': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeSchedule,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ResumeScheduleRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ResumeScheduleResponse.SerializeToString,
+            ),
+            'DeleteSchedule': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSchedule,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.DeleteScheduleRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.DeleteScheduleResponse.SerializeToString,
+            ),
+            'PreviewSchedule': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewSchedule,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.PreviewScheduleRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.PreviewScheduleResponse.SerializeToString,
+            ),
+            'Backfill': grpc.unary_unary_rpc_method_handler(
+                    servicer.Backfill,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.BackfillRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.BackfillResponse.SerializeToString,
+            ),
+            'CancelBackfill': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelBackfill,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.CancelBackfillRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.CancelBackfillResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -920,6 +1073,249 @@ class ControlService(object):
             '/millrace.control.v1.ControlService/UnblockTrigger',
             millrace_dot_control_dot_v1_dot_control__pb2.UnblockTriggerRequest.SerializeToString,
             millrace_dot_control_dot_v1_dot_control__pb2.UnblockTriggerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApplySchedule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/ApplySchedule',
+            millrace_dot_control_dot_v1_dot_control__pb2.ApplyScheduleRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.ApplyScheduleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSchedule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/GetSchedule',
+            millrace_dot_control_dot_v1_dot_control__pb2.GetScheduleRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.GetScheduleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSchedules(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/ListSchedules',
+            millrace_dot_control_dot_v1_dot_control__pb2.ListSchedulesRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.ListSchedulesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseSchedule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/PauseSchedule',
+            millrace_dot_control_dot_v1_dot_control__pb2.PauseScheduleRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.PauseScheduleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeSchedule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/ResumeSchedule',
+            millrace_dot_control_dot_v1_dot_control__pb2.ResumeScheduleRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.ResumeScheduleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSchedule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/DeleteSchedule',
+            millrace_dot_control_dot_v1_dot_control__pb2.DeleteScheduleRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.DeleteScheduleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewSchedule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/PreviewSchedule',
+            millrace_dot_control_dot_v1_dot_control__pb2.PreviewScheduleRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.PreviewScheduleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Backfill(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/Backfill',
+            millrace_dot_control_dot_v1_dot_control__pb2.BackfillRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.BackfillResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelBackfill(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/CancelBackfill',
+            millrace_dot_control_dot_v1_dot_control__pb2.CancelBackfillRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.CancelBackfillResponse.FromString,
             options,
             channel_credentials,
             insecure,

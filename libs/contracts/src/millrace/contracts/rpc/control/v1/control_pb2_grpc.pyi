@@ -68,6 +68,24 @@ class ControlServiceStub:
     """Goes on, first with what came while it was paused."""
     UnblockTrigger: _grpc.UnaryUnaryMultiCallable[_control_pb2.UnblockTriggerRequest, _control_pb2.UnblockTriggerResponse]
     """Lets the runs of a strict sequence go on behind one that has failed."""
+    ApplySchedule: _grpc.UnaryUnaryMultiCallable[_control_pb2.ApplyScheduleRequest, _control_pb2.ApplyScheduleResponse]
+    """Puts a schedule in force: from now on, runs are started at its moments."""
+    GetSchedule: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetScheduleRequest, _control_pb2.GetScheduleResponse]
+    """A schedule, what it has started last and what not, and its backfills."""
+    ListSchedules: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListSchedulesRequest, _control_pb2.ListSchedulesResponse]
+    """The schedules in force, by name."""
+    PauseSchedule: _grpc.UnaryUnaryMultiCallable[_control_pb2.PauseScheduleRequest, _control_pb2.PauseScheduleResponse]
+    """Starts nothing from now on; what comes due meanwhile is dropped or caught up, as the schedule says."""
+    ResumeSchedule: _grpc.UnaryUnaryMultiCallable[_control_pb2.ResumeScheduleRequest, _control_pb2.ResumeScheduleResponse]
+    """Goes on; runs of a strict sequence also go on behind one that has failed."""
+    DeleteSchedule: _grpc.UnaryUnaryMultiCallable[_control_pb2.DeleteScheduleRequest, _control_pb2.DeleteScheduleResponse]
+    """Takes a schedule out of force, with its backfills; runs that have not begun are cancelled, the others go on."""
+    PreviewSchedule: _grpc.UnaryUnaryMultiCallable[_control_pb2.PreviewScheduleRequest, _control_pb2.PreviewScheduleResponse]
+    """The next moments of a schedule in force, or of a document."""
+    Backfill: _grpc.UnaryUnaryMultiCallable[_control_pb2.BackfillRequest, _control_pb2.BackfillResponse]
+    """Starts runs for a schedule's moments of the past, each once; the same again goes on where it was."""
+    CancelBackfill: _grpc.UnaryUnaryMultiCallable[_control_pb2.CancelBackfillRequest, _control_pb2.CancelBackfillResponse]
+    """Starts no more of a backfill; to ask for it again goes on with it."""
 
 @_typing.type_check_only
 class ControlServiceAsyncStub(ControlServiceStub):
@@ -109,6 +127,24 @@ class ControlServiceAsyncStub(ControlServiceStub):
     """Goes on, first with what came while it was paused."""
     UnblockTrigger: _aio.UnaryUnaryMultiCallable[_control_pb2.UnblockTriggerRequest, _control_pb2.UnblockTriggerResponse]  # type: ignore[assignment]
     """Lets the runs of a strict sequence go on behind one that has failed."""
+    ApplySchedule: _aio.UnaryUnaryMultiCallable[_control_pb2.ApplyScheduleRequest, _control_pb2.ApplyScheduleResponse]  # type: ignore[assignment]
+    """Puts a schedule in force: from now on, runs are started at its moments."""
+    GetSchedule: _aio.UnaryUnaryMultiCallable[_control_pb2.GetScheduleRequest, _control_pb2.GetScheduleResponse]  # type: ignore[assignment]
+    """A schedule, what it has started last and what not, and its backfills."""
+    ListSchedules: _aio.UnaryUnaryMultiCallable[_control_pb2.ListSchedulesRequest, _control_pb2.ListSchedulesResponse]  # type: ignore[assignment]
+    """The schedules in force, by name."""
+    PauseSchedule: _aio.UnaryUnaryMultiCallable[_control_pb2.PauseScheduleRequest, _control_pb2.PauseScheduleResponse]  # type: ignore[assignment]
+    """Starts nothing from now on; what comes due meanwhile is dropped or caught up, as the schedule says."""
+    ResumeSchedule: _aio.UnaryUnaryMultiCallable[_control_pb2.ResumeScheduleRequest, _control_pb2.ResumeScheduleResponse]  # type: ignore[assignment]
+    """Goes on; runs of a strict sequence also go on behind one that has failed."""
+    DeleteSchedule: _aio.UnaryUnaryMultiCallable[_control_pb2.DeleteScheduleRequest, _control_pb2.DeleteScheduleResponse]  # type: ignore[assignment]
+    """Takes a schedule out of force, with its backfills; runs that have not begun are cancelled, the others go on."""
+    PreviewSchedule: _aio.UnaryUnaryMultiCallable[_control_pb2.PreviewScheduleRequest, _control_pb2.PreviewScheduleResponse]  # type: ignore[assignment]
+    """The next moments of a schedule in force, or of a document."""
+    Backfill: _aio.UnaryUnaryMultiCallable[_control_pb2.BackfillRequest, _control_pb2.BackfillResponse]  # type: ignore[assignment]
+    """Starts runs for a schedule's moments of the past, each once; the same again goes on where it was."""
+    CancelBackfill: _aio.UnaryUnaryMultiCallable[_control_pb2.CancelBackfillRequest, _control_pb2.CancelBackfillResponse]  # type: ignore[assignment]
+    """Starts no more of a backfill; to ask for it again goes on with it."""
 
 class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -267,5 +303,77 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.UnblockTriggerResponse, _abc.Awaitable[_control_pb2.UnblockTriggerResponse]]:
         """Lets the runs of a strict sequence go on behind one that has failed."""
+
+    @_abc_1.abstractmethod
+    def ApplySchedule(
+        self,
+        request: _control_pb2.ApplyScheduleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ApplyScheduleResponse, _abc.Awaitable[_control_pb2.ApplyScheduleResponse]]:
+        """Puts a schedule in force: from now on, runs are started at its moments."""
+
+    @_abc_1.abstractmethod
+    def GetSchedule(
+        self,
+        request: _control_pb2.GetScheduleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.GetScheduleResponse, _abc.Awaitable[_control_pb2.GetScheduleResponse]]:
+        """A schedule, what it has started last and what not, and its backfills."""
+
+    @_abc_1.abstractmethod
+    def ListSchedules(
+        self,
+        request: _control_pb2.ListSchedulesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ListSchedulesResponse, _abc.Awaitable[_control_pb2.ListSchedulesResponse]]:
+        """The schedules in force, by name."""
+
+    @_abc_1.abstractmethod
+    def PauseSchedule(
+        self,
+        request: _control_pb2.PauseScheduleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.PauseScheduleResponse, _abc.Awaitable[_control_pb2.PauseScheduleResponse]]:
+        """Starts nothing from now on; what comes due meanwhile is dropped or caught up, as the schedule says."""
+
+    @_abc_1.abstractmethod
+    def ResumeSchedule(
+        self,
+        request: _control_pb2.ResumeScheduleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ResumeScheduleResponse, _abc.Awaitable[_control_pb2.ResumeScheduleResponse]]:
+        """Goes on; runs of a strict sequence also go on behind one that has failed."""
+
+    @_abc_1.abstractmethod
+    def DeleteSchedule(
+        self,
+        request: _control_pb2.DeleteScheduleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.DeleteScheduleResponse, _abc.Awaitable[_control_pb2.DeleteScheduleResponse]]:
+        """Takes a schedule out of force, with its backfills; runs that have not begun are cancelled, the others go on."""
+
+    @_abc_1.abstractmethod
+    def PreviewSchedule(
+        self,
+        request: _control_pb2.PreviewScheduleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.PreviewScheduleResponse, _abc.Awaitable[_control_pb2.PreviewScheduleResponse]]:
+        """The next moments of a schedule in force, or of a document."""
+
+    @_abc_1.abstractmethod
+    def Backfill(
+        self,
+        request: _control_pb2.BackfillRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.BackfillResponse, _abc.Awaitable[_control_pb2.BackfillResponse]]:
+        """Starts runs for a schedule's moments of the past, each once; the same again goes on where it was."""
+
+    @_abc_1.abstractmethod
+    def CancelBackfill(
+        self,
+        request: _control_pb2.CancelBackfillRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.CancelBackfillResponse, _abc.Awaitable[_control_pb2.CancelBackfillResponse]]:
+        """Starts no more of a backfill; to ask for it again goes on with it."""
 
 def add_ControlServiceServicer_to_server(servicer: ControlServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -7,6 +7,7 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from millrace.contracts.rpc.control.v1 import control_pb2 as pb
+from millrace.control.api.schedules import ScheduleApi
 from millrace.control.commands import (
     ApplyQueue,
     ApplyTrigger,
@@ -59,7 +60,7 @@ WATCH_POLL_S = 1.0
 """How often a watched run is looked at when nothing in this process has changed it, seconds."""
 
 
-class ControlApi:
+class ControlApi(ScheduleApi):
     """What control answers; one line each way."""
 
     async def ApplyWorkflow(self, request: pb.ApplyWorkflowRequest, tx: Store) -> pb.ApplyWorkflowResponse:
@@ -225,6 +226,7 @@ def _run(kept: KeptRun, *, tasks: bool = True, past: Sequence[TaskRun] = ()) -> 
         ended_at=_time(run.ended_at),
         output_json=shown.take(run.output) if tasks else "",
         tasks=[_task(name, task, kept, shown) for name, task in in_order(kept, past)] if tasks else [],
+        schedule_json=json.dumps(run.trigger["schedule"]) if "schedule" in run.trigger else "",
         trace_id=kept.traceparent.split("-")[1] if kept.traceparent.count("-") == 3 else "",  # noqa: PLR2004 - W3C's form
     )
 
