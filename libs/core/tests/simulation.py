@@ -194,16 +194,7 @@ def check(world: World, before: Run, decision: Decision) -> None:
         assert (task.token is not None) == (task.state in ATTEMPT_OPEN), "a token is valid only for an open attempt"
         around = parent(name)
         assert not around or around in run.tasks, "what it is in has not been let go of"
-    assert (run.due_at is not None) == (run.state in (RunState.RUNNING, RunState.PAUSED, RunState.ENDING))
-    assert (run.pause is not None) == (run.state is RunState.PAUSED)
-    if run.state is RunState.PAUSED and not any(isinstance(e, RunPaused | RunResumed) for e in decision.effects):
-        begun = [e for e in decision.effects if isinstance(e, Dispatch | StartChild | RunEnded)]
-        assert not begun, "in a paused run nothing begins, and it does not end"
-    going_on = any(task.state in TASK_OPEN for task in run.tasks.values())
-    assert run.state not in (RunState.RUNNING, RunState.ENDING) or going_on, "a run that goes on has something going on"
-    if run.state.ended:
-        assert not [task for task in run.tasks.values() if task.state in TASK_OPEN]
-        assert run.ended_at is not None
+    _check_run(run, decision)
     for effect in decision.effects:
         if isinstance(effect, Dispatch):
             records = before.tasks | decision.changed
@@ -220,3 +211,16 @@ def check(world: World, before: Run, decision: Decision) -> None:
     if before.state.ended:
         assert run == before
         assert not decision.effects
+
+
+def _check_run(run: Run, decision: Decision) -> None:
+    assert (run.due_at is not None) == (run.state in (RunState.RUNNING, RunState.PAUSED, RunState.ENDING))
+    assert (run.pause is not None) == (run.state is RunState.PAUSED)
+    if run.state is RunState.PAUSED and not any(isinstance(e, RunPaused | RunResumed) for e in decision.effects):
+        begun = [e for e in decision.effects if isinstance(e, Dispatch | StartChild | RunEnded)]
+        assert not begun, "in a paused run nothing begins, and it does not end"
+    going_on = any(task.state in TASK_OPEN for task in run.tasks.values())
+    assert run.state not in (RunState.RUNNING, RunState.ENDING) or going_on, "a run that goes on has something going on"
+    if run.state.ended:
+        assert not [task for task in run.tasks.values() if task.state in TASK_OPEN]
+        assert run.ended_at is not None

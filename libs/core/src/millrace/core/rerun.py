@@ -21,16 +21,8 @@ from millrace.core.state import TAKEN_FROM, Run, TaskRun, TaskState
 _DONE = frozenset({TaskState.SUCCEEDED, TaskState.SKIPPED})
 #: What may be otherwise in the next version without the result being another one.
 _NOT_OF_THE_RESULT = frozenset(
-    {
-        "queue",
-        "retries",
-        "queue_timeout_s",
-        "run_timeout_s",
-        "heartbeat_timeout_s",
-        "timeout_s",
-        "compensate",
-        "teardown",
-    }
+    {"queue", "retries", "queue_timeout_s", "run_timeout_s", "heartbeat_timeout_s", "timeout_s"}
+    | {"compensate", "teardown"}
 )
 
 
@@ -68,16 +60,15 @@ def taken_over(origin: Run, before: Plan, plan: Plan, start: str = "") -> dict[s
 
 def _again(origin: Run, plan: Plan, start: str) -> set[str]:
     """Return the tasks that are done again."""
+    names = plan.block(ROOT).names
     undone = {first_task(path) for path, task in origin.tasks.items() if "compensate" in (task.inner or {})}
-    left = [name for name in plan.block(ROOT).names if name in undone or not _is_done(origin, name)]
+    left = [name for name in names if name in undone or not _is_done(origin, name)]
     again: set[str] = set()
     waiting = [*left, start] if start else left
     while waiting:
         for name in waiting:
             again |= {name, *plan.steps[name].followers}
-        waiting = [
-            name for name in plan.block(ROOT).names if name not in again and _torn_down(origin, plan, name, again)
-        ]
+        waiting = [name for name in names if name not in again and _torn_down(origin, plan, name, again)]
     return again
 
 
@@ -109,9 +100,9 @@ def _changes(name: str, before: Plan, plan: Plan) -> Iterator[str]:
 def _part(plan: Plan, name: str) -> Iterator[str]:
     """Yield a task and all in it that makes its result: not what follows it."""
     for path in plan.steps:
-        if path == name or is_within(path, name):
-            if not any(plan.block(around).follows for around in scopes_around(parent(path))):
-                yield path
+        follows = any(plan.block(around).follows for around in scopes_around(parent(path)))
+        if (path == name or is_within(path, name)) and not follows:
+            yield path
 
 
 def _taken(task: TaskRun, origin: Run) -> TaskRun:
