@@ -4,12 +4,19 @@ from millrace.contracts import SERVICES
 from millrace.contracts.tasks import TaskReport
 from millrace.control.handlers.definitions import apply_trigger, apply_workflow
 from millrace.control.handlers.events import explain_event, take_records
+from millrace.control.handlers.many import change_runs
+from millrace.control.handlers.operations import (
+    cancel_run,
+    pause_run,
+    rerun_run,
+    resume_run,
+    set_task_result,
+    signal_run,
+)
 from millrace.control.handlers.runs import (
     apply_reports,
-    cancel_run,
     decide_task,
     fire_due,
-    signal_run,
     start_next_in_queues,
     start_run,
 )
@@ -21,9 +28,14 @@ __all__ = [
     "apply_trigger",
     "apply_workflow",
     "cancel_run",
+    "change_runs",
     "decide_task",
     "explain_event",
     "fire_due",
+    "pause_run",
+    "rerun_run",
+    "resume_run",
+    "set_task_result",
     "signal_run",
     "start_next_in_queues",
     "start_run",

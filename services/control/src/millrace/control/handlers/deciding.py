@@ -12,8 +12,6 @@ from millrace.core import state
 from millrace.core.decide import decide
 from millrace.core.plan import Plan, compile_plan
 from millrace.core.state import (
-    CancelChild,
-    CancelRequested,
     ChildEnded,
     Collect,
     Collected,
@@ -24,6 +22,8 @@ from millrace.core.state import (
     RunEnded,
     RunState,
     StartChild,
+    TaskRun,
+    TellChild,
     Tick,
 )
 from millrace.runtime.errors import NotFound
@@ -47,6 +47,8 @@ async def advance(told: Iterable[tuple[KeptRun, Sequence[Input], Event | None]],
 async def begin_runs(runs: Sequence[KeptRun], at_once: Sequence[KeptRun], tx: Store) -> None:
     """Keep new runs and start those that need not wait."""
     decided: list[tuple[KeptRun, Decision]] = []
+    for kept in runs:
+        tx.add_tasks(kept)
     for kept in at_once:
         decision = decide(kept.run, kept.plan, [state.Start()], tx.now, tx.new_id)
         kept.run = decision.run
@@ -69,10 +71,12 @@ def pending(
     trigger_name: str = "",
     place: int | None = None,
     parent: Parent | None = None,
+    rerun_of: UUID | None = None,
+    tasks: dict[str, TaskRun] | None = None,
 ) -> KeptRun:
-    """Return a run that has not started."""
+    """Return a run that has not started, with the records that it takes over."""
     return KeptRun(
-        run=Run(run_id, RunState.PENDING, trigger),
+        run=Run(run_id, RunState.PENDING, trigger, tasks=tasks or {}),
         plan=plan,
         namespace=namespace,
         workflow=plan.workflow.name,
@@ -83,6 +87,7 @@ def pending(
         traceparent=traceparent,
         created_at=tx.now,
         parent=parent,
+        rerun_of=rerun_of,
     )
 
 
@@ -102,8 +107,8 @@ async def _done(kept: KeptRun, decision: Decision, tx: Store) -> Sequence[Input]
                 told.append(Collected(name, await tx.outputs(kept.run.run_id, name)))
             case StartChild():
                 told += await _start_child(kept, effect, tx)
-            case CancelChild(run_id=run_id, reason=reason):
-                tx.add_mail(run_id, CancelRequested(reason))
+            case TellChild(run_id=run_id, told=wish):
+                tx.add_mail(run_id, wish)
             case RunEnded(state=ended, cause=cause) if kept.parent is not None:
                 up = kept.parent
                 tx.add_mail(up.run_id, ChildEnded(up.task, up.task_id, ended, cause, kept.run.output))

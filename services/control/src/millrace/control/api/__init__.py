@@ -1,0 +1,147 @@
+"""gRPC in: translate, hand over, translate back."""
+
+from collections.abc import AsyncIterator
+
+from millrace.contracts.rpc.control.v1 import control_pb2 as pb
+from millrace.control.api.messages import approval_message, run_message, time_message, workflow_message
+from millrace.control.api.operations import Operations
+from millrace.control.commands import (
+    ApplyTrigger,
+    ApplyWorkflow,
+    DecideTask,
+    ExplainEvent,
+    GetRun,
+    GetWorkflow,
+    ListApprovals,
+    ListRuns,
+    StartRun,
+    read_data,
+    read_trigger,
+    read_workflow,
+)
+from millrace.control.handlers import (
+    apply_trigger,
+    apply_workflow,
+    decide_task,
+    explain_event,
+    start_run,
+)
+from millrace.control.store import Store
+from millrace.runtime.access import caller
+from millrace.runtime.errors import Denied
+from millrace.runtime.transaction import Transactions
+
+SHOWN = 1_000
+"""The most tasks of scopes that are over that are shown of a run."""
+WATCH_POLL_S = 1.0
+"""How often a watched run is looked at when nothing in this process has changed it, seconds."""
+
+
+class ControlApi(Operations):
+    """What control answers; one line each way."""
+
+    async def ApplyWorkflow(self, request: pb.ApplyWorkflowRequest, tx: Store) -> pb.ApplyWorkflowResponse:
+        workflow = read_workflow(request.workflow)
+        command = ApplyWorkflow(namespace=request.namespace, principal=caller().principal, workflow=workflow)
+        changed = await apply_workflow(command, tx)
+        return pb.ApplyWorkflowResponse(
+            name=workflow.name, hash=workflow.sha256, unchanged=changed is None, differences=changed or ()
+        )
+
+    async def GetWorkflow(self, request: pb.GetWorkflowRequest, tx: Store) -> pb.GetWorkflowResponse:
+        asked = GetWorkflow(namespace=request.namespace, name=request.name, hash=request.hash)
+        found = await tx.workflow(asked.namespace, asked.name, asked.hash)
+        return pb.GetWorkflowResponse(workflow=workflow_message(found))
+
+    async def ListWorkflows(self, request: pb.ListWorkflowsRequest, tx: Store) -> pb.ListWorkflowsResponse:
+        found = await tx.workflows(request.namespace)
+        return pb.ListWorkflowsResponse(workflows=[workflow_message(row) for row in found])
+
+    async def ApplyTrigger(self, request: pb.ApplyTriggerRequest, tx: Store) -> pb.ApplyTriggerResponse:
+        trigger = read_trigger(request.trigger)
+        command = ApplyTrigger(namespace=request.namespace, principal=caller().principal, trigger=trigger)
+        return pb.ApplyTriggerResponse(name=trigger.name, unchanged=not await apply_trigger(command, tx))
+
+    async def StartRun(self, request: pb.StartRunRequest, tx: Store) -> pb.StartRunResponse:
+        command = StartRun(
+            namespace=request.namespace,
+            principal=caller().principal,
+            workflow=request.workflow,
+            data=read_data(request.data_json),
+        )
+        return pb.StartRunResponse(run=run_message(await start_run(command, tx)))
+
+    async def GetRun(self, request: pb.GetRunRequest, tx: Store) -> pb.GetRunResponse:
+        asked = GetRun(namespace=request.namespace, run_id=request.run_id)
+        kept = await tx.run(asked.namespace, asked.run_id)
+        return pb.GetRunResponse(run=run_message(kept, past=await tx.past(kept.run.run_id, SHOWN)))
+
+    async def WatchRun(
+        self, request: pb.WatchRunRequest, begin: Transactions[Store]
+    ) -> AsyncIterator[pb.WatchRunResponse]:
+        asked = GetRun(namespace=request.namespace, run_id=request.run_id)
+        signals, last = Store.signals, None
+        with signals.watching(asked.run_id) as changed:
+            while True:
+                async with begin() as tx:
+                    kept = await tx.run(asked.namespace, asked.run_id)
+                told = run_message(kept)
+                if told != last:
+                    last = told
+                    yield pb.WatchRunResponse(run=told)
+                if kept.run.state.ended:
+                    return
+                await changed.wait(WATCH_POLL_S)
+
+    async def ListRuns(self, request: pb.ListRunsRequest, tx: Store) -> pb.ListRunsResponse:
+        asked = ListRuns(
+            namespace=request.namespace,
+            workflow=request.workflow,
+            state=request.state,
+            limit=request.limit or ListRuns.model_fields["limit"].default,
+            before_run_id=request.before_run_id,
+        )
+        runs = await tx.list_runs(asked.namespace, asked.workflow, asked.state, asked.before_run_id, asked.limit)
+        return pb.ListRunsResponse(runs=[run_message(kept, tasks=False) for kept in runs])
+
+    async def DecideTask(self, request: pb.DecideTaskRequest, tx: Store) -> pb.DecideTaskResponse:
+        if caller().service:
+            raise Denied(f"{caller().service} may not decide for {caller().principal}: people do that themselves")
+        command = DecideTask(
+            namespace=request.namespace,
+            principal=caller().principal,
+            role=caller().role,
+            run_id=request.run_id,
+            task=request.task,
+            approve=request.approve,
+            comment=request.comment,
+            form=read_data(request.form_json),
+        )
+        return pb.DecideTaskResponse(run=run_message(await decide_task(command, tx), tasks=False))
+
+    async def ListApprovals(self, request: pb.ListApprovalsRequest, tx: Store) -> pb.ListApprovalsResponse:
+        asked = ListApprovals(
+            namespace=request.namespace, limit=request.limit or ListApprovals.model_fields["limit"].default
+        )
+        waiting = await tx.waiting(asked.namespace, asked.limit)
+        return pb.ListApprovalsResponse(approvals=[approval_message(one) for one in waiting])
+
+    async def ExplainEvent(self, request: pb.ExplainEventRequest, tx: Store) -> pb.ExplainEventResponse:
+        asked = ExplainEvent(namespace=request.namespace, source=request.source, event_id=request.event_id)
+        arrived, explanations = await explain_event(asked, tx)
+        if arrived is None:
+            return pb.ExplainEventResponse(received=False)
+        return pb.ExplainEventResponse(
+            received=True,
+            received_at=time_message(arrived.received_at),
+            deliveries=arrived.deliveries,
+            matches=[
+                pb.TriggerMatch(
+                    trigger=found.trigger,
+                    disposition=found.disposition,
+                    reason=found.reason,
+                    run_id=str(found.run_id or ""),
+                )
+                for found in explanations
+            ],
+        )

@@ -1,0 +1,41 @@
+"""Runs that something is to be done with, found by a filter."""
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from millrace.control.commands.operations import ChangeRuns
+from millrace.runtime.inbox import first_id
+from millrace.runtime.transaction import Transaction
+
+LOOKED_AT = 1_000
+"""The most runs that one page looks at, whether they match or not."""
+# A run's id is a UUIDv7 and begins with its time: the primary key's order is theirs.
+LOOK = """
+SELECT run_id, ($4 = '' OR workflow = $4) AND ($5 = '' OR trigger_name = $5) AND state = ANY($6) AS matches
+FROM run WHERE namespace = $1 AND run_id >= $2 AND run_id < $3 ORDER BY run_id DESC LIMIT $7
+"""
+RERUNS = """
+SELECT DISTINCT ON (rerun_of) rerun_of, run_id FROM run WHERE rerun_of = ANY($1) ORDER BY rerun_of, run_id DESC
+"""
+
+_FIRST, _LAST = UUID(int=0), UUID(int=2**128 - 1)
+
+
+class Operations(Transaction):
+    """Runs found for what is done with many."""
+
+    async def runs_matching(self, asked: ChangeRuns) -> tuple[list[UUID], UUID | None]:
+        """Return the newest runs of a filter, as many as one page has, and before which run the next page begins."""
+        since = first_id(asked.since) if asked.since is not None else _FIRST
+        until = first_id(asked.until) if asked.until is not None else _LAST
+        before = min(until, asked.before_run_id or _LAST)
+        filtered = (asked.workflow, asked.trigger, list(asked.wanted))
+        rows = await self.fetch(LOOK, asked.namespace, since, before, *filtered, LOOKED_AT)
+        found = [row["run_id"] for row in rows if row["matches"]]
+        if len(found) > asked.limit:
+            return found[: asked.limit], found[asked.limit - 1]
+        return found, rows[-1]["run_id"] if len(rows) == LOOKED_AT else None
+
+    async def reruns(self, run_ids: Iterable[UUID]) -> dict[UUID, UUID]:
+        """Return, of those of some runs that were done again, the newest run that does so."""
+        return {row["rerun_of"]: row["run_id"] for row in await self.fetch(RERUNS, list(run_ids))}
