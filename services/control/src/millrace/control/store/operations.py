@@ -7,8 +7,8 @@ from millrace.control.commands.operations import ChangeRuns
 from millrace.runtime.inbox import first_id
 from millrace.runtime.transaction import Transaction
 
-LOOKED_AT = 1_000
-"""The most runs that one page looks at, whether they match or not."""
+LOOKED_AT_FOR_EACH = 20
+"""How many runs a page looks at for each that it has, whether they match or not."""
 # A run's id is a UUIDv7 and begins with its time: the primary key's order is theirs.
 LOOK = """
 SELECT run_id, ($4 = '' OR workflow = $4) AND ($5 = '' OR trigger_name = $5) AND state = ANY($6) AS matches
@@ -29,12 +29,13 @@ class Operations(Transaction):
         since = first_id(asked.since) if asked.since is not None else _FIRST
         until = first_id(asked.until) if asked.until is not None else _LAST
         before = min(until, asked.before_run_id or _LAST)
+        most = asked.limit * LOOKED_AT_FOR_EACH
         filtered = (asked.workflow, asked.trigger, list(asked.wanted))
-        rows = await self.fetch(LOOK, asked.namespace, since, before, *filtered, LOOKED_AT)
+        rows = await self.fetch(LOOK, asked.namespace, since, before, *filtered, most)
         found = [row["run_id"] for row in rows if row["matches"]]
         if len(found) > asked.limit:
             return found[: asked.limit], found[asked.limit - 1]
-        return found, rows[-1]["run_id"] if len(rows) == LOOKED_AT else None
+        return found, rows[-1]["run_id"] if len(rows) == most else None
 
     async def reruns(self, run_ids: Iterable[UUID]) -> dict[UUID, UUID]:
         """Return, of those of some runs that were done again, the newest run that does so."""
