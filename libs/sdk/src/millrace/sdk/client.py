@@ -25,6 +25,7 @@ from millrace.contracts.rpc.observability.v1.observability_pb2_grpc import Obser
 from millrace.runtime.errors import Unavailable
 from millrace.sdk.connection import Connection, connection
 from millrace.sdk.held import HeldEvents
+from millrace.sdk.operations import Operations
 from millrace.sdk.predictions import Model, Prediction, Row, infer_request, model_of, predictions
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ _DIRECTIONS: Mapping[Direction, lineage.Direction] = {
 }
 
 
-class Client:
+class Client(Operations):
     """The services of one namespace, for asynchronous code: `async with Client() as millrace`.
 
     Every method asks one service and raises the error that the service raised. What changes something may be repeated
@@ -140,11 +141,6 @@ class Client:
             if last.state not in ENDED:
                 await asyncio.sleep(RETRY_S)
 
-    async def cancel_run(self, run_id: str, reason: str = "") -> control.Run:
-        """Ask a run to stop."""
-        request = control.CancelRunRequest(namespace=self.namespace, request_id=_new(), run_id=run_id, reason=reason)
-        return (await self._control.CancelRun(request)).run
-
     async def workflow(self, name: str, version: str = "") -> control.Workflow:
         """Return a workflow in force, or the version of a hash."""
         asked = control.GetWorkflowRequest(namespace=self.namespace, name=name, hash=version)
@@ -153,13 +149,6 @@ class Client:
     async def workflows(self) -> Sequence[control.Workflow]:
         """Return the workflows in force, without their documents."""
         return (await self._control.ListWorkflows(control.ListWorkflowsRequest(namespace=self.namespace))).workflows
-
-    async def signal_run(self, run_id: str, signal: str, data: Any = None) -> control.Run:  # noqa: ANN401 - a JSON value
-        """Send a run a signal, with what the task that waits for it is to hand on."""
-        request = control.SignalRunRequest(
-            namespace=self.namespace, request_id=_new(), run_id=run_id, signal=signal, data_json=json.dumps(data)
-        )
-        return (await self._control.SignalRun(request)).run
 
     async def decide_task(
         self, run_id: str, task: str, *, approve: bool, comment: str = "", form: Mapping[str, Any] | None = None

@@ -5,6 +5,7 @@ from typing import Any
 
 import typer
 from millrace.sdk.cli import apply, held, lineage, observability, people, predict, publish, runs, stack, workflows
+from millrace.sdk.cli import operations as operations  # its commands are among those of `run`
 from millrace.sdk.cli.connection import one_line_errors
 from typer.core import TyperGroup
 
