@@ -4,17 +4,25 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from millrace.core.items import MAX_STRETCHES, taken_up
 from millrace.core.parse import parse_workflow
+from millrace.core.paths import parent
 from millrace.core.plan import Plan, compile_plan
-from millrace.core.rerun import CannotRerun, taken_over
+from millrace.core.rerun import CannotRerun, part_done, taken_over
 from millrace.core.state import (
+    CANCEL_GRACE_S,
     SET_BY,
     TAKEN_FROM,
     CancelRequested,
+    PauseRequested,
     ResultSet,
+    ResumeRequested,
     Run,
     RunState,
     Start,
+    TaskRun,
     TaskState,
     Tick,
     Voted,
@@ -36,10 +44,19 @@ def version(**tasks: Any) -> Plan:
 def again(made: World, start: str = "", plan: Plan | None = None) -> World:
     """Begin the run that does another one again, and return its world."""
     plan = plan or made.plan
-    tasks = taken_over(made.run, made.plan, plan, start)
+    done = {name: items_done(made, name) for name in part_done(made.run, made.plan)}
+    tasks = taken_over(made.run, made.plan, plan, start, {name: [*items] for name, items in done.items()})
     world = World(plan, run=Run(UUID(int=8), RunState.PENDING, made.run.trigger, tasks=tasks), now=made.now, ids=1_000)
+    world.past = {task.name: task for name in done if name in tasks for task in done[name].values()}
     world.tell(Start())
     return world
+
+
+def items_done(made: World, name: str) -> dict[int, TaskRun]:
+    """The items of a list that succeeded, by their places."""
+    every = (made.past | made.run.tasks).values()
+    found = [task for task in every if parent(task.name) == name and task.state is TaskState.SUCCEEDED]
+    return {(task.inner or {})["index"]: task for task in sorted(found, key=lambda task: (task.inner or {})["index"])}
 
 
 def orders(made: World) -> list[str]:
@@ -207,11 +224,133 @@ def test_what_was_torn_down_stays_so_where_nothing_needs_it_again() -> None:
 
 
 def test_a_task_with_bodies_that_failed_is_done_again_as_a_whole() -> None:
-    made = started(each={"foreach": {"items": [1, 2], "do": {"tasks": {"fit": WORK}}}})
-    made.succeed("each[0].fit")
+    made = started(both={"parallel": {"branches": {"a": {"tasks": {"x": WORK}}, "b": {"tasks": {"y": WORK}}}}})
+    made.succeed("both.a.x")
+    made.fail("both.b.y")
+
+    assert orders(again(made)) == ["both.a.x", "both.b.y"]
+
+
+def listed(items: Any, **fields: Any) -> dict[str, Any]:
+    """A workflow that goes over a list, one after the other, and hands on what each came to."""
+    fit = {**WORK, "input": {"n": {"$from": "/item/each"}}}
+    body = {"tasks": {"fit": fit}, "output": {"$from": "/tasks/fit/output/y"}}
+    each = {"needs": ["a"], "foreach": {"items": items, "concurrency": 1, "do": body}}
+    return {"a": WORK, "each": {**each, **fields}, "b": {**WORK, "needs": ["each"]}}
+
+
+def part_done_list(items: Any = (1, 2, 3, 4), **fields: Any) -> World:
+    """A run that has gone over half of a list and failed."""
+    made = started(**listed(list(items), **fields))
+    made.succeed("a", all=[1, 2, 3, 4])
+    made.succeed("each[0].fit", y=10)
+    made.succeed("each[1].fit", y=20)
+    made.fail("each[2].fit")
+    return made
+
+
+def test_of_a_list_only_the_items_that_did_not_succeed_are_done_again_m3() -> None:
+    new = again(part_done_list())
+    new.work(lambda order: {"y": 10 * order.input.get("n", 0)})
+
+    assert orders(new) == ["each[2].fit", "each[3].fit", "b"]
+    assert new.run.tasks["each"].output == {"total": 4, "succeeded": 4, "failed": 0, "items": [10, 20, 30, 40]}
+
+
+def test_items_that_failed_where_some_may_are_done_again() -> None:
+    made = started(**listed([1, 2, 3], foreach=listed([1, 2, 3])["each"]["foreach"] | {"tolerate": {"count": 1}}))
+    made.succeed("a")
+    made.fail("each[0].fit")
+    made.succeed("each[1].fit", y=20)
+    made.fail("each[2].fit")
+
+    new = again(made)
+    new.work(lambda order: {"y": 10 * order.input.get("n", 0)})
+    assert orders(new) == ["each[0].fit", "each[2].fit", "b"]
+    assert new.run.tasks["each"].output["items"] == [10, 20, 30]
+
+
+def test_a_list_of_which_nothing_is_left_is_done() -> None:
+    made = part_done_list()
+    tasks = taken_over(made.run, made.plan, made.plan, items={"each": [0, 1, 2, 3]})
+    new = World(made.plan, run=Run(UUID(int=8), RunState.PENDING, made.run.trigger, tasks=tasks), ids=1_000)
+
+    new.tell(Start())
+
+    assert orders(new) == ["b"]
+
+
+def test_a_list_is_gone_over_whole_where_its_items_may_be_others() -> None:
+    from_a = {"$from": "/tasks/a/output/all"}
+    made = started(**listed(from_a))
+    made.succeed("a", all=[1, 2])
+    made.succeed("each[0].fit", y=10)
     made.fail("each[1].fit")
 
-    assert orders(again(made)) == ["each[0].fit", "each[1].fit"]
+    assert orders(again(made)) == ["each[1].fit"], "it is the same list"
+    renewed = again(made, "a")
+    renewed.succeed("a", all=[5, 6])
+    assert orders(renewed) == ["a", "each[0].fit"], "it is made anew"
+    assert orders(again(made, "each")) == ["each[0].fit"], "it is asked for"
+    other = listed(from_a)
+    other["each"]["foreach"]["do"]["tasks"]["fit"] = WORK
+    assert orders(again(made, plan=version(**other))) == ["each[0].fit"], "what is done with an item is otherwise now"
+
+
+def test_a_list_that_is_compensated_as_a_whole_is_done_as_a_whole() -> None:
+    made = part_done_list(compensate={"tasks": {"undo": WORK}})
+
+    assert orders(again(made)) == ["each[0].fit"]
+
+
+def test_a_list_begins_when_the_gate_before_it_lets_it() -> None:
+    gate = {"needs": ["a"], "gate": {"condition": "outputs.a.ok"}}
+    flow = listed([1, 2]) | {"gate": gate}
+    flow["each"]["needs"] = ["gate"]
+    made = started(**flow)
+    made.succeed("a", ok=True)
+    made.succeed("each[0].fit", y=1)
+    made.fail("each[1].fit")
+    assert orders(again(made)) == ["each[1].fit"]
+
+    closed = version(**flow | {"gate": {**gate, "gate": {"condition": "false"}}})
+    refused = again(made, plan=closed)
+    assert (refused.run.state, refused.orders) == (RunState.REFUSED, [])
+
+
+def test_the_limit_of_a_list_counts_anew() -> None:
+    made = part_done_list(timeout_s=50)
+    new = again(made)
+    new.tell(Tick(), after_s=49)
+    assert new.run.state is RunState.RUNNING
+    new.tell(Tick(), after_s=1)
+    new.tell(Tick(), after_s=CANCEL_GRACE_S)
+    assert "task each failed: Timeout" in new.run.cause
+
+
+def test_a_rerun_that_is_paused_goes_on_with_its_list() -> None:
+    new = again(part_done_list())
+    new.tell(PauseRequested("ada"))
+    new.succeed("each[2].fit", y=30)
+    new.tell(ResumeRequested("ada"))
+    assert orders(new) == ["each[2].fit", "each[3].fit"]
+
+
+@given(st.integers(0, 60), st.data())
+def test_what_is_left_of_a_list_is_all_that_is_not_done(total: int, data: st.DataObject) -> None:
+    done = sorted(data.draw(st.sets(st.integers(0, total - 1)))) if total else []
+
+    up = taken_up(total, done)
+
+    assert up is not None
+    left = [index for start, end in up["left"] for index in range(start, end)]
+    assert sorted([*left, *done]) == list(range(total))
+    assert (up["succeeded"], up["total"]) == (len(done), total)
+
+
+def test_a_list_whose_rest_is_too_scattered_is_done_as_a_whole() -> None:
+    total = 2 * MAX_STRETCHES + 4
+    assert taken_up(total, range(1, total, 2)) is None
 
 
 def test_an_approval_is_not_asked_for_again_l1() -> None:

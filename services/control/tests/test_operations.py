@@ -234,6 +234,38 @@ async def test_a_rerun_takes_the_version_in_force_or_says_why_not(tx: Store) -> 
     assert pinned.lines[1:] == ("a: dispatched",)
 
 
+async def test_of_a_list_only_the_items_that_did_not_succeed_are_done_again_m3(tx: Store) -> None:
+    body = {
+        "tasks": {"fit": {**WORK, "input": {"n": {"$from": "/item/each"}}}},
+        "output": {"$from": "/tasks/fit/output/y"},
+    }
+    each = {"foreach": {"items": [1, 2, 3, 4], "concurrency": 4, "tolerate": {"count": 1}, "do": body}}
+    await force(tx, each=each, b={**WORK, "needs": ["each"], "input": {"all": {"$from": "/tasks/each/output/items"}}})
+    first = await started(tx)
+    one, two, three, four = orders(tx)
+    await succeed(tx, one, y=10)
+    await succeed(tx, three, y=30)
+    await fail(tx, two)
+    await fail(tx, four)
+
+    second = await rerun_run(RerunRun(**ADA, run_id=first), tx)
+    again = orders(tx)[4:]
+    await fail(tx, again[0])
+    await fail(tx, again[1])
+    third = await rerun_run(RerunRun(**ADA, run_id=second.kept.run.run_id), tx)
+    for order in orders(tx)[6:8]:
+        await succeed(tx, order, y=10 * order.input["n"])
+
+    assert second.lines[:2] == ("run: pending -> running", "each: open, 2 of 4 items taken over")
+    assert [order.name for order in orders(tx)[4:8]] == ["each[1].fit", "each[3].fit"] * 2
+    assert orders(tx)[-1].input == {"all": [10, 20, 30, 40]}
+    await succeed(tx, orders(tx)[-1])
+    run_id = third.kept.run.run_id
+    assert await state(tx, run_id) == "succeeded"
+    taken = {task.name: (task.inner or {}).get(TAKEN_FROM) for task in await tx.past(run_id, 100)}
+    assert (taken["each[0]"], taken["each[1]"]) == (str(first), None)
+
+
 async def test_a_run_that_goes_on_is_not_done_again(tx: Store) -> None:
     await force(tx)
     run_id = await started(tx)

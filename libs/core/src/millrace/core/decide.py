@@ -96,6 +96,11 @@ def _start(draft: Draft, _: Start) -> str | None:
     draft.effects.append(RunStarted())
     block = draft.plan.block(ROOT)
     draft.todo.append((ROOT, block.names if run.tasks else block.first))
+    for name in [name for name, task in run.tasks.items() if task.state is TaskState.OPEN]:
+        task = draft.change(name)  # some of its items are done already
+        task.began_at = draft.now
+        task.due_at = draft.deadline(task)
+        draft.todo.append((name, ()))
     return None
 
 

@@ -76,12 +76,12 @@ def expire(draft: Draft) -> None:
 
 
 def _look_at_everything(draft: Draft) -> None:
-    """Have every open scope, and every task with bodies that is closing, be looked at, inner ones first."""
+    """Have every open scope, list, and task with bodies that is closing be looked at, inner ones first."""
     paths = [name for name, task in draft.run.tasks.items() if task.state in TASK_OPEN]
     for path in sorted(paths, key=len, reverse=True):
         if draft.plan.is_scope(path):
             draft.todo.append((path, draft.plan.block(path).names))
-        elif draft.run.tasks[path].state is TaskState.CLOSING:
+        elif draft.run.tasks[path].state is TaskState.CLOSING or draft.plan.step(path).task.foreach is not None:
             draft.todo.append((path, ()))
     draft.todo.append((ROOT, draft.plan.block(ROOT).names))
 

@@ -7,14 +7,18 @@ the workflow itself, not of bodies, that
 - need nothing that is done again, near or far,
 - have not been undone (compensated), and have not been torn down while something that needs them is done again.
 
-A task with bodies is taken over or done again as a whole. Gates and ends are always decided anew, on what was taken
-over. What was taken over belongs to the earlier run: the new one does not undo it.
+A task with bodies is taken over or done again as a whole, but for a `foreach` that came to no good end while all that
+it needs did: its list is the same, so that the items that succeeded are taken over by their places in it. Gates and
+ends are always decided anew, on what was taken over. What was taken over belongs to the earlier run: the new one does
+not undo it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from millrace.core.difference import changed_fields
-from millrace.core.paths import ROOT, first_task, is_within, parent, scopes_around
+from millrace.core.items import taken_up
+from millrace.core.paths import ROOT, first_task, is_within, item, parent, scopes_around
 from millrace.core.plan import Plan
 from millrace.core.state import TAKEN_FROM, Run, TaskRun, TaskState
 
@@ -30,7 +34,9 @@ class CannotRerun(ValueError):
     """The run cannot be done again as asked; the text says why, and what can be done."""
 
 
-def taken_over(origin: Run, before: Plan, plan: Plan, start: str = "") -> dict[str, TaskRun]:
+def taken_over(
+    origin: Run, before: Plan, plan: Plan, start: str = "", items: Mapping[str, Sequence[int]] = MappingProxyType({})
+) -> dict[str, TaskRun]:
     """Return the records with which a run begins that does `origin` again.
 
     Args:
@@ -38,6 +44,7 @@ def taken_over(origin: Run, before: Plan, plan: Plan, start: str = "") -> dict[s
         before: The version that it ran.
         plan: The version that the new run is to run.
         start: A task of the workflow to do again with all that needs it, besides what has failed or was not reached.
+        items: Of those of `part_done`, the indexes of the items that succeeded, ascending.
 
     Raises:
         CannotRerun: There is no such task, nothing is to be done again, or `plan` does otherwise what would be taken
@@ -55,7 +62,20 @@ def taken_over(origin: Run, before: Plan, plan: Plan, start: str = "") -> dict[s
             f"workflow {plan.workflow.name} does otherwise now what would be taken over: {'; '.join(misfits)}; "
             "rerun from there, or the version that the run had"
         )
-    return {name: _taken(origin.tasks[name], origin) for name in kept}
+    taken = {name: _taken(origin.tasks[name], origin) for name in kept}
+    for name in items:
+        if name in again and name != start and again.isdisjoint(plan.steps[name].task.needs):
+            taken |= _part(origin, before, plan, name, items[name])
+    return taken
+
+
+def part_done(origin: Run, plan: Plan) -> list[str]:
+    """Return the tasks that go over a list and have not succeeded, of whose items some may have."""
+    return [
+        name
+        for name in plan.block(ROOT).names
+        if plan.steps[name].task.foreach is not None and name in origin.tasks and not _is_done(origin, name)
+    ]
 
 
 def _again(origin: Run, plan: Plan, start: str) -> set[str]:
@@ -88,7 +108,7 @@ def _decides(plan: Plan, name: str) -> bool:
 
 def _changes(name: str, before: Plan, plan: Plan) -> Iterator[str]:
     """Yield what of a task, and of what is in it, would lead to another result."""
-    for path in sorted({*_part(before, name), *_part(plan, name)}):
+    for path in sorted({*_within(before, name), *_within(plan, name)}):
         where = path.removeprefix(name).lstrip(".")
         if path not in before.steps or path not in plan.steps:
             yield where
@@ -97,12 +117,25 @@ def _changes(name: str, before: Plan, plan: Plan) -> Iterator[str]:
         yield from (f"{where} {field}".lstrip() for field in sorted({*fields} - _NOT_OF_THE_RESULT))
 
 
-def _part(plan: Plan, name: str) -> Iterator[str]:
+def _within(plan: Plan, name: str) -> Iterator[str]:
     """Yield a task and all in it that makes its result: not what follows it."""
     for path in plan.steps:
         follows = any(plan.block(around).follows for around in scopes_around(parent(path)))
         if (path == name or is_within(path, name)) and not follows:
             yield path
+
+
+def _part(origin: Run, before: Plan, plan: Plan, name: str, done: Sequence[int]) -> dict[str, TaskRun]:
+    """Return the record of a task that goes over a list of which some items are done; none where all is done again."""
+    known, inner = origin.tasks[name], origin.tasks[name].inner or {}
+    if not done or next(_changes(name, before, plan), None) is not None:
+        return {}
+    if plan.steps[name].task.compensate is not None or plan.block(item(name, "")).compensates:
+        return {}  # what is to be undone together is done together
+    taken_up_at = taken_up(inner["total"], done)
+    if taken_up_at is None:
+        return {}
+    return {name: TaskRun(name, known.task_id, TaskState.OPEN, inner=taken_up_at)}
 
 
 def _taken(task: TaskRun, origin: Run) -> TaskRun:

@@ -7,6 +7,7 @@ from typing import Literal
 from uuid import UUID
 
 from millrace.control.domain.runs import KeptRun
+from millrace.core.items import TAKEN_ITEMS
 from millrace.core.state import TAKEN_FROM, TASK_OPEN, Run, TaskRun
 
 MOST_LINES = 100
@@ -61,4 +62,7 @@ def _lines(before: Run, after: Run) -> Iterator[str]:
 
 
 def _found(task: TaskRun) -> str:
-    return f"taken over, {task.state}" if TAKEN_FROM in (task.inner or {}) else str(task.state)
+    inner = task.inner or {}
+    if TAKEN_ITEMS in inner:
+        return f"{task.state}, {inner[TAKEN_ITEMS]} of {inner['total']} items taken over"
+    return f"taken over, {task.state}" if TAKEN_FROM in inner else str(task.state)

@@ -47,14 +47,15 @@ async def advance(told: Iterable[tuple[KeptRun, Sequence[Input], Event | None]],
 async def begin_runs(runs: Sequence[KeptRun], at_once: Sequence[KeptRun], tx: Store) -> None:
     """Keep new runs and start those that need not wait."""
     decided: list[tuple[KeptRun, Decision]] = []
-    for kept in runs:
-        tx.add_tasks(kept)
     for kept in at_once:
         decision = decide(kept.run, kept.plan, [state.Start()], tx.now, tx.new_id)
         kept.run = decision.run
         decided.append((kept, decision))
         _say(kept, decision, None, tx)
     tx.add_runs(runs)
+    for kept in runs:
+        if kept.rerun_of is not None:
+            tx.take_over(kept)
     tx.save_decisions(decided, new=True)
     await _follow(decided, {}, tx)
 

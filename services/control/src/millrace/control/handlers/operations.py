@@ -15,7 +15,7 @@ from millrace.control.domain.runs import KeptRun
 from millrace.control.handlers.deciding import advance, begin_runs, pending
 from millrace.control.store import Store
 from millrace.core.paths import written
-from millrace.core.rerun import CannotRerun, taken_over
+from millrace.core.rerun import CannotRerun, part_done, taken_over
 from millrace.core.state import (
     CancelRequested,
     Input,
@@ -125,8 +125,9 @@ async def again(origin: KeptRun, principal: str, from_task: str, version: Versio
         raise Conflict(f"run {origin.run.run_id} is {origin.run.state}: cancel it, or wait for its end")
     before = (await tx.plans([origin.sha256]))[origin.sha256]
     plan = before if version == "pinned" else await tx.plan_in_force(origin.namespace, origin.workflow)
+    items = {name: await tx.items_done(origin.run.run_id, name) for name in part_done(origin.run, before)}
     try:
-        tasks = taken_over(origin.run, before, plan, from_task)
+        tasks = taken_over(origin.run, before, plan, from_task, items)
     except CannotRerun as error:
         raise Conflict(str(error)) from error
     return pending(

@@ -84,13 +84,13 @@ INSERT INTO task_past SELECT * FROM gone
 """
 PAST = "SELECT * FROM task_past WHERE run_id = $1 ORDER BY began_at, name LIMIT $2"
 # Of the scopes in a task, not of what is in those.
-_ITEMS = """
+ITEMS = """
 FROM (TABLE task UNION ALL TABLE task_past) t
 WHERE run_id = $1 AND starts_with(name, $2 || '[') AND right(name, 1) = ']'
     AND strpos(substr(name, length($2) + 2), '[') = 0
 """
-OUTPUTS = f"SELECT output {_ITEMS} ORDER BY (inner_state->>'index')::int"
-OUTPUTS_BYTES = f"SELECT coalesce(sum(pg_column_size(output)), 0) {_ITEMS}"
+OUTPUTS = f"SELECT output {ITEMS} ORDER BY (inner_state->>'index')::int"
+OUTPUTS_BYTES = f"SELECT coalesce(sum(pg_column_size(output)), 0) {ITEMS}"
 MAX_OUTPUTS_BYTES = 4 * 1024 * 1024
 """The most that the items of one foreach hand on, as it is stored, that is looked at together."""
 ADD_ATTEMPT = """
@@ -265,11 +265,6 @@ class Runs(Definitions):
                 for kept in runs
             ]
             self.write_last(ADD_RUNS, *columns(rows))
-
-    def add_tasks(self, kept: KeptRun) -> None:
-        """Keep the records with which a new run begins."""
-        if rows := [task_row(kept.run.run_id, task) for task in kept.run.tasks.values()]:
-            self.write(SAVE_TASKS, *columns(rows))
 
     def save_decisions(self, decided: Sequence[tuple[KeptRun, Decision]], *, new: bool = False) -> None:
         """Keep what was decided; the rows of `new` runs themselves are kept by `add_runs`."""
