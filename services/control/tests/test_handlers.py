@@ -1,4 +1,6 @@
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -41,7 +43,11 @@ from millrace.control.store import Store, definitions
 from millrace.core.parse import parse_workflow
 from millrace.core.triggers import Source, parse_trigger
 from millrace.runtime.errors import Conflict, Denied, InvalidInput, NotFound
+from millrace.runtime.hope import Hope
+from millrace.runtime.subscriptions import Record
 from millrace.runtime.telemetry import EVENTS_HELD
+from millrace.runtime.testing import Server, fresh_database
+from millrace.runtime.transaction import Database, Transactions
 
 CHAIN: dict[str, Any] = {
     "ingest": {"kind": "data.ingest", "input": {"uri": {"$from": "/trigger/data/uri"}}},
@@ -736,3 +742,35 @@ async def test_an_event_that_names_its_namespace_is_for_no_other(tx: Store, land
 
     assert [event.event_id for event in tx.emitted if isinstance(event, facts.RunStarted)] == ["e2"]
     assert await tx.event("demo", "/airport", "e1") is None
+
+
+async def test_a_trigger_applied_by_another_replica_takes_the_very_next_event(
+    postgres: Server, landed: Callable[..., Record]
+) -> None:
+    async with Database(await fresh_database(postgres, "control")) as database:
+        begin, hope = Transactions(database, Store), Hope()
+
+        async def take(event_id: str, offset: int) -> None:
+            await hope.do(begin, partial(take_records, [landed(event_id, URI, offset=offset)]), possible=True)
+
+        async with begin() as tx:
+            await force(tx)
+            await trigger(tx, "first")
+        await take("e1", 1)
+        await take("e2", 2)
+        async with begin() as tx:
+            await trigger(tx, "second")
+        await take("e3", 3)
+        await take("e3", 4)
+
+        async with begin() as tx:
+            runs = await tx.list_runs("demo", "w", "", None, 10)
+            again = await tx.event("demo", "/airport", "e3")
+    assert sorted((kept.run.trigger["id"], kept.trigger_name) for kept in runs) == [
+        ("e1", "first"),
+        ("e2", "first"),
+        ("e3", "first"),
+        ("e3", "second"),
+    ]
+    assert again is not None
+    assert again.deliveries == 2

@@ -96,9 +96,9 @@ async def test_sources_and_triggers_come_back_as_they_were_put(tx: Store) -> Non
     tx.put_source("demo", Source(topic="late", start="now"))
     tx.put_trigger("demo", TRIGGER, "ada")
 
-    sources, triggers = await tx.rules(["triggers"])
-    assert sources == [("demo", TRIGGER.source)]
-    assert [rule.trigger for rule in triggers] == [TRIGGER]
+    rules = await tx.rules(["triggers"])
+    assert rules.sources == (("demo", TRIGGER.source),)
+    assert [rule.trigger for rule in rules.triggers] == [TRIGGER]
     assert await tx.hold_trigger("demo", "t") == TRIGGER
     assert await tx.hold_source("demo", "triggers") == TRIGGER.source
     assert await tx.triggers_of("demo", "triggers", but="t") == []
@@ -244,5 +244,5 @@ async def test_a_trigger_put_again_replaces_the_old_one(tx: Store) -> None:
 
     tx.put_trigger("demo", paused, "bob")
 
-    _, triggers = await tx.rules(["triggers"])
-    assert [(rule.trigger.paused, rule.principal) for rule in triggers] == [(True, "bob")]
+    rules = await tx.rules(["triggers"])
+    assert [(rule.trigger.paused, rule.principal) for rule in rules.triggers] == [(True, "bob")]

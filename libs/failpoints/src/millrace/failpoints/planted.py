@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from millrace.runtime import inbox, outbox
 from millrace.runtime.consume.consumer import Consumer
 from millrace.runtime.consume.items import Item
+from millrace.runtime.handover import Handover, Outgoing
 from millrace.runtime.rpc import answers
 from millrace.runtime.tasks import workers
 
@@ -23,17 +24,25 @@ def inbox_forgets() -> None:
     SELECT now() AS now, array(SELECT DISTINCT id FROM unnest($1::uuid[]) AS id) AS fresh,
         EXISTS (SELECT FROM parked_key) AS parked
     """
+    inbox.CLAIM_NEW = "SELECT $1::uuid[]"
 
 
 def outbox_deletes_early() -> None:
     """Rows are deleted as they are read, before the broker has acknowledged them."""
-    outbox.PAGE = outbox.FORGET_AND_PAGE = f"""
+    # Nothing is sent without having been read.
+    Handover.take = _nothing  # type: ignore[method-assign, assignment]
+    outbox.PAGE = f"""
     WITH page AS (
         DELETE FROM outbox WHERE id IN (
             SELECT id FROM outbox WHERE id <> ALL($1::bigint[]) ORDER BY id LIMIT {outbox.PAGE_ROWS})
         RETURNING id, topic, key, headers::text AS headers, value)
     SELECT * FROM page ORDER BY id
     """
+
+
+def _nothing(handover: Handover) -> list[Outgoing]:
+    handover.look = True
+    return []
 
 
 def relay_without_lock() -> None:

@@ -13,7 +13,7 @@ from millrace.runtime import held
 from millrace.runtime.errors import Unavailable
 from millrace.runtime.subscriptions import Record
 from millrace.runtime.telemetry import PARKED_KEYS
-from millrace.runtime.transaction import Transaction, Transactions
+from millrace.runtime.transaction import UNEXPECTED, Transaction, Transactions
 
 MEASURE_EVERY_S = 5.0
 MAX_TOLD = 200
@@ -30,6 +30,7 @@ WHERE consumer = $1 AND (topic, key_sha256) IN (
 ORDER BY topic, key
 FOR KEY SHARE
 """
+NONE_PARKED = UNEXPECTED.format(what="a parked key", where="EXISTS (SELECT FROM parked_key)")
 PARK = """
 INSERT INTO parked_key (consumer, topic, key, namespace, reason) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT DO NOTHING RETURNING true

@@ -17,6 +17,7 @@ WITH claimed AS (
 )
 SELECT now() AS now, array(SELECT event_id FROM claimed) AS fresh, EXISTS (SELECT FROM parked_key) AS parked
 """
+CLAIM_NEW = "INSERT INTO inbox (event_id) SELECT id FROM unnest($1::uuid[]) AS id ORDER BY id"
 # A UUIDv7 begins with its time: the primary key finds the old ones.
 FORGET = """
 DELETE FROM inbox WHERE event_id IN (SELECT event_id FROM inbox WHERE event_id < $1 ORDER BY event_id LIMIT $2)

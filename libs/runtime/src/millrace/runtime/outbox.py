@@ -15,6 +15,7 @@ from millrace.contracts.catalogue import catalogue
 from millrace.runtime.connection import LOST
 from millrace.runtime.errors import Unavailable
 from millrace.runtime.failpoints import failpoint
+from millrace.runtime.handover import Outgoing
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.telemetry import OUTBOX_AGE, OUTBOX_EVENTS, OUTBOX_SENT, TOPIC_MISSING
 from millrace.runtime.topics import AS_THE_OTHERS, create_topics
@@ -33,10 +34,10 @@ CHANNEL = "outbox"
 
 # Ids may be committed out of order, so those that were sent are named: a cursor would lose those that come late.
 PAGE = f"""
+WITH sent AS (DELETE FROM outbox WHERE id = ANY($1::bigint[]))
 SELECT id, topic, key, headers::text AS headers, value FROM outbox
 WHERE id <> ALL($1::bigint[]) ORDER BY id LIMIT {PAGE_ROWS}
 """
-FORGET_AND_PAGE = f"WITH sent AS (DELETE FROM outbox WHERE id = ANY($1::bigint[])) {PAGE}"
 
 WAITING = (
     "SELECT count(*) AS events, coalesce(extract(epoch FROM now() - min(written_at)), 0)::float AS age_s FROM outbox"
@@ -50,6 +51,7 @@ class Relay:
 
     def __init__(self, database: Database, settings: ServiceSettings, name: str) -> None:
         self._database = database
+        self._handover = database.handover
         self._settings = settings
         self._name = name
         self._stopping = False
@@ -64,13 +66,13 @@ class Relay:
                 log.warning("relay_interrupted", error=type(error).__name__)
                 if isinstance(error, UnknownTopicOrPartitionError):
                     await self._make_topics()
-                self._database.wake_relay.clear()
+                self._handover.wake.clear()
                 await self._wait(RETRY_S)
 
     def stop(self) -> None:
         """End after the page at hand and a last look."""
         self._stopping = True
-        self._database.wake_relay.set()
+        self._handover.look_again()
 
     async def _with_lock(self) -> None:
         # Before the lock: a broker that is frozen may be asked first, and is waited for longer than a session may idle.
@@ -90,57 +92,59 @@ class Relay:
 
     async def _with_session(self, connection: asyncpg.Connection, producer: AIOKafkaProducer) -> None:
         # Prepared before the lock: between the two trips of a first use, no timeout of idleness runs.
-        page, forget_and_page, waiting = [await connection.prepare(sql) for sql in (PAGE, FORGET_AND_PAGE, WAITING)]
+        page, waiting = [await connection.prepare(sql) for sql in (PAGE, WAITING)]
         while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
             if self._stopping:
                 return
             if await self._wait(POLL_S):
                 # What was committed here is sent by another process: outside of any transaction it is told so.
-                self._database.wake_relay.clear()
+                self._handover.wake.clear()
                 await connection.execute(f"NOTIFY {CHANNEL}")
-        await connection.add_listener(CHANNEL, self._wake)
+        await connection.add_listener(CHANNEL, self._handover.look_again)
+        self._handover.open()
         try:
             await failpoint("outbox.locked")
-            await self._relay(page, forget_and_page, waiting, producer)
+            await self._relay(page, waiting, producer)
         finally:
+            self._handover.close()
             self._tell(0, 0)  # whoever has the lock next measures it
             await self._end(producer)  # while nobody else sends
 
-    async def _relay(
-        self,
-        page: PreparedStatement,
-        forget_and_page: PreparedStatement,
-        waiting: PreparedStatement,
-        producer: AIOKafkaProducer,
-    ) -> None:
+    async def _relay(self, page: PreparedStatement, waiting: PreparedStatement, producer: AIOKafkaProducer) -> None:
         sent: list[int] = []
-        woken = False
-        measured_at = 0.0
+        looked_at = measured_at = 0.0
         while True:
-            self._database.wake_relay.clear()
-            stopping = self._stopping
-            if time.monotonic() - measured_at > MEASURE_EVERY_S:
-                measured_at = time.monotonic()
+            self._handover.wake.clear()
+            stopping, now = self._stopping, time.monotonic()
+            if now - measured_at > MEASURE_EVERY_S:
+                measured_at = now
                 left = await waiting.fetchrow()
                 self._tell(left["events"], left["age_s"])
-            # What was sent is deleted when nothing waits to be read, or when it has become much.
-            forget = stopping or not woken or len(sent) >= FORGET_ROWS
-            rows = await (forget_and_page if forget else page).fetch(sent)
-            if forget and sent:
-                await failpoint("outbox.deleted")
+            # The session is used often enough to be kept, too.
+            looks = self._handover.look or len(sent) >= FORGET_ROWS or now - looked_at > POLL_S
+            if looks:
+                looked_at, self._handover.look = now, False
+                rows = [_row(found) for found in await page.fetch(sent)]
+                if sent:
+                    await failpoint("outbox.deleted")
                 sent = []
-            sent += [row["id"] for row in rows]
+                self._handover.read(rows)
+                self._handover.look |= len(rows) == PAGE_ROWS
+            else:
+                rows = self._handover.take()
             if rows:
+                sent += [row.id for row in rows]
                 await failpoint("outbox.read")
                 await send_all(producer, rows)
                 await failpoint("outbox.after_send")
                 OUTBOX_SENT.inc(len(rows))
-                woken = len(rows) == PAGE_ROWS or await self._wait(LINGER_S)
-            else:
+            elif looks:
                 self._tell(0, 0)
                 if stopping:
                     return
-                woken = await self._wait(POLL_S)
+            # What was sent is deleted when nothing waits to be sent, or when it has become much.
+            if not rows and not self._handover.look and not await self._wait(LINGER_S if sent else POLL_S):
+                self._handover.look = True
 
     def _tell(self, events: int, age_s: float) -> None:
         """Measure what waits to be sent."""
@@ -173,11 +177,8 @@ class Relay:
     async def _wait(self, seconds: float) -> bool:
         """Return whether something was committed, after so long at most."""
         with suppress(TimeoutError):
-            return await asyncio.wait_for(self._database.wake_relay.wait(), seconds)
+            return await asyncio.wait_for(self._handover.wake.wait(), seconds)
         return False
-
-    def _wake(self, *_: object) -> None:
-        self._database.wake_relay.set()
 
 
 async def new_producer(settings: ServiceSettings, client_id: str) -> AIOKafkaProducer:
@@ -198,7 +199,7 @@ async def new_producer(settings: ServiceSettings, client_id: str) -> AIOKafkaPro
     return producer
 
 
-async def send_all(producer: AIOKafkaProducer, rows: Sequence[asyncpg.Record]) -> None:
+async def send_all(producer: AIOKafkaProducer, rows: Sequence[Outgoing]) -> None:
     """Send a page in order and wait until all of it is acknowledged.
 
     Raises:
@@ -207,11 +208,13 @@ async def send_all(producer: AIOKafkaProducer, rows: Sequence[asyncpg.Record]) -
     """
     async with asyncio.timeout(SEND_TIMEOUT_S):
         pending = [
-            await producer.send(row["topic"], row["value"], key=row["key"].encode(), headers=_encode(row["headers"]))
+            await producer.send(row.topic, row.value, key=row.key.encode(), headers=row.encoded_headers())
             for row in rows
         ]
         await asyncio.gather(*pending)
 
 
-def _encode(headers: str) -> list[tuple[str, bytes]]:
-    return [(name, value.encode()) for name, value in json.loads(headers).items()]
+def _row(found: asyncpg.Record) -> Outgoing:
+    headers = json.loads(found["headers"])
+    sequence = int(headers.pop("ce_sequence", 0))
+    return Outgoing(found["id"], found["topic"], found["key"], headers, found["value"], sequence)

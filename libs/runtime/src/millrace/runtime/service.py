@@ -2,6 +2,7 @@
 
 import asyncio
 import faulthandler
+import gc
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -178,6 +179,9 @@ class Service:
             workers = [asyncio.create_task(self._workers.run(), name="workers")] if self._workers else []
             own = (self._keeper.run, self._follow_readiness, self._end_when_stuck, self._watch_keys)
             loops = [asyncio.ensure_future(loop()) for loop in (*self._loops, *own)]
+            # What was made to start stays: no collection looks at it again.
+            gc.collect()
+            gc.freeze()
             log.info("service_started", service=self.name, grpc_port=port, http_port=self.health.port)
             stopping = asyncio.create_task(self._stopping.wait())
             await asyncio.wait((stopping, *parts, *workers, *loops), return_when=asyncio.FIRST_COMPLETED)

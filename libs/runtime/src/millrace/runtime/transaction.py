@@ -6,7 +6,8 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache, partial
 from typing import Any, Generic, Self, TypeVar
 from uuid import UUID
@@ -27,6 +28,7 @@ from millrace.runtime.connection import (
 from millrace.runtime.envelope import MAX_EMITTED_BYTES, Envelope, headers_of
 from millrace.runtime.errors import InvalidInput, NotFound, Unavailable
 from millrace.runtime.failpoints import failpoint
+from millrace.runtime.handover import Handover, Outgoing
 from millrace.runtime.ids import new_id
 from millrace.runtime.telemetry import current_traceparent
 from pydantic_core import to_json
@@ -54,6 +56,7 @@ SELECT e.topic, e.key,
 FROM event e LEFT JOIN counted c ON c.topic = e.topic AND c.key = e.key
 WINDOW same AS (PARTITION BY e.topic, e.key), in_order AS (PARTITION BY e.topic, e.key ORDER BY e.place)
 ORDER BY e.place
+RETURNING id, headers->>'ce_sequence' AS sequence
 """
 
 EMIT_UNNUMBERED = """
@@ -61,12 +64,21 @@ INSERT INTO outbox (topic, key, headers, value)
 SELECT e.topic, e.key, e.headers::jsonb, e.value
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[]) WITH ORDINALITY AS e(topic, key, headers, value, place)
 ORDER BY e.place
+RETURNING id, NULL AS sequence
 """
 
 PARAMETER = re.compile(r"\$(\d+)")
 
 NOW = "SELECT now()"
+UNEXPECTED = "INSERT INTO unexpected (what) SELECT '{what}' WHERE {where}"
+"""A part of a statement that writes nothing, and fails the whole of it where something is not as was expected."""
+AS_MANY = "INSERT INTO unexpected (what) SELECT $1 WHERE (SELECT count(*) FROM {previous}) <> $2"
+"""The same of the part before it, which returns a row for each that it has changed."""
 HEALTH = "SELECT now(), current_setting('transaction_read_only') = 'off'"
+
+
+class UnexpectedError(Exception):
+    """What a transaction took for new or for known was not; nothing of it is left."""
 
 
 def one(rows: Sequence[asyncpg.Record], what: str) -> asyncpg.Record:
@@ -85,8 +97,11 @@ class Transaction:
 
     Attributes:
         now: PostgreSQL's `now()`: one instant for all that the transaction writes.
-        opening: What the query that it was opened with returned.
+        opening: What the query that it was opened with returned; none where it hopes.
+        hopes: Whether it may take for granted what is nearly always so, and has the statement that writes find out: it
+            is begun anew, without hope, where that was wrong.
         emitted: The events emitted so far, in order.
+        written: Those of them that are in the outbox.
         task: The task whose result is being kept; only where one is.
     """
 
@@ -94,14 +109,18 @@ class Transaction:
     opening: asyncpg.Record
     task: TaskDispatched
 
-    def __init__(self, connection: asyncpg.Connection) -> None:
+    def __init__(self, connection: asyncpg.Connection, *, hopes: bool = False) -> None:
+        self.hopes = hopes
         self.emitted: list[Event] = []
+        self.written: list[Outgoing] = []
         self.used_refs: list[str] = []
         self.made_refs: dict[str, dict[str, Any]] = {}
         self._connection = connection
+        self._begun = not hopes
         self._writes: dict[str, list[tuple[Any, ...]]] = {}
-        self._last: dict[str, tuple[Any, ...]] = {}
-        self._outgoing: list[tuple[str, str, str, bytes, bool]] = []
+        self._last: dict[str, _Last] = {}
+        self._hoped: dict[str, _Last] = {}
+        self._outgoing: list[tuple[str, str, dict[str, str], bytes, bool]] = []
         self._after: list[Callable[[], None]] = []
         self._envelopes: dict[int, Envelope] = {}
         self._cause: Envelope | None = None
@@ -118,22 +137,35 @@ class Transaction:
         """
         self._writes.setdefault(sql, []).append(row)
 
-    def write_last(self, sql: str, *row: Any) -> None:  # noqa: ANN401 - likewise
+    def write_last(self, sql: str, *row: Any, rows: int | None = None) -> None:  # noqa: ANN401 - likewise
         """Queue a statement that leaves in one with the events, and with others like it.
 
         It must have no WITH of its own, and touch no row that another of them touches, nor see what that wrote: they
         are done in any order. One that is queued a second time sends the first before it.
+
+        Args:
+            sql: The statement.
+            row: Its parameters.
+            rows: How many rows it returns; the transaction fails where they are not as many.
         """
         if sql in self._last:
-            self.write(sql, *self._last.pop(sql))
-        self._last[sql] = row
+            self.write(sql, *self._last.pop(sql).row)
+        self._last[sql] = _Last(row, rows)
+
+    def hope(self, sql: str, *row: Any, rows: int | None = None) -> None:  # noqa: ANN401 - likewise
+        """Queue a statement as `write_last` does, for the end: no read sees it.
+
+        It fails the transaction, and all is done again without hope, where something else is there than is hoped for.
+        """
+        self._hoped[sql] = _Last(row, rows)
 
     async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:  # noqa: ANN401 - likewise
         """Return the rows of a query, which sees all that was written before it."""
+        await self._begin()
         if self._writes:
             await self._send_writes()
         if self._last:
-            statements, values = self._take_last()
+            statements, values = _taken(self._last)
             await self._connection.execute(together(*statements), *values)
         rows: list[asyncpg.Record] = await self._connection.fetch(sql, *args)
         return rows
@@ -161,7 +193,7 @@ class Transaction:
         if len(value) > MAX_EMITTED_BYTES:
             name = type(event).__name__
             raise InvalidInput(f"{name} {event.key()} has {len(value)} bytes, more than {MAX_EMITTED_BYTES}")
-        self._outgoing.append((topic, event.key(), to_json(headers).decode(), value, not _is_task_topic(topic)))
+        self._outgoing.append((topic, event.key(), headers, value, not _is_task_topic(topic)))
         self.emitted.append(event)
 
     def on_commit(self, function: Callable[[], None]) -> None:
@@ -189,6 +221,7 @@ class Transaction:
     @asynccontextmanager
     async def part(self) -> AsyncIterator[Self]:
         """Open a transaction within this one: when anything in it raises, nothing of it is left, here or in memory."""
+        await self._begin()
         await self.flush()
         await self._connection.execute("SAVEPOINT part")
         part = type(self)(self._connection)
@@ -201,25 +234,46 @@ class Transaction:
             raise
         await self._connection.execute("RELEASE SAVEPOINT part")
         self.emitted += part.emitted
+        self.written += part.written
         self._after.append(part.committed)
 
     async def flush(self) -> None:
         """Send all that is queued, the events after what is written in statements of its own."""
         if self._writes:
+            await self._begin()
             await self._send_writes()
-        statements, values = self._take_last()
+        statements, values = _taken(self._last, self._hoped)
         if self._outgoing:
-            *columns, numbered = zip(*self._outgoing, strict=True)
-            self._outgoing = []
-            statements.append(EMIT if any(numbered) else EMIT_UNNUMBERED)
-            values += [*columns, numbered] if any(numbered) else columns
-        if statements:
+            await self._send_outgoing(statements, values)
+        elif statements:
             await self._connection.execute(together(*statements), *values)
+
+    async def commit(self) -> None:
+        """Commit; what was one statement stands already."""
+        if self._begun:
+            await self._connection.execute("COMMIT")
 
     def committed(self) -> None:
         """Call what waits for the commit."""
         for function in self._after:
             function()
+
+    async def _begin(self) -> None:
+        if not self._begun:
+            await self._connection.execute("BEGIN")
+            self._begun = True
+
+    async def _send_outgoing(self, statements: list[str], values: list[Any]) -> None:
+        outgoing, self._outgoing = self._outgoing, []
+        topics, keys, headers, events, numbered = zip(*outgoing, strict=True)
+        columns = [topics, keys, [to_json(some).decode() for some in headers], events]
+        statements.append(EMIT if any(numbered) else EMIT_UNNUMBERED)
+        values += [*columns, numbered] if any(numbered) else columns
+        rows = await self._connection.fetch(together(*statements), *values)
+        self.written += [
+            Outgoing(row["id"], topic, key, some, event, int(row["sequence"] or 0))
+            for row, (topic, key, some, event, _) in zip(rows, outgoing, strict=True)
+        ]
 
     async def _send_writes(self) -> None:
         writes, self._writes = self._writes, {}
@@ -229,9 +283,26 @@ class Transaction:
             else:
                 await self._connection.executemany(sql, rows)
 
-    def _take_last(self) -> tuple[list[str], list[Any]]:
-        last, self._last = self._last, {}
-        return list(last), [value for row in last.values() for value in row]
+
+@dataclass(frozen=True, slots=True)
+class _Last:
+    row: tuple[Any, ...]
+    rows: int | None
+
+
+def _taken(*queues: dict[str, _Last]) -> tuple[list[str], list[Any]]:
+    """Empty some queues; return their statements, and the parameters of all of them."""
+    statements: list[str] = []
+    values: list[Any] = []
+    for queue in queues:
+        for sql, last in queue.items():
+            statements.append(sql)
+            values += last.row
+            if last.rows is not None:
+                statements.append(AS_MANY)
+                values += [sql.split(maxsplit=1)[0], last.rows]
+        queue.clear()
+    return statements, values
 
 
 def _moved(parameter: re.Match[str], by: int) -> str:
@@ -244,7 +315,8 @@ def together(*statements: str) -> str:
     parts: list[str] = []
     count = 0
     for sql in statements:
-        parts.append(PARAMETER.sub(partial(_moved, by=count), sql))
+        moved = PARAMETER.sub(partial(_moved, by=count), sql)
+        parts.append(moved.replace("{previous}", f"part{len(parts) - 1}"))
         count += len(set(PARAMETER.findall(sql)))
     *first, last = parts
     if not first:
@@ -262,12 +334,12 @@ class Database:
     """A service's own database: a small pool whose every use is one transaction.
 
     Attributes:
-        wake_relay: Set when a transaction with events was committed.
+        handover: What transactions with events were committed here, for the relay.
         clock: Its time.
     """
 
     def __init__(self, dsn: str, pool_size: int = 8) -> None:
-        self.wake_relay = asyncio.Event()
+        self.handover = Handover()
         self.clock = DatabaseClock()
         self._dsn = dsn
         self._connector = Connector(dsn)
@@ -359,29 +431,53 @@ class Transactions(Generic[S]):
         """
         async with self.database.connection() as connection:
             tx = self.store(connection)
-            try:
+            async with self._ended(tx, connection):
                 await connection.execute("BEGIN")
                 began = time.monotonic()
                 (tx.opening,) = await connection.fetch(first, *args)
                 tx.now = tx.opening["now"]
                 self.database.clock.saw(tx.now, began)
                 yield tx
-                await tx.flush()
-                await failpoint("transaction.flushed")
-                await connection.execute("COMMIT")
-                await failpoint("transaction.committed")
-            except BaseException as error:
-                if not _is_gone(connection):
-                    await _rollback(connection)
-                if isinstance(error, MOVED):
-                    await self.database.leave()
-                if isinstance(error, TRANSIENT) or (isinstance(error, LOST) and _is_gone(connection)):
-                    raise Unavailable(f"the database could not do it now: {type(error).__name__}") from error
-                if isinstance(error, NO_TEXT):
-                    raise InvalidInput("a text has a null character in it, which cannot be kept") from error
-                raise
+
+    @asynccontextmanager
+    async def hoping(self) -> AsyncIterator[S]:
+        """Open a transaction that `hopes`: it begins at its first read, and without one is a single statement.
+
+        Its `now` is the database's time as this process carries it on.
+
+        Raises:
+            UnexpectedError: It hoped in vain: it is to be done again, by `begin()`.
+            InvalidInput: As above, and likewise Unavailable.
+        """
+        async with self.database.connection() as connection:
+            tx = self.store(connection, hopes=True)
+            tx.now = datetime.fromtimestamp(self.database.clock.time(), UTC)
+            try:
+                async with self._ended(tx, connection):
+                    yield tx
+            except (asyncpg.UniqueViolationError, asyncpg.CheckViolationError) as error:
+                raise UnexpectedError(str(error)) from error
+
+    @asynccontextmanager
+    async def _ended(self, tx: S, connection: asyncpg.Connection) -> AsyncIterator[None]:
+        try:
+            yield
+            await tx.flush()
+            await failpoint("transaction.flushed")
+            await tx.commit()
+            await failpoint("transaction.committed")
+        except BaseException as error:
+            if not _is_gone(connection):
+                await _rollback(connection)
+            if isinstance(error, MOVED):
+                await self.database.leave()
+            if isinstance(error, TRANSIENT) or (isinstance(error, LOST) and _is_gone(connection)):
+                raise Unavailable(f"the database could not do it now: {type(error).__name__}") from error
+            if isinstance(error, NO_TEXT):
+                raise InvalidInput("a text has a null character in it, which cannot be kept") from error
+            raise
         if tx.emitted:
-            self.database.wake_relay.set()
+            self.database.handover.give(tx.written)
         tx.committed()
 
 

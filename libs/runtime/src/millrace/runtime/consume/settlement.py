@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
+from uuid import UUID
 
 import structlog
 from aiokafka import TopicPartition
@@ -12,6 +14,7 @@ from millrace.runtime.batches import OutageError, settle
 from millrace.runtime.consume.items import Item, Listener
 from millrace.runtime.errors import InvalidInput, MillraceError
 from millrace.runtime.failpoints import failpoint
+from millrace.runtime.hope import Hope
 from millrace.runtime.subscriptions import Record, Subscription
 from millrace.runtime.telemetry import EVENTS_FAILED, EVENTS_HANDLED, event_span
 from millrace.runtime.transaction import Transaction, Transactions
@@ -40,6 +43,7 @@ class Settlement:
         self._service = service
         self._begin = begin
         self._one_by_one = one_by_one
+        self._hope = Hope()
 
     async def settle(self, items: Sequence[Item]) -> dict[TopicPartition, int]:
         """Settle one poll's records; return, by partition, the first offset that must be tried again."""
@@ -71,10 +75,9 @@ class Settlement:
 
     async def _handle(self, items: Sequence[Item]) -> None:
         ids = [item.envelope.event_id for item in items if item.envelope and item.wanted]
-        async with self._begin(inbox.CLAIM, ids) as tx:
-            todo = await self._sort(tx, items, len(ids))
-            await apply(self._service, todo, tx)
-            await failpoint("consume.handled")
+        attempt = partial(self._handle_in, items, ids)
+        once_each = len(ids) == len(set(ids))
+        todo = await self._hope.do(self._begin, attempt, inbox.CLAIM, ids, possible=once_each)
         await failpoint("consume.after_commit")
         for item in items:
             self.attempts.pop(item.place, None)
@@ -82,13 +85,15 @@ class Settlement:
         self.settled_at = asyncio.get_running_loop().time()
         _report(self._service, items, todo)
 
-    async def _sort(self, tx: Transaction, items: Sequence[Item], claimed: int) -> list[Item]:
+    async def _handle_in(self, items: Sequence[Item], ids: Sequence[UUID], tx: Transaction) -> list[Item]:
+        todo = await self._sort(tx, items, ids)
+        await apply(self._service, todo, tx)
+        await failpoint("consume.handled")
+        return todo
+
+    async def _sort(self, tx: Transaction, items: Sequence[Item], ids: Sequence[UUID]) -> list[Item]:
         """Return what is to be handled, in order; hold what cannot be, and what waits behind an event of its key."""
-        fresh = set(tx.opening["fresh"])
-        parked: set[held_keys.Key] = set()
-        # Where some are not new, a former owner of their partition may just have parked their key.
-        if tx.opening["parked"] or len(fresh) < claimed:
-            parked = await held_keys.among(tx, self._service, (item.key for item in items if item.wanted))
+        fresh, parked = await self._claimed(tx, items, ids)
         await failpoint("consume.claimed")
         todo: list[Item] = []
         for item in items:
@@ -107,6 +112,21 @@ class Settlement:
                 else:
                     todo.append(item)
         return todo
+
+    async def _claimed(
+        self, tx: Transaction, items: Sequence[Item], ids: Sequence[UUID]
+    ) -> tuple[set[UUID], set[held_keys.Key]]:
+        """Return which of the events are new, and which of their keys are parked."""
+        if tx.hopes:
+            tx.hope(held_keys.NONE_PARKED)
+            if ids:
+                tx.hope(inbox.CLAIM_NEW, ids)
+            return set(ids), set()
+        fresh = set(tx.opening["fresh"])
+        # Where some are not new, a former owner of their partition may just have parked their key.
+        if len(fresh) == len(ids) and not tx.opening["parked"]:
+            return fresh, set()
+        return fresh, await held_keys.among(tx, self._service, (item.key for item in items if item.wanted))
 
     async def _bury(self, item: Item, error: Exception) -> bool:
         """Hold what can never be handled, or has failed too often; return whether it was held."""

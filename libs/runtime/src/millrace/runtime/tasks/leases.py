@@ -1,13 +1,12 @@
 """What happens to the rows of leased attempts, as SQL."""
 
-ACCEPT = """
+ACCEPT_NEW = """
 INSERT INTO job (task_id, attempt, token, namespace, kind, dispatched, state, owner)
 SELECT t.task_id, t.attempt, t.token, t.namespace, t.kind, t.dispatched::jsonb, 'leased', $7
 FROM unnest($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::text[], $6::text[])
     AS t(task_id, attempt, token, namespace, kind, dispatched)
-ON CONFLICT (task_id, attempt) DO NOTHING
-RETURNING task_id, attempt
 """
+ACCEPT = f"{ACCEPT_NEW} ON CONFLICT (task_id, attempt) DO NOTHING RETURNING task_id, attempt"
 # A cancel may come before what it cancels: its row then keeps the attempt from being accepted.
 CANCEL = """
 INSERT INTO job (task_id, attempt, token, namespace, kind, dispatched, state)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -24,11 +25,21 @@ from millrace.runtime.client import Channels
 from millrace.runtime.command import faults
 from millrace.runtime.errors import InvalidInput, MillraceError
 from millrace.runtime.failpoints import failpoint
+from millrace.runtime.hope import Hope
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Subscription, TaskKind, on_batch
 from millrace.runtime.tasks.attempts import Attempt, Ended, about, check_size, failed, report_lineage
 from millrace.runtime.tasks.doing import Doing
-from millrace.runtime.tasks.leases import ACCEPT, BEAT, CANCEL, END, END_FORMER_LIFE, END_LAPSED, WAS_CANCELLED
+from millrace.runtime.tasks.leases import (
+    ACCEPT,
+    ACCEPT_NEW,
+    BEAT,
+    CANCEL,
+    END,
+    END_FORMER_LIFE,
+    END_LAPSED,
+    WAS_CANCELLED,
+)
 from millrace.runtime.telemetry import NAMESPACE, RUN_ID, TASK_DURATION, TASK_ID, TASKS_RUNNING, span, traceparent_of
 from millrace.runtime.transaction import Transaction, Transactions
 from pydantic import ValidationError
@@ -61,6 +72,7 @@ class Workers:
         self._doing = Doing(service, settings, begin, artifacts, channels)
         self._attempts: dict[tuple[UUID, int], Attempt] = {}
         self._ended: asyncio.Queue[Ended] = asyncio.Queue()
+        self._hope = Hope()
 
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:
@@ -86,9 +98,14 @@ class Workers:
             columns = [
                 [getattr(t, name) for t in tasks] for name in ("task_id", "attempt", "token", "namespace", "kind")
             ]
-            rows = await tx.fetch(ACCEPT, *columns, [t.model_dump_json() for t in tasks], self._owner)
+            columns.append([t.model_dump_json() for t in tasks])
+            if tx.hopes:
+                leased = {attempt.place for attempt in accepted}
+                tx.write_last(ACCEPT_NEW, *columns, self._owner)
+            else:
+                rows = await tx.fetch(ACCEPT, *columns, self._owner)
+                leased = {(row["task_id"], row["attempt"]) for row in rows}
             await failpoint("tasks.accepted")
-            leased = {(row["task_id"], row["attempt"]) for row in rows}
             fresh = [attempt for attempt in accepted if attempt.place in leased]
             tx.on_commit(lambda: self._start(fresh))
             if len(fresh) < len(accepted):
@@ -198,20 +215,26 @@ class Workers:
                 self._ended.task_done()
 
     async def _finish(self, some: Sequence[Ended]) -> None:
-        async with self._begin() as tx:
-            tasks = [ended.attempt.task for ended in some]
-            columns = [[getattr(task, name) for task in tasks] for name in ("task_id", "attempt", "token")]
-            rows = await tx.fetch(END, *columns, [not ended.error for ended in some])
-            await failpoint("tasks.ended")
-            mine = {(row["task_id"], row["attempt"]) for row in rows}
-            for ended in some:
-                # Not mine: cancelled, lapsed, or finished before an outage hid it.
-                if ended.attempt.place in mine:
-                    await self._say(ended, tx)
-            await failpoint("tasks.finishing")
+        await self._hope.do(self._begin, partial(self._finish_in, some))
         await failpoint("tasks.finished")
         for ended in some:
             self._forget(ended.attempt.place)
+
+    async def _finish_in(self, some: Sequence[Ended], tx: Any) -> None:  # noqa: ANN401 - the service's own Store
+        tasks = [ended.attempt.task for ended in some]
+        columns = [[getattr(task, name) for task in tasks] for name in ("task_id", "attempt", "token")]
+        columns.append([not ended.error for ended in some])
+        if tx.hopes:
+            mine = {ended.attempt.place for ended in some}
+            tx.hope(END, *columns, rows=len(some))
+        else:
+            mine = {(row["task_id"], row["attempt"]) for row in await tx.fetch(END, *columns)}
+        await failpoint("tasks.ended")
+        for ended in some:
+            # Not mine: cancelled, lapsed, or finished before an outage hid it.
+            if ended.attempt.place in mine:
+                await self._say(ended, tx)
+        await failpoint("tasks.finishing")
 
     async def _say(self, ended: Ended, tx: Any) -> None:  # noqa: ANN401 - the service's own Store
         attempt, task = ended.attempt, ended.attempt.task

@@ -23,9 +23,9 @@ async def take_records(records: Sequence[Record], tx: Store) -> None:
         InvalidInput: A record is an event in nobody's format.
     """
     topics = sorted({record.topic for record in records})
-    sources, triggers = await tx.rules(topics)
-    arrivals = [arrival for record in records for arrival in _arrivals(record, sources, tx)]
-    wanted = _starts(arrivals, triggers, tx)
+    rules = await tx.rules(topics)
+    arrivals = [arrival for record in records for arrival in _arrivals(record, rules.sources, tx)]
+    wanted = _starts(arrivals, rules.triggers, tx)
     taken = await tx.add_events(arrivals, list(wanted))
     await failpoint("control.events_kept")
     if taken:
@@ -39,8 +39,8 @@ async def explain_event(asked: ExplainEvent, tx: Store) -> tuple[Kept | None, li
         return None, []
     matches = await tx.matches(asked.namespace, asked.source, asked.event_id)
     recorded = {found.trigger: (found.disposition, found.dedupe_key, found.run_id) for found in matches}
-    _, triggers = await tx.rules([arrived.topic])
-    mine = [rule.trigger for rule in triggers if rule.namespace == asked.namespace]
+    rules = await tx.rules([arrived.topic])
+    mine = [rule.trigger for rule in rules.triggers if rule.namespace == asked.namespace]
     return arrived, explain(arrived.event, mine, recorded)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
+from uuid import UUID
 
 import asyncpg
 from millrace.control.store.signals import Signals
@@ -12,7 +13,7 @@ from millrace.core.ir import Workflow
 from millrace.core.plan import Plan, compile_plan
 from millrace.core.planning import parse_planned
 from millrace.core.triggers import Source, Trigger
-from millrace.runtime.transaction import Transaction, one
+from millrace.runtime.transaction import UNEXPECTED, Transaction, one
 
 ADD_VERSION = """
 INSERT INTO workflow_version (namespace, sha256, name, document) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
@@ -55,11 +56,13 @@ ON CONFLICT (namespace, name) DO UPDATE SET topic = excluded.topic, workflow = e
 """
 # As text: what is read for every round of records is parsed once per process.
 RULES = """
-SELECT s.namespace, s.topic, s.document::text AS source, t.document::text AS trigger, t.principal, w.sha256
-FROM source s LEFT JOIN trigger t ON t.namespace = s.namespace AND t.topic = s.topic
+SELECT r.version, s.namespace, s.topic, s.document::text AS source, t.document::text AS trigger, t.principal, w.sha256
+FROM rules r LEFT JOIN source s ON s.topic = ANY($1)
+LEFT JOIN trigger t ON t.namespace = s.namespace AND t.topic = s.topic
 LEFT JOIN workflow w ON w.namespace = t.namespace AND w.name = t.workflow
-WHERE s.topic = ANY($1) ORDER BY s.namespace, s.topic, t.name
+ORDER BY s.namespace, s.topic, t.name
 """
+SAME_RULES = UNEXPECTED.format(what="other rules", where="(SELECT version FROM rules) <> $1")
 
 # Versions never change, so that a plan is worked out once per process.
 _plans: dict[str, Plan] = {}
@@ -74,6 +77,26 @@ class InForce:
     trigger: Trigger
     principal: str
     sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What is made of the records of some topics.
+
+    Attributes:
+        version: Changes with any of it.
+        sources: The namespaces that read the topics, and how.
+        triggers: Those that listen to them.
+    """
+
+    version: UUID
+    sources: tuple[tuple[str, Source], ...]
+    triggers: tuple[InForce, ...]
+
+
+# What was last read of the rules, by topics: whoever takes it from here has its version checked where it writes.
+_rules: dict[tuple[str, ...], Rules] = {}
+MAX_RULES = 1_000
 
 
 class Definitions(Transaction):
@@ -141,16 +164,25 @@ class Definitions(Transaction):
         document = trigger.model_dump(mode="json", exclude_none=True)
         self.write(PUT_TRIGGER, namespace, trigger.name, trigger.source.topic, trigger.workflow, document, principal)
 
-    async def rules(self, topics: Sequence[str]) -> tuple[list[tuple[str, Source]], list[InForce]]:
+    async def rules(self, topics: Sequence[str]) -> Rules:
         """Return the namespaces that read some topics, and how, and the triggers that listen to them."""
+        wanted = tuple(topics)
+        if self.hopes and (known := _rules.get(wanted)):
+            self.hope(SAME_RULES, known.version)
+            return known
         rows = await self.fetch(RULES, list(topics))
-        sources = {(row["namespace"], row["topic"]): _source(row["source"]) for row in rows}
-        triggers = [
+        found = [row for row in rows if row["source"] is not None]
+        sources = {(row["namespace"], row["topic"]): _source(row["source"]) for row in found}
+        triggers = tuple(
             InForce(row["namespace"], _trigger(row["trigger"]), row["principal"], row["sha256"])
-            for row in rows
+            for row in found
             if row["trigger"] is not None
-        ]
-        return [(namespace, source) for (namespace, _), source in sources.items()], triggers
+        )
+        in_order = tuple((namespace, source) for (namespace, _), source in sources.items())
+        if len(_rules) >= MAX_RULES:
+            _rules.clear()
+        _rules[wanted] = Rules(rows[0]["version"], in_order, triggers)
+        return _rules[wanted]
 
     async def topics(self) -> dict[str, bool]:
         """Return every source's topic, and whether it is read from its start."""

@@ -12,23 +12,33 @@ from millrace.core.triggers import Event
 from millrace.runtime.subscriptions import Record
 from millrace.runtime.transaction import Transaction
 
+_NEW_EVENTS = """
+n.namespace, n.source, n.id, n.type, n.subject, n.time, n.data::jsonb, n.traceparent, n.topic, n.partition, n.at
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+    $9::text[], $10::int[], $11::bigint[])
+    AS n(namespace, source, id, type, subject, time, data, traceparent, topic, partition, at)
+ORDER BY n.namespace, n.source, n.id
+"""
+_EVENT = 'event AS e (namespace, source, id, type, subject, time, data, traceparent, topic, partition, "offset")'
+_MATCH = "trigger_match (namespace, source, event_id, trigger, dedupe_key, disposition, run_id)"
+# What has not come before: anything else fails the statement.
+ADD_NEW_EVENTS = f"INSERT INTO {_EVENT} SELECT {_NEW_EVENTS}"
+ADD_STARTED = f"""
+INSERT INTO {_MATCH} SELECT n.namespace, n.source, n.event_id, n.trigger, n.dedupe_key, 'started', n.run_id
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::uuid[])
+    AS n(namespace, source, event_id, trigger, dedupe_key, run_id)
+ORDER BY n.namespace, n.trigger, n.dedupe_key
+"""
 # A delivery counts once per place in the topic: what Kafka gives again after a crash is not another one.
-ADD_EVENTS = """
+ADD_EVENTS = f"""
 WITH kept AS (
-    INSERT INTO event AS e (namespace, source, id, type, subject, time, data, traceparent, topic, partition, "offset")
-    SELECT n.namespace, n.source, n.id, n.type, n.subject, n.time, n.data::jsonb, n.traceparent, n.topic, n.partition,
-        n.at
-    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-        $9::text[], $10::int[], $11::bigint[])
-        AS n(namespace, source, id, type, subject, time, data, traceparent, topic, partition, at)
-    ORDER BY n.namespace, n.source, n.id
+    INSERT INTO {_EVENT} SELECT {_NEW_EVENTS}
     ON CONFLICT (namespace, source, id) DO UPDATE SET deliveries = e.deliveries + 1, topic = excluded.topic,
         partition = excluded.partition, "offset" = excluded."offset"
         WHERE (e.topic, e.partition) <> (excluded.topic, excluded.partition) OR e."offset" < excluded."offset"
     RETURNING e.namespace, e.source, e.id, e.deliveries = 1 AS fresh
 ), started AS (
-    INSERT INTO trigger_match (namespace, source, event_id, trigger, dedupe_key, disposition, run_id)
-    SELECT n.namespace, n.source, n.event_id, n.trigger, n.dedupe_key, 'started', n.run_id
+    INSERT INTO {_MATCH} SELECT n.namespace, n.source, n.event_id, n.trigger, n.dedupe_key, 'started', n.run_id
     FROM unnest($12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::uuid[])
         WITH ORDINALITY AS n(namespace, source, event_id, trigger, dedupe_key, run_id, place)
     JOIN kept k ON (k.namespace, k.source, k.id) = (n.namespace, n.source, n.event_id) AND k.fresh
@@ -38,9 +48,8 @@ WITH kept AS (
 )
 SELECT namespace, source, id, array(SELECT run_id FROM started) AS started FROM kept WHERE fresh
 """
-ADD_DUPLICATE = """
-INSERT INTO trigger_match (namespace, source, event_id, trigger, dedupe_key, disposition, run_id)
-SELECT $1, $2, $3, $4, $5, 'duplicate', m.run_id FROM trigger_match m
+ADD_DUPLICATE = f"""
+INSERT INTO {_MATCH} SELECT $1, $2, $3, $4, $5, 'duplicate', m.run_id FROM trigger_match m
 WHERE m.namespace = $1 AND m.trigger = $4 AND m.dedupe_key = $5 AND m.disposition = 'started'
 ON CONFLICT DO NOTHING
 """
@@ -116,6 +125,11 @@ class Events(Transaction):
         Returns:
             The starts of events that had not come before and whose key had not started a run, in their order.
         """
+        if self.hopes and arrivals:
+            self.write_last(ADD_NEW_EVENTS, *_event_columns(arrivals))
+            if starts:
+                self.write_last(ADD_STARTED, *_start_columns(starts))
+            return [*starts]
         fresh: set[Arrival] = set()
         taken: set[UUID] = set()
         for some in _apart(arrivals):

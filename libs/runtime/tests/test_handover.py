@@ -1,0 +1,95 @@
+"""In which order what was committed here reaches the relay, whatever is known first."""
+
+from collections import defaultdict
+
+from hypothesis import given
+from hypothesis import strategies as st
+from millrace.runtime.handover import Handover, Outgoing
+
+
+def row(number: int, key: str = "a", sequence: int = 0) -> Outgoing:
+    topic = "control.runs" if sequence else "control.tasks.data"
+    return Outgoing(number, topic, key, {"ce_id": str(number)}, b"{}", sequence)
+
+
+def opened() -> Handover:
+    handover = Handover()
+    handover.open()
+    handover.look = False
+    return handover
+
+
+def test_what_was_committed_is_taken_once_and_in_order() -> None:
+    handover = opened()
+    handover.give([row(2), row(3, "b", 1)])
+    handover.give([row(1)])
+
+    assert [taken.id for taken in handover.take()] == [1, 2, 3]
+    assert handover.take() == []
+    assert not handover.look
+    assert handover.wake.is_set()
+
+
+def test_what_overtakes_another_of_its_key_is_left_to_the_table() -> None:
+    handover = opened()
+    handover.give([row(1, "a", 1), row(3, "a", 3), row(4)])
+
+    assert [taken.id for taken in handover.take()] == [1]
+    assert handover.look
+    handover.look = False
+    handover.read([row(2, "a", 2), row(3, "a", 3), row(4)])
+    handover.give([row(2, "a", 2), row(4), row(5, "a", 4)])
+    assert [taken.id for taken in handover.take()] == [5]
+
+
+def test_what_nobody_sends_here_is_left_to_the_table() -> None:
+    handover = Handover()
+    handover.give([row(1)])
+    handover.open()
+    assert handover.look
+    assert handover.take() == []
+    handover.give([row(2, "a", 1)])
+    handover.close()
+    assert handover.take() == []
+    assert handover.look
+
+
+def test_a_number_is_the_header_that_the_table_would_have_given() -> None:
+    assert row(1, "a", 7).encoded_headers() == [("ce_id", b"1"), ("ce_sequence", b"7")]
+    assert row(1).encoded_headers() == [("ce_id", b"1")]
+
+
+@given(
+    keys=st.lists(st.sampled_from("abc"), min_size=1, max_size=30),
+    known_in=st.randoms(use_true_random=False),
+    looks=st.lists(st.booleans(), min_size=30, max_size=30),
+)
+def test_each_key_is_sent_gapless_in_order_and_once_however_commits_become_known(
+    keys: list[str], known_in: object, looks: list[bool]
+) -> None:
+    numbers: defaultdict[str, int] = defaultdict(int)
+    table: list[Outgoing] = []
+    for number, key in enumerate(keys):
+        numbers[key] += 1
+        table.append(row(number, key, numbers[key]))
+    known = list(table)
+    known_in.shuffle(known)  # type: ignore[attr-defined]
+    handover, sent, committed = opened(), [], 0
+
+    for given_one, looks_now in zip(known, looks, strict=False):
+        # Whatever is known has been committed, and with it all that was written before to the same key.
+        committed = max(committed, given_one.id + 1)
+        handover.give([given_one])
+        if looks_now or handover.look:
+            handover.look = False
+            rows = [some for some in table[:committed] if some not in sent]
+            handover.read(rows)
+        else:
+            rows = handover.take()
+        sent += rows
+
+    if handover.look or len(sent) < len(table):
+        sent += [some for some in table if some not in sent]
+    for key in numbers:
+        assert [some.sequence for some in sent if some.key == key] == list(range(1, numbers[key] + 1))
+    assert len({some.id for some in sent}) == len(sent)

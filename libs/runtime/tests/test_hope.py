@@ -1,0 +1,138 @@
+"""What is taken for granted, and what becomes of it where it was not so."""
+
+import pytest
+from millrace.runtime import inbox
+from millrace.runtime.hope import FIRST_S, Hope
+from millrace.runtime.ids import new_id
+from millrace.runtime.testing import until
+from millrace.runtime.transaction import UNEXPECTED, Transactions, UnexpectedError
+from runtime_effects import Effects, version
+
+ADD = "INSERT INTO effect (name) VALUES ($1)"
+RENAME = "UPDATE effect SET name = $2 WHERE name = $1 RETURNING 1"
+EMPTY = UNEXPECTED.format(what="an effect", where="EXISTS (SELECT FROM effect)")
+
+
+async def outbox(begin: Transactions[Effects]) -> list[str]:
+    async with begin() as tx:
+        return [row["key"] for row in await tx.fetch("SELECT key FROM outbox ORDER BY id")]
+
+
+async def names(begin: Transactions[Effects]) -> list[str]:
+    async with begin() as tx:
+        return await tx.names()
+
+
+async def test_what_hopes_and_reads_nothing_is_one_statement(begin: Transactions[Effects]) -> None:
+    sent: list[str] = []
+    async with begin.hoping() as tx:
+        tx._connection.add_query_logger(lambda record: sent.append(record.query))
+        tx.hope(EMPTY)
+        tx.hope(inbox.CLAIM_NEW, [new_id(1.0)])
+        tx.write_last(ADD, "a")
+        tx.emit(version("d"))
+
+    assert [query for query in sent if "effect" in query or query in {"BEGIN", "COMMIT"}] == sent[-1:]
+    assert await names(begin) == ["a"]
+    assert await outbox(begin) == ["d"]
+
+
+async def test_what_hopes_and_reads_is_a_transaction_like_any_other(begin: Transactions[Effects]) -> None:
+    async def fail() -> None:
+        async with begin.hoping() as tx:
+            tx.write_last(ADD, "undone")
+            assert await tx.names() == ["undone"]
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    assert await names(begin) == []
+
+    async with begin.hoping() as tx:
+        tx.add("kept")
+        assert await tx.names() == ["kept"]
+        tx.emit(version("d"))
+    assert await names(begin) == ["kept"]
+    assert await outbox(begin) == ["d"]
+
+
+@pytest.mark.parametrize("reads", [False, True])
+@pytest.mark.parametrize("hoped", ["nothing there", "new", "one row"])
+async def test_of_what_hoped_in_vain_nothing_is_left_and_nobody_is_told(
+    hoped: str, reads: bool, begin: Transactions[Effects]
+) -> None:
+    event_id, told = new_id(1.0), []
+    async with begin() as tx:
+        tx.add("before")
+        tx.write(inbox.CLAIM_NEW, [event_id])
+
+    async def attempt() -> None:
+        async with begin.hoping() as tx:
+            if reads:
+                await tx.names()
+            tx.write_last(ADD, "after")
+            tx.emit(version("d"))
+            tx.on_commit(lambda: told.append("after"))
+            match hoped:
+                case "nothing there":
+                    tx.hope(EMPTY)
+                case "new":
+                    tx.hope(inbox.CLAIM_NEW, [event_id])
+                case "one row":
+                    tx.hope(RENAME, "not there", "renamed", rows=1)
+
+    with pytest.raises(UnexpectedError):
+        await attempt()
+    assert await names(begin) == ["before"]
+    assert await outbox(begin) == []
+    assert told == []
+
+
+async def test_as_many_rows_as_hoped_for_are_changed_with_the_rest(begin: Transactions[Effects]) -> None:
+    async with begin() as tx:
+        tx.add("a")
+
+    async with begin.hoping() as tx:
+        tx.hope(RENAME, "a", "b", rows=1)
+        tx.emit(version("d"))
+
+    assert await names(begin) == ["b"]
+    assert await outbox(begin) == ["d"]
+
+
+async def test_what_hoped_in_vain_is_done_without_hope_and_hopes_again_after_a_while(
+    begin: Transactions[Effects],
+) -> None:
+    hopes: list[bool] = []
+    hope = Hope()
+
+    async def attempt(tx: Effects) -> str:
+        hopes.append(tx.hopes)
+        if tx.hopes:
+            tx.hope(EMPTY)
+        tx.write_last(ADD, str(len(hopes)))
+        return "done"
+
+    async def again() -> bool:
+        await hope.do(begin, attempt)
+        return hopes[-2:] == [True, False]
+
+    assert [await hope.do(begin, attempt) for _ in range(3)] == ["done"] * 3
+    assert await names(begin) == ["1", "3", "4"]
+    assert hopes == [True, True, False, False]
+    await until(again, seconds=FIRST_S * 100)
+    assert [await hope.do(begin, attempt, possible=False), hopes[-1]] == ["done", False]
+
+
+async def test_what_fails_in_hope_fails_only_if_it_does_so_without(begin: Transactions[Effects]) -> None:
+    async def fail_in_hope(tx: Effects) -> str:
+        if tx.hopes:
+            raise ZeroDivisionError
+        return "done"
+
+    async def fail(tx: Effects) -> None:
+        raise KeyError(tx.hopes)
+
+    assert await Hope().do(begin, fail_in_hope) == "done"
+    with pytest.raises(KeyError, match="False"):
+        await Hope().do(begin, fail)
