@@ -46,8 +46,8 @@ from millrace.core.state import (
     Succeeded,
 )
 
-#: What ends an attempt without fault of the work: its worker went, or something that it needs was down or overloaded.
-BLAMELESS = frozenset({"lost", "Unavailable", "Overloaded"})
+#: What ends an attempt without fault of the work: its worker went or had to, or what it needs was down or overloaded.
+BLAMELESS = frozenset({"lost", "preempted", "Unavailable", "Overloaded"})
 ENDINGS: Mapping[RunState, type[facts.RunEnded]] = {
     RunState.SUCCEEDED: facts.RunSucceeded,
     RunState.REFUSED: facts.RunRefused,
