@@ -9,17 +9,19 @@ from hypothesis import strategies as st
 from millrace.core.decide import decide
 from millrace.core.parse import parse_workflow
 from millrace.core.paths import parent, scopes_around
-from millrace.core.plan import compile_plan
+from millrace.core.plan import Plan, compile_plan
 from millrace.core.rerun import CannotRerun, part_done, taken_over
 from millrace.core.state import (
     TASK_OPEN,
     Collect,
     Dispatch,
+    PauseRequested,
     ResumeRequested,
     Run,
     RunEnded,
     RunState,
     Start,
+    Succeeded,
     TaskRun,
     TaskState,
     Tick,
@@ -93,6 +95,35 @@ def test_one_batch_or_one_at_a_time_comes_to_the_same(document: dict[str, Any], 
     # Outputs that are collected are told between inputs, or after all of a batch.
     assume(not any(isinstance(e, Collect) for decision in twin.decisions for e in decision.effects))
     assert twin.run == world.run
+
+
+@MANY
+@given(workflows(), st.data())
+def test_results_that_come_while_a_run_is_paused_lead_to_the_same(
+    document: dict[str, Any], data: st.DataObject
+) -> None:
+    # With a quorum, what comes first decides whether the others still count.
+    assume(not any(step.task.parallel and step.task.parallel.quorum for step in compiled(document).steps.values()))
+    world = play(document, data, rounds=4)
+    assume(world.run.state is RunState.RUNNING)
+    twin = copy.copy(world)
+    twin.past, twin.decisions, twin.orders = dict(world.past), [], []
+    told = [Succeeded(o.name, o.task_id, o.attempt, o.token, {"ok": True, "x": 1}) for o in world.open_orders()]
+
+    for one in told:
+        world.tell(one)
+    assume(world.run.state in {RunState.RUNNING, RunState.SUCCEEDED})
+    twin.tell(PauseRequested("ada"))
+    for one in told:
+        twin.tell(one)
+    twin.tell(ResumeRequested("ada"))
+
+    assert twin.run.state == world.run.state
+    assert twin.ended() == world.ended()
+
+
+def compiled(document: dict[str, Any]) -> Plan:
+    return compile_plan(parse_workflow(document))
 
 
 @MANY

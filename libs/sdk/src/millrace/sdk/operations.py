@@ -100,12 +100,12 @@ class Operations(ABC):
         Args:
             wanted: The filter and what is to be done; its namespace, request and place are set here.
             request_id: Asked again with the same one after an interruption, what was done is told again and the rest
-                is done.
+                is done; the filter must be the same. A dry run is always a new one.
         """
         asked = control.ChangeRunsRequest()
         asked.CopyFrom(wanted)
-        asked.namespace, begins = self.namespace, request_id or _new()
-        page = 0
+        begins = _new() if wanted.dry_run or not request_id else request_id
+        asked.namespace, page = self.namespace, 0
         while True:
             asked.request_id = f"{begins}-{page}"
             told = await self._control.ChangeRuns(asked)

@@ -12,7 +12,7 @@ from millrace.contracts.rpc.control.v1 import control_pb2 as pb
 from millrace.runtime.errors import InvalidInput
 from millrace.sdk.cli.connection import FOLDER, NAMESPACE, Folder, Json, Namespace, asked
 from millrace.sdk.cli.documents import read_json
-from millrace.sdk.cli.options import moment_of, with_options
+from millrace.sdk.cli.options import is_ago, moment_of, with_options
 from millrace.sdk.cli.output import console, print_json, say, state_text, table, whole
 from millrace.sdk.cli.runs import LAST, RunId, named, run
 from millrace.sdk.client import Client
@@ -36,10 +36,16 @@ Reason = Annotated[str, typer.Option("--reason", help="Why, for those who look l
 
 @dataclass(frozen=True)
 class Which:
-    """Which of many runs a command is about, and how it goes about them."""
+    """Which of many runs a command is about.
+
+    Attributes:
+        said: Whether any option says so.
+        moves: Whether it means others when it is given again.
+    """
 
     about: pb.RunFilter
     said: bool
+    moves: bool
 
 
 def which(*, workflow: str, trigger: str, in_state: str, since: str, until: str) -> Which:
@@ -55,7 +61,7 @@ def which(*, workflow: str, trigger: str, in_state: str, since: str, until: str)
         since=moment_of(since, "since"),
         until=moment_of(until, "until"),
     )
-    return Which(about, about != pb.RunFilter())
+    return Which(about, about != pb.RunFilter(), is_ago(since) or is_ago(until))
 
 
 filtered = with_options(FILTER, which)
@@ -249,6 +255,8 @@ class _Call:
         if self.run_id:
             found = asked(self.state, self.namespace, lambda client: self._with_one(client, one))
             return _show_one(found, as_json=self.as_json)
+        if self.request_id and self.which.moves:
+            raise InvalidInput("--request-id: --since and --until are then times, so that they mean the same again")
         many.filter.CopyFrom(self.which.about)
         many.dry_run = self.dry_run
         return _show_many(asked(self.state, self.namespace, lambda c: self._with_many(c, many)), as_json=self.as_json)

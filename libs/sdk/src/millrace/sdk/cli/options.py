@@ -43,6 +43,11 @@ def with_options(
     return decorate
 
 
+def is_ago(text: str) -> bool:
+    """Whether an option means a time that is another one when it is given again."""
+    return _AGO.fullmatch(text) is not None
+
+
 def moment_of(text: str, name: str) -> datetime | None:
     """Return the time that an option means; None where it is not given.
 
