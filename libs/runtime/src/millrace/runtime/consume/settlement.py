@@ -20,6 +20,7 @@ from millrace.runtime.telemetry import EVENTS_FAILED, EVENTS_HANDLED, event_span
 from millrace.runtime.transaction import Transaction, Transactions
 
 ATTEMPTS = 5
+MOST_HOPED = 64
 WAITS = "waits behind an earlier event of its key"
 
 log = structlog.get_logger()
@@ -76,8 +77,9 @@ class Settlement:
     async def _handle(self, items: Sequence[Item]) -> None:
         ids = [item.envelope.event_id for item in items if item.envelope and item.wanted]
         attempt = partial(self._handle_in, items, ids)
-        once_each = len(ids) == len(set(ids))
-        todo = await self._hope.do(self._begin, attempt, inbox.CLAIM, ids, possible=once_each)
+        # Many at once are a backlog, or read again: to be wrong costs more then than to ask.
+        possible = len(items) <= MOST_HOPED and len(ids) == len(set(ids))
+        todo = await self._hope.do(self._begin, attempt, inbox.CLAIM, ids, possible=possible)
         await failpoint("consume.after_commit")
         for item in items:
             self.attempts.pop(item.place, None)
