@@ -266,6 +266,22 @@ async def test_an_operation_asked_twice_is_done_once_and_a_result_is_set_by_thos
     assert task.set_by == "lead: not this month"
 
 
+async def test_a_watch_goes_on_after_what_was_seen(world: World) -> None:
+    await world.apply()
+    start = pb.StartRunRequest(namespace="demo", request_id="w1", workflow="monthly", data_json='{"uri": "file:///y"}')
+    about = {"namespace": "demo", "run_id": (await world.control.StartRun(start)).run.run_id}
+
+    first = await anext(aiter(world.control.WatchRun(pb.WatchRunRequest(**about))))
+    await world.control.PauseRun(pb.PauseRunRequest(request_id="w2", **about))
+    second = await anext(aiter(world.control.WatchRun(pb.WatchRunRequest(after=first.offset, **about))))
+    await world.control.CancelRun(pb.CancelRunRequest(request_id="w3", force=True, **about))
+    rest = [told async for told in world.control.WatchRun(pb.WatchRunRequest(after=second.offset, **about))]
+    over = [told async for told in world.control.WatchRun(pb.WatchRunRequest(after=rest[-1].offset, **about))]
+
+    assert [told.run.state for told in (first, second, *rest)] == ["running", "paused", "cancelled"]
+    assert over == [], "nothing is new"
+
+
 async def test_a_stop_drains(world: World) -> None:
     await world.apply()
 

@@ -126,17 +126,19 @@ class Client(Operations):
     async def watch_run(self, run_id: str) -> AsyncIterator[control.Run]:
         """Yield a run now and after each change, until it has ended; control may be restarted meanwhile."""
         last = control.Run()
-        heard_at = time.monotonic()
+        lost_at: float | None = None
         while last.state not in ENDED:
             try:
                 request = control.WatchRunRequest(namespace=self.namespace, run_id=run_id)
                 async for told in self._control.WatchRun(request):
-                    heard_at = time.monotonic()
+                    lost_at = None
                     if told.run != last:
                         last = told.run
                         yield last
             except Unavailable:
-                if time.monotonic() - heard_at > PATIENCE_S:
+                # A run may be silent for weeks: what counts is how long nobody answers.
+                lost_at = lost_at or time.monotonic()
+                if time.monotonic() - lost_at > PATIENCE_S:
                     raise
             if last.state not in ENDED:
                 await asyncio.sleep(RETRY_S)

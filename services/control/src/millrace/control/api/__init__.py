@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 
 from millrace.contracts.rpc.control.v1 import control_pb2 as pb
-from millrace.control.api.messages import approval_message, run_message, time_message, workflow_message
+from millrace.control.api.messages import approval_message, offset_of, run_message, time_message, workflow_message
 from millrace.control.api.operations import Operations
 from millrace.control.commands import (
     ApplyTrigger,
@@ -80,15 +80,15 @@ class ControlApi(Operations):
         self, request: pb.WatchRunRequest, begin: Transactions[Store]
     ) -> AsyncIterator[pb.WatchRunResponse]:
         asked = GetRun(namespace=request.namespace, run_id=request.run_id)
-        signals, last = Store.signals, None
+        signals, offset = Store.signals, request.after
         with signals.watching(asked.run_id) as changed:
             while True:
                 async with begin() as tx:
                     kept = await tx.run(asked.namespace, asked.run_id)
                 told = run_message(kept)
-                if told != last:
-                    last = told
-                    yield pb.WatchRunResponse(run=told)
+                if (here := offset_of(told)) != offset:
+                    offset = here
+                    yield pb.WatchRunResponse(run=told, offset=offset)
                 if kept.run.state.ended:
                     return
                 await changed.wait(WATCH_POLL_S)

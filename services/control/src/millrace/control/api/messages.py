@@ -1,5 +1,6 @@
 """What control keeps, as its answers say it."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -41,6 +42,11 @@ def run_message(kept: KeptRun, *, tasks: bool = True, past: Sequence[TaskRun] = 
         paused_by=run.pause.cause if run.pause is not None else "",
         trace_id=kept.traceparent.split("-")[1] if kept.traceparent.count("-") == 3 else "",  # noqa: PLR2004 - W3C's form
     )
+
+
+def offset_of(run: pb.Run) -> str:
+    """Return what names a state of a run: the same for the same, whichever replica says it."""
+    return hashlib.blake2b(run.SerializeToString(deterministic=True), digest_size=12).hexdigest()
 
 
 def workflow_message(row: Mapping[str, Any]) -> pb.Workflow:
