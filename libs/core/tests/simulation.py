@@ -24,10 +24,17 @@ from millrace.core.state import (
     Failed,
     Failure,
     Input,
+    PauseRequested,
     Progressed,
+    ResultSet,
+    ResumeRequested,
     Run,
+    RunEnded,
+    RunPaused,
+    RunResumed,
     RunState,
     Start,
+    StartChild,
     Started,
     Succeeded,
     TaskRun,
@@ -162,7 +169,17 @@ def schedules(orders: list[Dispatch]) -> st.SearchStrategy[list[Input]]:
     """What may happen next: facts about any attempt ever ordered, in any order, repeated; time; a cancel."""
     happenings: list[st.SearchStrategy[Input]] = [st.just(Tick()), st.just(Start())]
     happenings += [facts_about(order) for order in orders] * 2
-    happenings.append(st.integers(0, 30).map(lambda n: CancelRequested("asked") if n == 0 else Tick()))
+    wishes: list[Input] = [
+        CancelRequested("asked"),
+        CancelRequested("at once", force=True),
+        PauseRequested("asked"),
+        ResumeRequested("asked"),
+    ]
+    happenings.append(st.integers(0, 30).map(lambda n: wishes[n] if n < len(wishes) else Tick()))
+    if orders:
+        states = st.sampled_from([TaskState.SUCCEEDED, TaskState.FAILED, TaskState.SKIPPED])
+        names = st.sampled_from([order.name for order in orders])
+        happenings.append(st.builds(ResultSet, names, states, st.just("by hand"), st.just({"ok": True, "x": 1})))
     return st.lists(st.one_of(happenings), max_size=4)
 
 
@@ -177,12 +194,7 @@ def check(world: World, before: Run, decision: Decision) -> None:
         assert (task.token is not None) == (task.state in ATTEMPT_OPEN), "a token is valid only for an open attempt"
         around = parent(name)
         assert not around or around in run.tasks, "what it is in has not been let go of"
-    assert (run.due_at is not None) == (run.state in (RunState.RUNNING, RunState.ENDING))
-    going_on = any(task.state in TASK_OPEN for task in run.tasks.values())
-    assert run.state not in (RunState.RUNNING, RunState.ENDING) or going_on, "a run that goes on has something going on"
-    if run.state.ended:
-        assert not [task for task in run.tasks.values() if task.state in TASK_OPEN]
-        assert run.ended_at is not None
+    _check_run(run, decision)
     for effect in decision.effects:
         if isinstance(effect, Dispatch):
             records = before.tasks | decision.changed
@@ -199,3 +211,16 @@ def check(world: World, before: Run, decision: Decision) -> None:
     if before.state.ended:
         assert run == before
         assert not decision.effects
+
+
+def _check_run(run: Run, decision: Decision) -> None:
+    assert (run.due_at is not None) == (run.state in (RunState.RUNNING, RunState.PAUSED, RunState.ENDING))
+    assert (run.pause is not None) == (run.state is RunState.PAUSED)
+    if run.state is RunState.PAUSED and not any(isinstance(e, RunPaused | RunResumed) for e in decision.effects):
+        begun = [e for e in decision.effects if isinstance(e, Dispatch | StartChild | RunEnded)]
+        assert not begun, "in a paused run nothing begins, and it does not end"
+    going_on = any(task.state in TASK_OPEN for task in run.tasks.values())
+    assert run.state not in (RunState.RUNNING, RunState.ENDING) or going_on, "a run that goes on has something going on"
+    if run.state.ended:
+        assert not [task for task in run.tasks.values() if task.state in TASK_OPEN]
+        assert run.ended_at is not None

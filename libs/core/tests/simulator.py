@@ -23,6 +23,8 @@ from millrace.core.items import outputs_of
 from millrace.core.parse import parse_workflow
 from millrace.core.plan import Plan, compile_plan
 from millrace.core.state import (
+    SET_BY,
+    TASK_OPEN,
     CancelAcknowledged,
     CancelAttempt,
     CancelRequested,
@@ -33,14 +35,19 @@ from millrace.core.state import (
     Failed,
     Failure,
     Input,
+    PauseRequested,
     Progressed,
+    ResultSet,
+    ResumeRequested,
     Run,
     RunEnded,
+    RunState,
     Signalled,
     Start,
     Started,
     Succeeded,
     TaskRun,
+    TaskState,
     Tick,
     Voted,
 )
@@ -49,6 +56,7 @@ from simulation import T0, check, pending
 
 CHAOS_STEPS = 120
 QUIET_STEPS = 5_000
+BY_HAND = {"ok": True, "x": -1}
 RESULTS = (Succeeded, Failed, CancelAcknowledged)
 Decide = Callable[[Run, Plan, Sequence[Input], datetime, Callable[[], UUID]], Decision]
 
@@ -247,7 +255,7 @@ class System:
         for job in self.jobs.values():
             ways = ("succeeds", "succeeds", "plans", "fails", "is lost", "starts", "goes on", "says nothing more")
             found += [partial(self.work, job, way) for way in ways]
-        found += [self.crash, self._again, self._wait_a_little, self._somebody_says]
+        found += [self.crash, self._again, self._wait_a_little, self._somebody_says, self._somebody_operates]
         if self.next_due() is not None:
             found.append(self.pass_time)
         return found
@@ -270,6 +278,13 @@ class System:
         waiting = [name for name, task in self.kept.run.tasks.items() if task.state == "waiting"]
         vote = Voted(self.pick(waiting or ["nothing"]), self.pick(["ada", "bob"]), self.pick([True, False]))
         self.ask(self.pick([Signalled("go", {"ok": True, "x": 1}), vote]))
+
+    def _somebody_operates(self) -> None:
+        going = [name for name, task in self.kept.run.tasks.items() if task.state in TASK_OPEN]
+        state = self.pick([TaskState.SUCCEEDED, TaskState.FAILED, TaskState.SKIPPED])
+        result = ResultSet(self.pick(going or ["nothing"]), state, "ada: by hand", BY_HAND)
+        wish = ResumeRequested("ada") if self.kept.run.state is RunState.PAUSED else PauseRequested("ada")
+        self.ask(self.pick([wish, wish, result]))
 
     def _wait_a_little(self) -> None:
         self.now += timedelta(seconds=self.pick([0.5, 3, 30]))
@@ -296,7 +311,7 @@ def play(choices: Choices, faults: Faults) -> System:
             break
         choices.pick(system.happenings())()
         if choices.pick(range(200)) == 199:
-            system.ask(CancelRequested("enough"))
+            system.ask(CancelRequested("enough", force=choices.pick([False, True])))
     for _ in range(QUIET_STEPS):
         if untaken := system.untaken():
             system.take_order(untaken[0])
@@ -304,6 +319,8 @@ def play(choices: Choices, faults: Faults) -> System:
             system.work(next(iter(system.jobs.values())), "succeeds")
         elif system.unread():
             system.control()
+        elif system.kept.run.state is RunState.PAUSED:
+            system.ask(ResumeRequested("ada"))
         elif not system.kept.run.state.ended:
             system.pass_time()
         else:
@@ -326,7 +343,9 @@ def _judge(system: System) -> None:
     for name, task in (kept.past | kept.run.tasks).items():
         if task.attempt:
             assert (task.task_id, task.attempt) in tokens, f"{name} was to be ordered, and the order was never sent"
-        if task.attempt and task.state == "succeeded" and "plan" not in (task.inner or {}):
+        if SET_BY in (task.inner or {}):
+            assert task.state != "succeeded" or task.output == BY_HAND, f"{name} has another output than was set"
+        elif task.attempt and task.state == "succeeded" and "plan" not in (task.inner or {}):
             assert task.output == system.effects[task.task_id], f"{name} has another output than its work"
 
 

@@ -4,11 +4,11 @@ from uuid import UUID
 import pytest
 from millrace.core.backoff import backoff_s
 from millrace.core.decide import decide
-from millrace.core.draft import CANCEL_GRACE_S
 from millrace.core.parse import parse_workflow
 from millrace.core.parts import Retries
 from millrace.core.plan import compile_plan
 from millrace.core.state import (
+    CANCEL_GRACE_S,
     CancelAcknowledged,
     CancelAttempt,
     CancelRequested,

@@ -1,13 +1,31 @@
 import copy
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from millrace.core.decide import decide
 from millrace.core.parse import parse_workflow
-from millrace.core.plan import compile_plan
-from millrace.core.state import Collect, Dispatch, RunEnded, Start, Tick
+from millrace.core.paths import parent, scopes_around
+from millrace.core.plan import Plan, compile_plan
+from millrace.core.rerun import CannotRerun, part_done, taken_over
+from millrace.core.state import (
+    TASK_OPEN,
+    Collect,
+    Dispatch,
+    PauseRequested,
+    ResumeRequested,
+    Run,
+    RunEnded,
+    RunState,
+    Start,
+    Succeeded,
+    TaskRun,
+    TaskState,
+    Tick,
+)
 from simulation import World, check, schedules, workflows
 
 MANY = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -31,16 +49,8 @@ def play(document: dict[str, Any], data: st.DataObject, rounds: int = 12) -> Wor
 def test_every_run_ends_by_time_alone_whatever_has_happened_to_it(
     document: dict[str, Any], data: st.DataObject
 ) -> None:
-    world = play(document, data)
+    world = ended(play(document, data))
 
-    for _ in range(500):
-        due = world.next_due()
-        if due is None:
-            break
-        before = world.run
-        check(world, before, world.tell(Tick(), after_s=max(0.0, (due - world.now).total_seconds())))
-
-    assert world.run.state.ended
     assert world.run.state == world.run.outcome
     ends = [effect for decision in world.decisions for effect in decision.effects if isinstance(effect, RunEnded)]
     assert len(ends) == 1
@@ -60,7 +70,7 @@ def test_an_attempt_is_ordered_once_and_accepts_one_result(document: dict[str, A
 @given(workflows(), st.data())
 def test_repeating_what_was_told_changes_nothing(document: dict[str, Any], data: st.DataObject) -> None:
     world = play(document, data)
-    inputs = [told for told in data.draw(schedules(world.orders)) if not isinstance(told, Tick)]
+    inputs = [told for told in data.draw(schedules(world.orders)) if not isinstance(told, Tick | ResumeRequested)]
 
     once = world.tell(*inputs)
     # repeated at the same time, facts that settle are stale; heartbeats say the same thing again
@@ -85,3 +95,82 @@ def test_one_batch_or_one_at_a_time_comes_to_the_same(document: dict[str, Any], 
     # Outputs that are collected are told between inputs, or after all of a batch.
     assume(not any(isinstance(e, Collect) for decision in twin.decisions for e in decision.effects))
     assert twin.run == world.run
+
+
+@MANY
+@given(workflows(), st.data())
+def test_results_that_come_while_a_run_is_paused_lead_to_the_same(
+    document: dict[str, Any], data: st.DataObject
+) -> None:
+    # With a quorum, what comes first decides whether the others still count.
+    assume(not any(step.task.parallel and step.task.parallel.quorum for step in compiled(document).steps.values()))
+    world = play(document, data, rounds=4)
+    assume(world.run.state is RunState.RUNNING)
+    twin = copy.copy(world)
+    twin.past, twin.decisions, twin.orders = dict(world.past), [], []
+    told = [Succeeded(o.name, o.task_id, o.attempt, o.token, {"ok": True, "x": 1}) for o in world.open_orders()]
+
+    for one in told:
+        world.tell(one)
+    assume(world.run.state in {RunState.RUNNING, RunState.SUCCEEDED})
+    twin.tell(PauseRequested("ada"))
+    for one in told:
+        twin.tell(one)
+    twin.tell(ResumeRequested("ada"))
+
+    assert twin.run.state == world.run.state
+    assert twin.ended() == world.ended()
+
+
+def compiled(document: dict[str, Any]) -> Plan:
+    return compile_plan(parse_workflow(document))
+
+
+@MANY
+@given(workflows(), st.data())
+def test_a_run_that_is_done_again_does_not_do_what_it_took_over_and_ends(
+    document: dict[str, Any], data: st.DataObject
+) -> None:
+    first = ended(play(document, data))
+    start = data.draw(st.sampled_from(["", *document["tasks"]]))
+    plan = compile_plan(parse_workflow(document))
+    every = first.past | first.run.tasks
+    items = {name: items_done(every, name) for name in part_done(first.run, plan)}
+    try:
+        taken = taken_over(first.run, plan, plan, start, {name: [*done] for name, done in items.items()})
+    except CannotRerun:
+        assume(False)
+    second = World(plan, run=Run(UUID(int=8), RunState.PENDING, first.run.trigger, tasks=dict(taken)), now=first.now)
+    second.ids = first.ids
+    second.past = {task.name: task for name in items if name in taken for task in items[name].values()}
+    done = {name for name, task in taken.items() if task.state not in TASK_OPEN} | set(second.past)
+
+    check(second, second.run, second.tell(Start()))
+    for _ in range(data.draw(st.integers(0, 8))):
+        before = second.run
+        check(second, before, second.tell(*data.draw(schedules(second.orders)), after_s=1))
+    ended(second)
+
+    assert not [order.name for order in second.orders if done & {order.name, *scopes_around(parent(order.name))}]
+    assert {name: task.output for name, task in taken.items() if name in done} == {
+        name: second.run.tasks[name].output for name in done if name in taken
+    }
+
+
+def ended(world: World) -> World:
+    """Let time pass until a run has ended."""
+    for _ in range(500):
+        due = world.next_due()
+        if due is None:
+            break
+        before = world.run
+        check(world, before, world.tell(Tick(), after_s=max(0.0, (due - world.now).total_seconds())))
+    assert world.run.state.ended
+    return world
+
+
+def items_done(every: Mapping[str, TaskRun], name: str) -> dict[int, TaskRun]:
+    """The items of a list that succeeded, by their places."""
+    found = [task for path, task in every.items() if path.endswith("]") and parent(path) == name]
+    done = [task for task in found if task.state is TaskState.SUCCEEDED]
+    return {(task.inner or {})["index"]: task for task in sorted(done, key=lambda task: (task.inner or {})["index"])}

@@ -1,7 +1,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -9,11 +9,14 @@ from choices import Choices
 from millrace.core.decide import decide
 from millrace.core.plan import Plan
 from millrace.core.state import (
+    SET_BY,
     CancelAcknowledged,
     Decision,
     Failed,
     Input,
+    ResumeRequested,
     Run,
+    RunState,
     Succeeded,
     TaskState,
 )
@@ -67,6 +70,43 @@ def forgets_retries(
     return decision
 
 
+def begins_while_paused(
+    run: Run, plan: Plan, inputs: Sequence[Input], now: datetime, new_id: Callable[[], UUID]
+) -> Decision:
+    """Decide on what workers say of a paused run as if it were not paused."""
+    if run.state is not RunState.PAUSED or not all(isinstance(told, Succeeded | Failed) for told in inputs):
+        return decide(run, plan, inputs, now, new_id)
+    decision = decide(replace(run, state=RunState.RUNNING), plan, inputs, now, new_id)
+    if decision.run.state is RunState.RUNNING:
+        decision.run.state = RunState.PAUSED
+    return decision
+
+
+def forgets_what_was_held_back(
+    run: Run, plan: Plan, inputs: Sequence[Input], now: datetime, new_id: Callable[[], UUID]
+) -> Decision:
+    """Decide, but have a run that is resumed look at nothing."""
+    if run.state is not RunState.PAUSED or run.pause is None or not isinstance(inputs[0], ResumeRequested):
+        return decide(run, plan, inputs, now, new_id)
+    due_at = now + timedelta(seconds=run.pause.left_s or 0.0)
+    resumed = replace(run, state=RunState.RUNNING, pause=None, due_at=due_at)
+    return Decision(resumed, run_changed=True, changed={}, retired=(), effects=(), refused=())
+
+
+def leaves_the_worker_of_a_result_that_was_set(
+    run: Run, plan: Plan, inputs: Sequence[Input], now: datetime, new_id: Callable[[], UUID]
+) -> Decision:
+    """Decide, but take the result of a worker for a task whose result was set by hand."""
+    for told in inputs:
+        known = run.tasks.get(told.name) if isinstance(told, Succeeded) else None
+        if isinstance(told, Succeeded) and known is not None and SET_BY in (known.inner or {}):
+            changed = replace(known, output=told.output)
+            return Decision(
+                replace(run, tasks=run.tasks | {known.name: changed}), False, {known.name: changed}, (), (), ()
+            )
+    return decide(run, plan, inputs, now, new_id)
+
+
 @pytest.mark.parametrize(
     ("faults", "said"),
     [
@@ -75,6 +115,9 @@ def forgets_retries(
         (Faults(acknowledges_before_committing=True), "never handled"),
         (Faults(decide=believes_every_token), "another attempt than its own"),
         (Faults(decide=forgets_retries), "has a due time"),
+        (Faults(decide=begins_while_paused), "in a paused run nothing begins"),
+        (Faults(decide=forgets_what_was_held_back), "has something going on"),
+        (Faults(decide=leaves_the_worker_of_a_result_that_was_set), "what is settled stays"),
     ],
 )
 def test_a_planted_bug_is_found_and_its_choices_are_shortened(faults: Faults, said: str) -> None:

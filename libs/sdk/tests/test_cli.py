@@ -235,6 +235,12 @@ def test_to_unpark_without_a_word_on_which_is_refused(options: str) -> None:
         ("held replay --service nobody", "--service: one of control, data"),
         ("held drop --in limbo", "--in: dead or parked"),
         ("held list --since yesterday", "'yesterday' is no ISO 8601 time, and no time ago such as 2h"),
+        ("run pause", "say which: a run, options such as --workflow or --in, or --all"),
+        ("run resume last --workflow w", "last is one run: leave it out, or the options that are for many"),
+        ("run cancel last --dry-run", "last is one run: leave it out, or the options that are for many"),
+        ("run rerun --since yesterday", "--since: 'yesterday' is no ISO 8601 time"),
+        ("run rerun --since 2h --request-id r", "--since and --until are then times, so that they mean the same again"),
+        ("run signal go", "say which: a run, options such as --workflow or --in, or --all"),
         ("runs --state nowhere", "start one with `millrace up`"),
         ("publish triggers t /s --state nowhere", "start one with `millrace up`"),
     ],
@@ -252,3 +258,17 @@ def test_endpoints_that_cannot_be_used_are_told() -> None:
     told = CliRunner().invoke(app, ["runs"], env={"MILLRACE_ENDPOINTS": "control=here", "MILLRACE_TOKEN": "t"})
 
     assert "MILLRACE_ENDPOINTS is no JSON object" in told.stderr
+
+
+def test_a_run_shows_whose_its_results_are() -> None:
+    tasks = [
+        Task(name="a", state="succeeded", set_by="ada: by hand", output_json='{"x": 1}'),
+        Task(name="b", state="succeeded", taken_from="3f"),
+    ]
+    console = Console(file=io.StringIO(), width=200)
+
+    console.print(run_table(Run(run_id="4e", state="paused", tasks=tasks)))
+
+    shown = console.file.getvalue()  # type: ignore[attr-defined] # it is a StringIO
+    assert "set by ada: by hand  x 1" in shown
+    assert "from run 3f" in shown

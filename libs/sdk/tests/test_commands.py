@@ -3,9 +3,10 @@
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -28,6 +29,13 @@ from millrace.sdk.stack.kafka import Kafka
 from millrace.sdk.stack.postgres import Postgres
 
 MILLRACE = Path(sys.executable).with_name("millrace")
+ONE_BY_ONE = """
+import shlex, sys
+from millrace.sdk.cli import app
+for line in sys.stdin:
+    app(shlex.split(line)[1:], standalone_mode=False)
+    print(end="\\0", flush=True)
+"""
 SOURCE = "/airport"
 WORKFLOW = """
 name: monthly
@@ -54,7 +62,9 @@ class World:
     def client(self, namespace: str = "demo") -> Client:
         return Client(Connection(self.endpoints, FixedToken(self.token)), namespace=namespace)
 
-    async def start(self, *arguments: str, **environment: str) -> asyncio.subprocess.Process:
+    async def start(
+        self, *arguments: str, program: Sequence[str] = (str(MILLRACE),), **environment: str
+    ) -> asyncio.subprocess.Process:
         ours = {
             "COLUMNS": "300",
             "MILLRACE_ENDPOINTS": json.dumps(self.endpoints),
@@ -62,9 +72,10 @@ class World:
             "MILLRACE_KAFKA_SERVERS": self._servers,
         }
         return await asyncio.create_subprocess_exec(
-            *(str(MILLRACE), *arguments),
+            *(*program, *arguments),
             cwd=self.folder,
             env=os.environ | ours | environment,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
@@ -75,6 +86,13 @@ class World:
         out, err = await asyncio.wait_for(started.communicate(), 60)
         assert started.returncode == status, err.decode()
         return (err if status else out).decode()
+
+    async def commands(self, lines: Sequence[str]) -> list[str]:
+        """Run commands in one process, which starts slowly; return what each said."""
+        started = await self.start(program=(sys.executable, "-c", ONE_BY_ONE))
+        out, err = await asyncio.wait_for(started.communicate("\n".join(lines).encode()), 60)
+        assert started.returncode == 0, err.decode()
+        return out.decode().split("\0")[:-1]
 
     async def json(self, *arguments: str) -> Any:
         return json.loads(await self.command(*arguments, "--json"))
@@ -478,3 +496,67 @@ async def test_an_app_gets_the_errors_that_the_service_raised(world: World) -> N
     async with Client(Connection(world.endpoints, FixedToken("a.b.c"))) as stranger:
         with pytest.raises(Denied):
             await stranger.runs()
+
+
+RUNS = (Path(__file__).resolve().parents[3] / "docs/runs.md").read_text()
+
+
+def shown(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", RUNS, re.DOTALL)
+
+
+def session() -> list[tuple[str, list[str]]]:
+    """The commands on the page, each with the lines that it prints."""
+    told: list[tuple[str, list[str]]] = []
+    for line in "".join(shown("console")).splitlines():
+        if line.startswith("$ "):
+            told.append((line.removeprefix("$ "), []))
+        else:
+            told[-1][1].append(line)
+    return told
+
+
+def is_so(line: str, pattern: str) -> bool:
+    parts = (r"\s+".join(map(re.escape, part.split())) for part in pattern.split("…"))
+    return re.fullmatch(r"\s*" + r"\s*.*\s*".join(parts) + r"\s*", line, re.DOTALL) is not None
+
+
+async def test_the_session_on_the_page_about_runs_goes_as_it_says(world: World) -> None:
+    (workflow,) = shown("yaml")
+    async with world.client() as client:
+        await client.apply_workflow(workflow)
+
+    told = session()
+    assert len(told) > 10
+    for (command, expected), out in zip(told, await world.commands([line for line, _ in told]), strict=True):
+        assert is_so(out, " ".join(expected)), f"{command}: {out}"
+
+
+async def test_the_program_on_the_page_about_runs_stops_them(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    (program,) = shown("python")
+    names: dict[str, Any] = {}
+    exec(compile(program, "docs/runs.md", "exec"), names)  # noqa: S102 - our own page
+    async with world.client() as client:
+        await client.apply_workflow(shown("yaml")[0])
+        run = await client.start_run("nightly", {"uri": "s3://lake/day2"})
+        await names["stop_all"](client)
+
+    assert f"{run.run_id} changed run: running -> ending load: dispatched -> cancelling" in capsys.readouterr().out
+
+
+async def test_many_runs_are_told_as_json_and_a_command_says_which_it_is_about(world: World) -> None:
+    async with world.client() as client:
+        await client.apply_workflow(shown("yaml")[0])
+        run_id = (await client.start_run("nightly", {"uri": "s3://lake/day3"})).run_id
+
+    many, one = await world.commands(
+        [
+            "millrace run pause --workflow nightly --in running --reason so --json",
+            f"millrace run resume {run_id} --json",
+        ]
+    )
+    both = await world.command("run", "pause", run_id, "--all", status=1)
+
+    assert (run_id, "paused", "changed") in [(x["run_id"], x["state"], x["outcome"]) for x in json.loads(many)]
+    assert (json.loads(one)["run"]["run_id"], json.loads(one)["changes"]) == (run_id, ["run: paused -> running"])
+    assert f"{run_id} is one run: leave it out" in both

@@ -158,7 +158,8 @@ def test_data_that_cannot_be_stored_is_refused(text: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "blameless"), [("lost", True), ("Unavailable", True), ("Overloaded", True), ("NotFound", False)]
+    ("error", "blameless"),
+    [("lost", True), ("preempted", True), ("Unavailable", True), ("Overloaded", True), ("NotFound", False)],
 )
 def test_an_attempt_that_something_else_ended_is_not_held_against_its_work(error: str, blameless: bool) -> None:
     report = TaskFailed(

@@ -21,12 +21,12 @@ from millrace.contracts.tasks import (
 from millrace.control.commands import (
     ApplyTrigger,
     ApplyWorkflow,
-    CancelRun,
     DecideTask,
     ExplainEvent,
     SignalRun,
     StartRun,
 )
+from millrace.control.commands.operations import CancelRun
 from millrace.control.domain.shown import in_order
 from millrace.control.handlers import (
     apply_reports,
@@ -572,7 +572,7 @@ async def test_a_cancelled_run_waits_for_its_worker_to_stop(tx: Store) -> None:
     await force(tx)
     run_id = await started(tx)
     command = CancelRun(namespace="demo", principal="ann", run_id=run_id, reason="wrong month")
-    assert str((await cancel_run(command, tx)).run.state) == "ending"
+    assert str((await cancel_run(command, tx)).kept.run.state) == "ending"
 
     await report(tx, failure(orders(tx)[0], "cancelled", retryable=False))
 

@@ -25,7 +25,7 @@ tasks:
   ingest: {kind: data.ingest, input: {uri: {$from: /trigger/data/uri}}, retries: {backoff_s: 0}}
   tune: {kind: training.tune, needs: [ingest], input: {version: {$from: /tasks/ingest/output/version}}}
 """
-GRANTS = {"dev": {"demo": "EDIT"}, "guest": {"demo": "READ"}}
+GRANTS = {"dev": {"demo": "EDIT"}, "guest": {"demo": "READ"}, "lead": {"demo": "MANAGE"}}
 
 
 class World:
@@ -314,6 +314,52 @@ async def test_a_start_asked_twice_is_one_run_and_a_cancel_ends_it(world: World)
     assert run.cause == "cancelled by dev: enough"
     with pytest.raises(Conflict):
         await world.control.StartRun(pb.StartRunRequest(namespace="demo", request_id="r1", workflow="other"))
+
+
+async def test_an_operation_asked_twice_is_done_once_and_a_result_is_set_by_those_who_manage(world: World) -> None:
+    await world.apply()
+    start = pb.StartRunRequest(namespace="demo", request_id="s1", workflow="monthly", data_json='{"uri": "file:///y"}')
+    run = (await world.control.StartRun(start)).run
+    about = {"namespace": "demo", "run_id": run.run_id}
+    dev, lead = world.control, world.stub_of("lead")
+
+    pause = pb.PauseRunRequest(request_id="p1", **about)
+    first, second = [await dev.PauseRun(pause) for _ in range(2)]
+    assert first == second
+    assert [*first.changes] == ["run: running -> paused"]
+    with pytest.raises(Conflict, match="is paused already"):
+        await dev.PauseRun(pb.PauseRunRequest(request_id="p2", **about))
+    with pytest.raises(Denied):
+        await world.stub_of("guest").ResumeRun(pb.ResumeRunRequest(request_id="g1", **about))
+
+    skip = pb.SetTaskResultRequest(request_id="t1", task="ingest", state="skipped", reason="not this month", **about)
+    with pytest.raises(Denied):
+        await dev.SetTaskResult(skip)
+    told = [await lead.SetTaskResult(skip) for _ in range(2)]
+    assert [[*one.changes] for one in told] == [["ingest: dispatched -> skipped"]] * 2
+
+    wanted = pb.ChangeRunsRequest(namespace="demo", request_id="m1", filter={"states": ["paused"]}, resume={})
+    pages = [await dev.ChangeRuns(wanted) for _ in range(2)]
+    assert pages[0] == pages[1]
+    assert [one.state for one in pages[0].runs] == ["succeeded"]
+    (task,) = [one for one in (await dev.GetRun(pb.GetRunRequest(**about))).run.tasks if one.name == "ingest"]
+    assert task.set_by == "lead: not this month"
+
+
+async def test_a_watch_goes_on_after_what_was_seen(world: World) -> None:
+    await world.apply()
+    start = pb.StartRunRequest(namespace="demo", request_id="w1", workflow="monthly", data_json='{"uri": "file:///y"}')
+    about = {"namespace": "demo", "run_id": (await world.control.StartRun(start)).run.run_id}
+
+    first = await anext(aiter(world.control.WatchRun(pb.WatchRunRequest(**about))))
+    await world.control.PauseRun(pb.PauseRunRequest(request_id="w2", **about))
+    second = await anext(aiter(world.control.WatchRun(pb.WatchRunRequest(after=first.offset, **about))))
+    await world.control.CancelRun(pb.CancelRunRequest(request_id="w3", force=True, **about))
+    rest = [told async for told in world.control.WatchRun(pb.WatchRunRequest(after=second.offset, **about))]
+    over = [told async for told in world.control.WatchRun(pb.WatchRunRequest(after=rest[-1].offset, **about))]
+
+    assert [told.run.state for told in (first, second, *rest)] == ["running", "paused", "cancelled"]
+    assert over == [], "nothing is new"
 
 
 async def test_a_stop_drains(world: World) -> None:

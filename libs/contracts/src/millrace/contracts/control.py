@@ -27,6 +27,7 @@ class RunStarted(RunEvent):
         event_id: The CloudEvents id of the event that started it, or empty.
         principal: On whose behalf it runs.
         queued_s: How long it waited for its turn, seconds.
+        rerun_of: The run that it does again, with the results of what that did.
     """
 
     trigger: str = ""
@@ -34,6 +35,29 @@ class RunStarted(RunEvent):
     event_id: str = ""
     principal: str
     queued_s: Annotated[float, Field(ge=0)] = 0.0
+    rerun_of: UUID | None = None
+
+
+class RunPaused(RunEvent):
+    """Nothing in a run begins until it is resumed; what has begun goes on.
+
+    Attributes:
+        cause: Who wanted it, and why.
+    """
+
+    cause: str = ""
+
+
+class RunResumed(RunEvent):
+    """A paused run goes on.
+
+    Attributes:
+        cause: Who wanted it, and why.
+        paused_s: How long it was paused, seconds.
+    """
+
+    cause: str = ""
+    paused_s: Annotated[float, Field(ge=0)] = 0.0
 
 
 class RunEnded(RunEvent):

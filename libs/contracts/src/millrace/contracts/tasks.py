@@ -103,7 +103,7 @@ class TaskFailed(TaskReport):
     """An attempt ended without its effects.
 
     Attributes:
-        error: The class of the failure: an error's name, `lost` or `cancelled`.
+        error: The class of the failure: an error's name, `lost`, `preempted` (the worker had to go) or `cancelled`.
         message: What happened, with ids; never internal text.
         retryable: Whether another attempt could end otherwise.
         duration_s: Wall time from acceptance to the end, seconds.

@@ -2,7 +2,7 @@
 
 from millrace.core.draft import Draft
 from millrace.core.paths import inside, is_within, leaf, parent, scopes_around
-from millrace.core.state import TASK_OPEN, RunState, TaskRun, TaskState
+from millrace.core.state import TAKEN_FROM, TASK_OPEN, RunState, TaskRun, TaskState
 
 _UNDONE = (TaskState.FAILED, TaskState.CANCELLED)
 
@@ -67,6 +67,8 @@ def _begin(draft: Draft, known: TaskRun, what: str) -> None:
 def _can_be_undone(draft: Draft, task: TaskRun) -> bool:
     if task.state is not TaskState.SUCCEEDED or _has(task, "compensate") or draft.plan.is_scope(task.name):
         return False
+    if _has(task, TAKEN_FROM):
+        return False  # what it did belongs to the run that did it
     if draft.plan.step(task.name).task.compensate is None:
         return False
     return not any(draft.plan.block(around).follows for around in scopes_around(parent(task.name)))

@@ -87,7 +87,8 @@ def is_due(draft: Draft, task: TaskRun) -> None:
     if (deadline := draft.deadline(task)) is not None and deadline <= draft.now:
         failure = Failure(TIMEOUT, f"not done within {limits.timeout_s:g} s in all", retryable=False)
     elif task.state is TaskState.RETRY_WAIT:
-        dispatch(draft, task)
+        if not draft.holds_back(task):
+            dispatch(draft, task)
         return
     elif task.started_at is None:
         failure = Failure(QUEUE_TIMEOUT, f"not started within {limits.queue_timeout_s:g} s", lost=True)

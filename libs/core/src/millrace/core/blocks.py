@@ -42,6 +42,8 @@ def is_due(draft: Draft, task: TaskRun) -> None:
         failure = Failure(TIMEOUT, f"not done within {spec.timeout_s:g} s in all", retryable=False)
         draft.close_task(task, TaskState.FAILED, failure)
         return
+    if draft.holds_back(task):
+        return
     task.due_at = deadline
     _go_on(draft, task)
 
@@ -116,9 +118,9 @@ def _close(draft: Draft, task: TaskRun) -> None:
         case TaskState.FAILED:
             task.outcome = None
             draft.fail(task, task.failure or Failure("Failed", ""))
-        case _:
+        case outcome:
             task.outcome = None
-            draft.settle(task, TaskState.CANCELLED)
+            draft.settle(task, outcome or TaskState.CANCELLED)
 
 
 # What each goes on with while it is open.
@@ -200,7 +202,7 @@ def _finally(draft: Draft, task: TaskRun, attempt: Try) -> bool:
         return False
     if attempt.finally_ is None:
         return False
-    task.inner = {"phase": "finally", "error": inner.get("error")}
+    task.inner = {**inner, "phase": "finally", "error": inner.get("error")}
     draft.open(inside(task.name, "finally"), {"error": inner["error"]} if inner.get("error") else None)
     return True
 

@@ -19,11 +19,13 @@ and is an `end`.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from millrace.core import aftercare, attempts, blocks, children, items, waits
+from millrace.core import aftercare, attempts, blocks, by_hand, children, items, pausing, waits
 from millrace.core.blocks import INVALID_WHEN
 from millrace.core.draft import MAX_CAUSE_CHARS, MAX_OUTPUT_BYTES, Draft
 from millrace.core.expression import Condition, ExpressionFailed
@@ -39,6 +41,9 @@ from millrace.core.state import (
     Decision,
     Failure,
     Input,
+    PauseRequested,
+    ResultSet,
+    ResumeRequested,
     Run,
     RunStarted,
     RunState,
@@ -75,36 +80,31 @@ def decide(run: Run, plan: Plan, inputs: Sequence[Input], now: datetime, new_id:
 
 
 def _take(draft: Draft, happened: Input) -> str | None:
-    match happened:
-        case Start():
-            return _start(draft)
-        case Tick():
-            return _tick(draft)
-        case CancelRequested(cause=cause):
-            return _cancel(draft, cause)
-        case Signalled() | Voted():
-            return waits.told(draft, happened)
-        case Collected() | ChildEnded():
-            return _read(draft, happened)
-    return attempts.take_fact(draft, happened)
+    return _TAKES.get(type(happened), attempts.take_fact)(draft, happened)
 
 
-def _read(draft: Draft, happened: Collected | ChildEnded) -> str | None:
-    return children.ended(draft, happened) if isinstance(happened, ChildEnded) else items.collected(draft, happened)
-
-
-def _start(draft: Draft) -> str | None:
-    run = draft.run
-    if run.state is not RunState.PENDING:
+def _start(draft: Draft, _: Start) -> str | None:
+    run, limit_s = draft.run, draft.plan.workflow.timeout_s
+    if run.state is RunState.PAUSED and run.pause is not None and run.started_at is None:
+        run.pause = replace(run.pause, left_s=limit_s)  # its turn has come: it begins when it is resumed
+    elif run.state is RunState.PENDING:
+        run.state, run.due_at = RunState.RUNNING, draft.after(limit_s)
+    else:
         return f"run {run.run_id} is {run.state}, not pending"
     draft.run_changed = True
-    run.state, run.started_at, run.due_at = RunState.RUNNING, draft.now, draft.after(draft.plan.workflow.timeout_s)
+    run.started_at = draft.now
     draft.effects.append(RunStarted())
-    draft.todo.append((ROOT, draft.plan.block(ROOT).first))
+    block = draft.plan.block(ROOT)
+    draft.todo.append((ROOT, block.names if run.tasks else block.first))
+    for name in [name for name, task in run.tasks.items() if task.state is TaskState.OPEN]:
+        task = draft.change(name)  # some of its items are done already
+        task.began_at = draft.now
+        task.due_at = draft.deadline(task)
+        draft.todo.append((name, ()))
     return None
 
 
-def _tick(draft: Draft) -> str | None:
+def _tick(draft: Draft, _: Tick) -> str | None:
     run = draft.run
     before = len(draft.changed), draft.run_changed
     for name in [n for n, task in run.tasks.items() if task.due_at is not None and task.due_at <= draft.now]:
@@ -115,17 +115,31 @@ def _tick(draft: Draft) -> str | None:
     if run.due_at is not None and run.due_at <= draft.now:
         if run.state is RunState.RUNNING:
             draft.end(RunState.FAILED, f"the run took longer than its {draft.plan.workflow.timeout_s:g} s")
+        elif run.state is RunState.PAUSED:
+            pausing.expire(draft)
         else:
-            draft.stop_inside(ROOT, "the run ends", at_once=True)
-            draft.todo.append((ROOT, ()))
+            _stop_at_once(draft, "the run ends")
     return "nothing is due" if before == (len(draft.changed), draft.run_changed) and not draft.todo else None
 
 
-def _cancel(draft: Draft, cause: str) -> str | None:
-    if draft.run.state is RunState.ENDING or draft.run.state.ended:
-        return f"run {draft.run.run_id} is {draft.run.state} already"
-    draft.end(RunState.CANCELLED, cause)
+def _cancel(draft: Draft, asked: CancelRequested) -> str | None:
+    run = draft.run
+    if run.state.ended or (run.state is RunState.ENDING and not asked.force):
+        return f"run {run.run_id} is {run.state} already"
+    if run.state is RunState.PAUSED:
+        pausing.go_on(draft)
+    if run.state is RunState.ENDING:
+        draft.add_cause(f"; {asked.cause}")
+    else:
+        draft.end(RunState.CANCELLED, asked.cause, asked.grace_s)
+    if asked.force:
+        _stop_at_once(draft, asked.cause)
     return None
+
+
+def _stop_at_once(draft: Draft, reason: str) -> None:
+    draft.stop_inside(ROOT, reason, at_once=True)
+    draft.todo.append((ROOT, ()))
 
 
 def _is_due(draft: Draft, task: TaskRun) -> None:
@@ -140,11 +154,27 @@ def _is_due(draft: Draft, task: TaskRun) -> None:
         blocks.is_due(draft, task)
 
 
+_TAKES: Mapping[type[Input], Callable[[Draft, Any], str | None]] = {
+    Start: _start,
+    Tick: _tick,
+    CancelRequested: _cancel,
+    PauseRequested: pausing.pause,
+    ResumeRequested: pausing.resume,
+    ResultSet: by_hand.set_result,
+    Signalled: waits.told,
+    Voted: waits.told,
+    Collected: items.collected,
+    ChildEnded: children.ended,
+}
+
+
 # What follows.
 
 
 def _follow(draft: Draft) -> None:
-    """Look at all that may go on or be over now."""
+    """Look at all that may go on or be over now; of a paused run, nothing."""
+    if draft.run.state is RunState.PAUSED:
+        draft.todo.clear()
     while draft.todo:
         path, candidates = draft.todo.popleft()
         if draft.plan.is_scope(path):

@@ -17,13 +17,13 @@ def differences(before: Workflow, after: Workflow) -> Iterator[str]:
     for path, step in new.items():
         if path not in old:
             yield f"+ {path}: {step.task.kind or step.task.form}"
-        elif changed := sorted(_changed(old[path].task, step.task)):
+        elif changed := sorted(changed_fields(old[path].task, step.task)):
             yield f"~ {path}: {', '.join(changed)}"
     yield from (f"- {path}: {step.task.kind or step.task.form}" for path, step in old.items() if path not in new)
     yield from (f"~ {field}" for field in _OWN if getattr(before, field) != getattr(after, field))
 
 
-def _changed(before: Task, after: Task) -> Iterator[str]:
+def changed_fields(before: Task, after: Task) -> Iterator[str]:
     """Yield the fields of a task that differ; of those with bodies, what is theirs and not their tasks'."""
     old, new = before.document(), after.document()
     yield from (field for field in old.keys() | new.keys() if old.get(field) != new.get(field))

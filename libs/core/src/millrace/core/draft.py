@@ -12,10 +12,11 @@ from millrace.core.ir import Workflow
 from millrace.core.paths import ROOT, is_within, parent, scopes_around
 from millrace.core.plan import Plan
 from millrace.core.state import (
+    CANCEL_GRACE_S,
     TASK_OPEN,
     AttemptEnded,
     CancelAttempt,
-    CancelChild,
+    CancelRequested,
     Decision,
     Effect,
     Failure,
@@ -26,10 +27,9 @@ from millrace.core.state import (
     RunState,
     TaskRun,
     TaskState,
+    TellChild,
 )
 
-CANCEL_GRACE_S = 30.0
-"""How long what has been asked to stop is waited for, seconds."""
 CLEANUP_S = 3_600.0
 """How long a run that ends may go on putting things in order, where its workflow says how, seconds."""
 OPENED_AT_ONCE = 100
@@ -43,7 +43,11 @@ MAX_OUTPUT_BYTES = 1024 * 1024
 #: Where a task that waits for a run has that run's id.
 CHILD = "run_id"
 LARGE_OUTPUT = "LargeOutput"
-_OF_RUN = {RunState.RUNNING: TaskState.OPEN, RunState.ENDING: TaskState.CLOSING}
+_OF_RUN = {
+    RunState.RUNNING: TaskState.OPEN,
+    RunState.PAUSED: TaskState.OPEN,
+    RunState.ENDING: TaskState.CLOSING,
+}
 
 
 class Draft:
@@ -107,6 +111,13 @@ class Draft:
             return _OF_RUN.get(self.run.state)
         state = self.run.tasks[scope].state if scope in self.run.tasks else None
         return state if state in TASK_OPEN else None
+
+    def holds_back(self, task: TaskRun) -> bool:
+        """Put off what of a task would begin now until its run is resumed; return whether that is paused."""
+        if self.run.state is not RunState.PAUSED:
+            return False
+        task.due_at = self.run.due_at
+        return True
 
     def after(self, seconds: float) -> datetime:
         """Return the moment so many seconds from now."""
@@ -178,14 +189,21 @@ class Draft:
         self.stop_inside(task.name, f"{task.name} ends: {failure}" if failure else f"{task.name} ends")
         self.todo.append((task.name, ()))
 
-    def end(self, outcome: RunState, cause: str) -> None:
-        """Decide how the run ends, and stop what goes on in it."""
+    def end(self, outcome: RunState, cause: str, grace_s: float = CANCEL_GRACE_S) -> None:
+        """Decide how the run ends, and stop what goes on in it; a paused one waits with that until it is resumed."""
         if self.run.outcome is not None:
             return
         self.run_changed = True
-        self.run.state, self.run.outcome, self.run.cause = RunState.ENDING, outcome, cause[:MAX_CAUSE_CHARS]
-        self.run.due_at = self.after(CLEANUP_S if self.plan.may_last else CANCEL_GRACE_S)
-        self.stop_inside(ROOT, f"the run ends: {cause}" if cause else "the run ends")
+        self.run.outcome, self.run.cause = outcome, cause[:MAX_CAUSE_CHARS]
+        if self.run.state is not RunState.PAUSED:
+            self.wind_up(grace_s)
+
+    def wind_up(self, grace_s: float = CANCEL_GRACE_S) -> None:
+        """Stop what goes on in the run, whose outcome is decided."""
+        cause = self.run.cause
+        self.run.state = RunState.ENDING
+        self.run.due_at = self.after(CLEANUP_S if self.plan.may_last else grace_s)
+        self.stop_inside(ROOT, f"the run ends: {cause}" if cause else "the run ends", grace_s=grace_s)
         self.todo.append((ROOT, ()))
 
     def add_cause(self, more: str) -> None:
@@ -200,21 +218,21 @@ class Draft:
         self.run.state, self.run.outcome, self.run.due_at, self.run.ended_at = outcome, outcome, None, self.now
         self.effects.append(RunEnded(outcome, self.run.cause))
 
-    def stop_inside(self, path: str, reason: str, *, at_once: bool = False) -> None:
+    def stop_inside(self, path: str, reason: str, grace_s: float = CANCEL_GRACE_S, *, at_once: bool = False) -> None:
         """Stop all that is open in a scope or a task, but for what puts things in order.
 
         Args:
             path: The scope or the task.
             reason: What its workers are told.
+            grace_s: How long they are waited for.
             at_once: Wait for nobody, and put nothing in order any more.
         """
         self.gave_up |= at_once
         for name in [n for n, task in self.run.tasks.items() if task.state in TASK_OPEN and is_within(n, path)]:
             if at_once:
-                self._stop(self.change(name), reason)
-                self.give_up(self.change(name))
+                self._stop_at_once(self.change(name), reason)
             elif not self._cleans_up(name, path):
-                self._stop(self.change(name), reason)
+                self._stop(self.change(name), reason, grace_s)
 
     def ask_to_stop(self, task: TaskRun, reason: str) -> None:
         """Tell the worker of an open attempt to stop."""
@@ -224,16 +242,16 @@ class Draft:
     def give_up(self, task: TaskRun) -> None:
         """Wait no more for what has been asked to stop."""
         if task.token is not None:
-            task.failure = Failure("Cancelled", f"did not stop within {CANCEL_GRACE_S:g} s", lost=True)
+            task.failure = Failure("Cancelled", "was waited for no more", lost=True)
             self.effects.append(AttemptEnded(replace(task, ended_at=self.now), task.failure))
         self._cancelled(task)
 
-    def stop_child(self, task: TaskRun, reason: str) -> bool:
+    def stop_child(self, task: TaskRun, reason: str, *, force: bool = False) -> bool:
         """Ask the run that a task waits for to stop, unless there is none or it goes on by itself; return whether."""
-        subflow = self.plan.step(task.name).task.subflow
+        subflow = None if self.plan.is_scope(task.name) else self.plan.step(task.name).task.subflow
         if subflow is None or subflow.on_stop == "abandon":
             return False
-        self.effects.append(CancelChild(UUID((task.inner or {})[CHILD]), reason))
+        self.effects.append(TellChild(UUID((task.inner or {})[CHILD]), CancelRequested(reason, force=force)))
         return True
 
     def retire(self, path: str) -> None:
@@ -243,11 +261,18 @@ class Draft:
             del self.run.tasks[name]
         self.retired += gone
 
-    def _stop(self, task: TaskRun, reason: str) -> None:
+    def _stop_at_once(self, task: TaskRun, reason: str) -> None:
+        if task.state in {TaskState.DISPATCHED, TaskState.RUNNING}:
+            self.ask_to_stop(task, reason)
+        elif task.state in {TaskState.WAITING, TaskState.CLOSING}:
+            self.stop_child(task, reason, force=True)
+        self.give_up(task)
+
+    def _stop(self, task: TaskRun, reason: str, grace_s: float) -> None:
         match task.state:
             case TaskState.DISPATCHED | TaskState.RUNNING:
                 self.ask_to_stop(task, reason)
-                task.state, task.due_at = TaskState.CANCELLING, self.after(CANCEL_GRACE_S)
+                task.state, task.due_at = TaskState.CANCELLING, self.after(grace_s)
             case TaskState.RETRY_WAIT | TaskState.WAITING:
                 if self.stop_child(task, reason):
                     task.state, task.outcome = TaskState.CLOSING, TaskState.CANCELLED

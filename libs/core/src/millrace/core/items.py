@@ -1,6 +1,6 @@
 """Going over a list: a body for each item, so many at once, and what all of them came to."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from millrace.core.draft import LARGE_OUTPUT, OPENED_AT_ONCE, Draft
@@ -11,7 +11,11 @@ from millrace.core.state import Collect, Collected, Failure, TaskRun, TaskState
 from millrace.core.values import items_of
 
 MAX_ITEMS = 100_000
+MAX_STRETCHES = 1_000
+"""The most gaps that are remembered of a list of which an earlier run has done some items."""
 
+#: Where a task has how many of its items an earlier run has done.
+TAKEN_ITEMS = "taken_items"
 INVALID_ITEMS, TOO_MANY_FAILED = "InvalidItems", "TooManyFailed"
 
 
@@ -31,15 +35,46 @@ def next_items(draft: Draft, task: TaskRun, foreach: Foreach) -> None:
         told = Failure(TOO_MANY_FAILED, f"{failed} of {total} items failed; the last: {last}", retryable=False)
         draft.close_task(task, TaskState.FAILED, told)
         return
-    while inner["next"] < total and inner["open"] < foreach.concurrency and draft.opened < OPENED_AT_ONCE:
-        index = inner["next"]
+    while _is_left(inner) and inner["open"] < foreach.concurrency and draft.opened < OPENED_AT_ONCE:
+        index = _take_next(inner)
         draft.open(item(task.name, _key(items[index], index, foreach)), {"index": index, "item": items[index]})
-        inner["next"], inner["open"] = index + 1, inner["open"] + 1
+        inner["open"] += 1
     task.inner = inner
-    if inner["next"] < total and inner["open"] < foreach.concurrency:
+    if _is_left(inner) and inner["open"] < foreach.concurrency:
         task.due_at = draft.now
     elif not inner["open"]:
         _items_done(draft, task, foreach)
+
+
+def taken_up(total: int, done: Sequence[int]) -> dict[str, Any] | None:
+    """Return how far a task is that begins with some of its items done; None where the others lie too scattered.
+
+    Args:
+        total: How many items there are.
+        done: The indexes of those that are done, ascending.
+    """
+    left, start = [], 0
+    for index in (*done, total):
+        if start < index:
+            left.append([start, index])
+        start = index + 1
+    if len(left) > MAX_STRETCHES:
+        return None
+    return {"total": total, "next": total, "open": 0, "succeeded": len(done), TAKEN_ITEMS: len(done), "left": left}
+
+
+def _is_left(inner: Mapping[str, Any]) -> bool:
+    return bool(inner["left"]) if "left" in inner else inner["next"] < inner["total"]
+
+
+def _take_next(inner: dict[str, Any]) -> int:
+    """Return the index of the next item to open, and take it from what is left."""
+    if "left" not in inner:
+        inner["next"] += 1
+        return int(inner["next"] - 1)
+    (start, end), *others = inner["left"]
+    inner["left"] = [*([[start + 1, end]] if start + 1 < end else []), *others]
+    return int(start)
 
 
 def _items_done(draft: Draft, task: TaskRun, foreach: Foreach) -> None:

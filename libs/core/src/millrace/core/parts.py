@@ -55,8 +55,8 @@ class Retries(Backoff):
     """How often a task is tried, and how long to wait between attempts.
 
     Attributes:
-        lost: Further attempts for those that ended without fault of the work: worker lost, nobody took it, or something
-            that it needs was down.
+        lost: Further attempts for those that ended without fault of the work: its worker was lost or preempted,
+            nobody took it, or something that it needs was down.
         rules: The first that applies to the error of an attempt is followed instead.
     """
 

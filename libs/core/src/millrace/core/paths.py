@@ -11,6 +11,7 @@ ROOT = ""
 #: So that a path of eight keys and names is no longer than what an index of PostgreSQL takes, 2,704 bytes.
 MAX_KEY_BYTES = 250
 _KEY = re.compile(r"\[[^\]]*\]")
+_END_OF_FIRST = re.compile(r"[.\[]")
 _ESCAPED = str.maketrans({character: f"%{ord(character):02X}" for character in "%.[]"})
 
 
@@ -37,6 +38,11 @@ def parent(path: str) -> str:
 def leaf(path: str) -> str:
     """Return a task's own name."""
     return path.rpartition(".")[2]
+
+
+def first_task(path: str) -> str:
+    """Return the task of the workflow itself that a path leads into."""
+    return _END_OF_FIRST.split(path, maxsplit=1)[0]
 
 
 def written(path: str) -> str:

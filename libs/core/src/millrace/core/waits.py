@@ -60,7 +60,7 @@ def _signalled(draft: Draft, told: Signalled) -> str | None:
         first = min(waiting, key=lambda task: (task.began_at or draft.now, task.name))
         _got(draft, draft.change(first.name), told.payload)
         return None
-    if run.state not in {RunState.PENDING, RunState.RUNNING}:
+    if run.state not in {RunState.PENDING, RunState.RUNNING, RunState.PAUSED}:
         return f"run {run.run_id} is {run.state}"
     if sum(len(json.dumps(payload)) for _, payload in (*run.signals, ("", told.payload))) > MAX_SIGNAL_BYTES:
         return f"run {run.run_id} keeps signals of {MAX_SIGNAL_BYTES} bytes already that no task has waited for"

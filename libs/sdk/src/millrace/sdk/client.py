@@ -25,6 +25,7 @@ from millrace.contracts.rpc.observability.v1.observability_pb2_grpc import Obser
 from millrace.runtime.errors import Unavailable
 from millrace.sdk.connection import Connection, connection
 from millrace.sdk.held import HeldEvents
+from millrace.sdk.operations import Operations
 from millrace.sdk.predictions import Model, Prediction, Row, infer_request, model_of, predictions
 from millrace.sdk.schedules import Schedules
 
@@ -51,7 +52,7 @@ _DIRECTIONS: Mapping[Direction, lineage.Direction] = {
 }
 
 
-class Client:
+class Client(Operations):
     """The services of one namespace, for asynchronous code: `async with Client() as millrace`.
 
     Every method asks one service and raises the error that the service raised. What changes something may be repeated
@@ -155,25 +156,22 @@ class Client:
     async def watch_run(self, run_id: str) -> AsyncIterator[control.Run]:
         """Yield a run now and after each change, until it has ended; control may be restarted meanwhile."""
         last = control.Run()
-        heard_at = time.monotonic()
+        lost_at: float | None = None
         while last.state not in ENDED:
             try:
                 request = control.WatchRunRequest(namespace=self.namespace, run_id=run_id)
                 async for told in self._control.WatchRun(request):
-                    heard_at = time.monotonic()
+                    lost_at = None
                     if told.run != last:
                         last = told.run
                         yield last
             except Unavailable:
-                if time.monotonic() - heard_at > PATIENCE_S:
+                # A run may be silent for weeks: what counts is how long nobody answers.
+                lost_at = lost_at or time.monotonic()
+                if time.monotonic() - lost_at > PATIENCE_S:
                     raise
             if last.state not in ENDED:
                 await asyncio.sleep(RETRY_S)
-
-    async def cancel_run(self, run_id: str, reason: str = "") -> control.Run:
-        """Ask a run to stop."""
-        request = control.CancelRunRequest(namespace=self.namespace, request_id=_new(), run_id=run_id, reason=reason)
-        return (await self._control.CancelRun(request)).run
 
     async def workflow(self, name: str, version: str = "") -> control.Workflow:
         """Return a workflow in force, or the version of a hash."""
@@ -183,13 +181,6 @@ class Client:
     async def workflows(self) -> Sequence[control.Workflow]:
         """Return the workflows in force, without their documents."""
         return (await self._control.ListWorkflows(control.ListWorkflowsRequest(namespace=self.namespace))).workflows
-
-    async def signal_run(self, run_id: str, signal: str, data: Any = None) -> control.Run:  # noqa: ANN401 - a JSON value
-        """Send a run a signal, with what the task that waits for it is to hand on."""
-        request = control.SignalRunRequest(
-            namespace=self.namespace, request_id=_new(), run_id=run_id, signal=signal, data_json=json.dumps(data)
-        )
-        return (await self._control.SignalRun(request)).run
 
     async def decide_task(
         self, run_id: str, task: str, *, approve: bool, comment: str = "", form: Mapping[str, Any] | None = None

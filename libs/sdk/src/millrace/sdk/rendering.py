@@ -23,6 +23,7 @@ STYLES = {
     "running": "yellow",
     "dispatched": "yellow",
     "ending": "yellow",
+    "paused": "magenta",
     "retry_wait": "magenta",
     "refused": "magenta",
     "failed": "red",

@@ -88,6 +88,13 @@ def _took_s(task: Task) -> float:
 
 
 def _note(task: Task, most_chars: int | None = _NOTE_CHARS) -> str:
+    """Return who has set its result, where that is from, and what a task says."""
+    set_by = f"set by {task.set_by}" if task.set_by else ""
+    taken_from = f"from run {task.taken_from}" if task.taken_from else ""
+    return "  ".join(filter(None, (set_by, taken_from, _said(task, most_chars))))
+
+
+def _said(task: Task, most_chars: int | None) -> str:
     """Return what a task says: its error, how far it is, or what it handed on."""
     if task.error:
         return task.error

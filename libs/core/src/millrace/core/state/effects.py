@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from millrace.core.ir import Workflow
-from millrace.core.state.inputs import Input
+from millrace.core.state.inputs import CancelRequested, Input, PauseRequested, ResumeRequested
 from millrace.core.state.records import Failure, Run, RunState, TaskRun
 
 
@@ -59,16 +59,31 @@ class StartChild:
 
 
 @dataclass(slots=True, frozen=True)
-class CancelChild:
-    """Ask a run that a task has started to stop."""
+class TellChild:
+    """Tell a run that a task has started to stop, to pause or to go on."""
 
     run_id: UUID
-    reason: str
+    told: CancelRequested | PauseRequested | ResumeRequested
 
 
 @dataclass(slots=True, frozen=True)
 class RunStarted:
     """Say that the run has started."""
+
+
+@dataclass(slots=True, frozen=True)
+class RunPaused:
+    """Say that nothing in the run begins for now, and who wanted it."""
+
+    cause: str
+
+
+@dataclass(slots=True, frozen=True)
+class RunResumed:
+    """Say that the run goes on, who wanted it, and how long it was paused."""
+
+    cause: str
+    paused_s: float
 
 
 @dataclass(slots=True, frozen=True)
@@ -79,7 +94,8 @@ class RunEnded:
     cause: str
 
 
-Effect = Dispatch | CancelAttempt | AttemptEnded | Collect | StartChild | CancelChild | RunStarted | RunEnded
+Lifecycle = RunStarted | RunPaused | RunResumed | RunEnded
+Effect = Dispatch | CancelAttempt | AttemptEnded | Collect | StartChild | TellChild | Lifecycle
 
 
 @dataclass(slots=True, frozen=True)

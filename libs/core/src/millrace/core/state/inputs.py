@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from millrace.core.state.records import Failure, RunState
+from millrace.core.state.records import Failure, RunState, TaskState
+
+CANCEL_GRACE_S = 30.0
+"""How long what has been asked to stop is waited for where nobody says otherwise, seconds."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -20,9 +23,48 @@ class Tick:
 
 @dataclass(slots=True, frozen=True)
 class CancelRequested:
-    """Somebody wants the run to stop."""
+    """Somebody wants the run to stop.
+
+    Attributes:
+        cause: Who, and why.
+        grace_s: How long what has been asked to stop is waited for.
+        force: Wait for nobody, and put nothing in order; of a run that is ending, any more.
+    """
 
     cause: str
+    grace_s: float = CANCEL_GRACE_S
+    force: bool = False
+
+
+@dataclass(slots=True, frozen=True)
+class PauseRequested:
+    """Somebody wants nothing in the run to begin for now."""
+
+    cause: str
+
+
+@dataclass(slots=True, frozen=True)
+class ResumeRequested:
+    """Somebody wants a paused run to go on."""
+
+    cause: str
+
+
+@dataclass(slots=True, frozen=True)
+class ResultSet:
+    """Somebody has set by hand how a task ends.
+
+    Attributes:
+        name: The task's path.
+        state: Succeeded, failed or skipped.
+        cause: Who, and why.
+        output: What it hands on when it has succeeded.
+    """
+
+    name: str
+    state: TaskState
+    cause: str
+    output: Any = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -106,4 +148,7 @@ class Collected:
 AttemptFact = Started | Progressed | Succeeded | Failed | CancelAcknowledged
 
 
-Input = Start | Tick | CancelRequested | Signalled | Voted | ChildEnded | Collected | AttemptFact
+Wish = CancelRequested | PauseRequested | ResumeRequested | ResultSet | Signalled | Voted
+
+
+Input = Start | Tick | Wish | ChildEnded | Collected | AttemptFact

@@ -15,6 +15,8 @@ class RunState(StrEnum):
     #: Waits for an earlier run of its trigger.
     PENDING = "pending"
     RUNNING = "running"
+    #: Nothing in it begins until it is resumed; what has begun goes on.
+    PAUSED = "paused"
     #: Its outcome is decided; open attempts have been asked to stop.
     ENDING = "ending"
     SUCCEEDED = "succeeded"
@@ -52,6 +54,10 @@ class TaskState(StrEnum):
     CANCELLED = "cancelled"
 
 
+#: Where a task has who set its result by hand, and why; and the run that a result was taken from.
+SET_BY, TAKEN_FROM = "set_by", "taken_from"
+
+
 #: An attempt is with a worker: only in these states does a fact about it count.
 ATTEMPT_OPEN = frozenset({TaskState.DISPATCHED, TaskState.RUNNING, TaskState.CANCELLING})
 
@@ -81,6 +87,21 @@ class Failure:
         return f"{said} (task {self.task})" if self.task else said
 
 
+@dataclass(slots=True, frozen=True)
+class Pause:
+    """Why nothing in a run begins.
+
+    Attributes:
+        at: Since when.
+        cause: Who wanted it, and why.
+        left_s: How much of its own time limit the run had left; None where it had not started.
+    """
+
+    at: datetime
+    cause: str
+    left_s: float | None
+
+
 @dataclass(slots=True)
 class TaskRun:
     """A task of a run with its latest attempt, or a scope: a body of a task that is being run.
@@ -95,7 +116,8 @@ class TaskRun:
         due_at: When something must have happened; always set while an attempt or its next one is open.
         fraction: How far the worker says it is, 0 to 1, with its `message`.
         outcome: How it ends, once that is decided and it is closing.
-        inner: Of a task with bodies or of a scope: how far it is, as JSON.
+        inner: Of a task with bodies or of a scope: how far it is, as JSON; of any task, that its result was set by hand
+            (`SET_BY`) or comes from an earlier run (`TAKEN_FROM`).
     """
 
     name: str
@@ -132,8 +154,9 @@ class Run:
 
     Attributes:
         trigger: What started it: id, source, type, subject, time, data.
-        due_at: When something must have happened; set exactly while it is running or ending.
-        outcome: How it ends or has ended.
+        due_at: When something must have happened; set exactly while it is running, paused or ending.
+        outcome: How it ends or has ended. A paused run may have one, and ends so once it is resumed.
+        pause: Set exactly while it is paused.
         output: What its workflow's `output` came to, once it has succeeded.
         signals: Those that came and that no task has waited for yet, oldest first: names, and what came with them.
         tasks: The records that a decision can need, by name: those in scopes that are over are *retired*.
@@ -146,6 +169,7 @@ class Run:
     ended_at: datetime | None = None
     due_at: datetime | None = None
     outcome: RunState | None = None
+    pause: Pause | None = None
     cause: str = ""
     output: Any = None
     signals: tuple[tuple[str, Any], ...] = ()

@@ -20,6 +20,7 @@ from millrace.sdk.cli import (
     worker,
     workflows,
 )
+from millrace.sdk.cli import operations as operations  # its commands are among those of `run`
 from millrace.sdk.cli.connection import one_line_errors
 from typer.core import TyperGroup
 

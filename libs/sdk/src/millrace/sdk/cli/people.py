@@ -1,4 +1,4 @@
-"""`millrace approvals`, `millrace run approve`, `reject` and `signal`: what people tell runs."""
+"""`millrace approvals`, `millrace run approve` and `reject`: what people decide."""
 
 import json
 from typing import Annotated
@@ -84,27 +84,6 @@ def reject(
         return await client.decide_task(await named(client, run_id), task, approve=False, comment=comment)
 
     _show(asked(state, namespace, decide), as_json=as_json)
-
-
-@run.command()
-def signal(
-    run_id: RunId,
-    name: Annotated[str, typer.Argument(metavar="SIGNAL", help="What the run's task waits for.")],
-    data: Annotated[str, typer.Option("--data", help="What comes with it: JSON, or @FILE with JSON in it.")] = "{}",
-    state: Folder = FOLDER,
-    namespace: Namespace = NAMESPACE,
-    as_json: Json = False,
-) -> None:
-    """Send a run a signal, now or before a task waits for it.
-
-    Example: `millrace run signal last labels_ready --data '{"uri": "file:///labels.csv"}'`
-    """
-    given = read_json(data)
-
-    async def send(client: Client) -> Run:
-        return await client.signal_run(await named(client, run_id), name, given)
-
-    _show(asked(state, namespace, send), as_json=as_json)
 
 
 def _show(found: Run, *, as_json: bool) -> None:

@@ -15,7 +15,8 @@ from millrace.sdk.watching import Watcher, run_table
 
 app = typer.Typer()
 run = typer.Typer(
-    help="One run: show, watch, start, cancel it; explain why an event started one.", no_args_is_help=True
+    help="One run: show, watch, start, pause, resume, cancel, rerun it, set a result; explain why it began.",
+    no_args_is_help=True,
 )
 app.add_typer(run, name="run")
 
@@ -66,6 +67,10 @@ def show(run_id: RunId = LAST, state: Folder = FOLDER, namespace: Namespace = NA
     if as_json:
         return print_json(found)
     console.print(f"namespace {namespace}   principal {found.principal}   trace {found.trace_id or '-'}")
+    if found.rerun_of:
+        console.print(f"does run {found.rerun_of} again")
+    if found.state == "paused":
+        console.print(f"paused since {moment(found.paused_at)} by {found.paused_by}: `millrace run resume`")
     if found.schedule_json:
         told = json.loads(found.schedule_json)
         backfill = f" in backfill {told['backfill']}" if told["backfill"] else ""
@@ -109,28 +114,6 @@ def start(
     if as_json:
         return print_json(found)
     return say("run [bold]{run}[/] of {name} is {state}", run=found.run_id, name=found.workflow, state=found.state)
-
-
-@run.command()
-def cancel(
-    run_id: RunId,
-    reason: Annotated[str, typer.Option("--reason", help="Why, for those who look later.")] = "",
-    state: Folder = FOLDER,
-    namespace: Namespace = NAMESPACE,
-    as_json: Json = False,
-) -> None:
-    """Ask a run to stop; its tasks are told.
-
-    Example: `millrace run cancel last --reason "wrong month"`
-    """
-
-    async def stop(client: Client) -> Run:
-        return await client.cancel_run(await named(client, run_id), reason)
-
-    found = asked(state, namespace, stop)
-    if as_json:
-        return print_json(found)
-    return say("run [bold]{run}[/] is {state}: {cause}", run=found.run_id, state=found.state, cause=found.cause)
 
 
 @run.command()

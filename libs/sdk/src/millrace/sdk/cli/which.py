@@ -1,21 +1,16 @@
 """Which held events a command is about: options that several commands share."""
 
-import functools
-import inspect
 import re
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
 from millrace.contracts import SERVICES
 from millrace.runtime.errors import InvalidInput, NotFound
+from millrace.sdk.cli.options import moment_of, with_options
 from millrace.sdk.client import Client
 from millrace.sdk.held import ParkedKey, Place, Which
 
-UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_AGO = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
 _RATE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(?:/s)?", re.ASCII)
 
 FILTERS: dict[str, Any] = {
@@ -28,26 +23,6 @@ FILTERS: dict[str, Any] = {
     "since": Annotated[str, typer.Option("--since", help="Held since: ISO 8601, or how long ago, such as 2h.")],
     "until": Annotated[str, typer.Option("--until", help="Held before: likewise.")],
 }
-
-
-def filtered(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of a filter; what they say comes as its first argument."""
-
-    @functools.wraps(command)
-    def told(**options: Any) -> None:  # noqa: ANN401 - whatever the command takes
-        asked = {name: options.pop(name) for name in FILTERS}
-        command(which(**asked), **options)
-
-    own = list(inspect.signature(command).parameters.values())[1:]
-    added = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default="", annotation=kind)
-        for name, kind in FILTERS.items()
-    ]
-    first = [one for one in own if one.default is inspect.Parameter.empty]
-    rest = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own if one not in first]
-    told.__signature__ = inspect.Signature([*first, *added, *rest])  # type: ignore[attr-defined] # what typer reads
-    told.__annotations__ = {}
-    return told
 
 
 def which(
@@ -69,9 +44,13 @@ def which(
         type=type_,
         reason=reason,
         state=in_state,
-        since=_moment(since, "since"),
-        until=_moment(until, "until"),
+        since=moment_of(since, "since"),
+        until=moment_of(until, "until"),
     )
+
+
+filtered = with_options(FILTERS, which)
+"""Gives a command the options of a filter; what they say comes as its first argument."""
 
 
 async def one_or_many(client: Client, asked: Which, what: str, *, every: bool = False) -> list[Which]:
@@ -159,15 +138,3 @@ def rate(text: str) -> float:
     if not found or not float(found[1]):
         raise InvalidInput("--rate: events a second, such as 500/s")
     return float(found[1])
-
-
-def _moment(text: str, name: str) -> datetime | None:
-    if not text:
-        return None
-    if ago := _AGO.fullmatch(text):
-        return datetime.now(UTC) - timedelta(seconds=int(ago[1]) * UNITS_S[ago[2]])
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidInput(f"--{name}: {text[:80]!r} is no ISO 8601 time, and no time ago such as 2h") from None
-    return found if found.tzinfo else found.astimezone()

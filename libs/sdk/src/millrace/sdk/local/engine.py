@@ -18,8 +18,6 @@ from millrace.core.plan import Plan, compile_plan
 from millrace.core.state import (
     CancelAcknowledged,
     CancelAttempt,
-    CancelChild,
-    CancelRequested,
     ChildEnded,
     Collect,
     Collected,
@@ -39,6 +37,7 @@ from millrace.core.state import (
     Succeeded,
     TaskRun,
     TaskState,
+    TellChild,
     Tick,
 )
 from millrace.sdk.local.bodies import Raised
@@ -215,8 +214,8 @@ class Engine(Generic[R]):
                 yield run, Collected(effect.name, outputs_of(run.items_of(effect.name), effect.name))
             case StartChild():
                 yield from self._start_child(run, effect)
-            case CancelChild() if effect.run_id in self.going:
-                yield self.going[effect.run_id], CancelRequested(effect.reason)
+            case TellChild() if effect.run_id in self.going:
+                yield self.going[effect.run_id], effect.told
             case RunEnded():
                 yield from self._over(run, effect)
 

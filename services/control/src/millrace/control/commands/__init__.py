@@ -109,15 +109,6 @@ class StartRun(Command):
     data: JsonValue = None
 
 
-class CancelRun(Command):
-    """Ask a run to stop."""
-
-    namespace: Namespace
-    principal: str
-    run_id: UUID
-    reason: Annotated[str, Field(max_length=500)] = ""
-
-
 class SignalRun(Command):
     """Send a run a signal."""
 
@@ -222,7 +213,7 @@ def read_trigger(text: str) -> Trigger:
         raise InvalidInput(str(error)) from error
 
 
-def read_data(text: str) -> Any:  # noqa: ANN401 - a JSON value is any value
+def read_data(text: str, what: str = "data_json") -> Any:  # noqa: ANN401 - a JSON value is any value
     """Return the JSON in `text`; None for no text.
 
     Raises:
@@ -231,8 +222,8 @@ def read_data(text: str) -> Any:  # noqa: ANN401 - a JSON value is any value
     if not text:
         return None
     if len(text.encode()) > MAX_DATA_BYTES:
-        raise InvalidInput(f"data_json has more than {MAX_DATA_BYTES} bytes: send a reference to it")
-    return read_json(text, "data_json")
+        raise InvalidInput(f"{what} has more than {MAX_DATA_BYTES} bytes: send a reference to it")
+    return read_json(text, what)
 
 
 def read_json(text: str, what: str) -> Any:  # noqa: ANN401 - a JSON value is any value

@@ -3,7 +3,15 @@
 from typing import Any
 from uuid import UUID
 
-from millrace.core.state import CancelRequested, ChildEnded, Input, RunState, Start
+from millrace.core.state import (
+    CancelRequested,
+    ChildEnded,
+    Input,
+    PauseRequested,
+    ResumeRequested,
+    RunState,
+    Start,
+)
 
 
 def mail_of(told: Input) -> dict[str, Any]:
@@ -16,8 +24,12 @@ def mail_of(told: Input) -> dict[str, Any]:
         case ChildEnded():
             about = {"name": told.name, "task_id": str(told.task_id), "state": told.state, "cause": told.cause}
             return {"child_ended": {**about, "output": told.output}}
-        case CancelRequested(cause=cause):
-            return {"cancel": cause}
+        case CancelRequested(cause=cause, force=force):
+            return {"cancel": cause, "force": force}
+        case PauseRequested(cause=cause):
+            return {"pause": cause}
+        case ResumeRequested(cause=cause):
+            return {"resume": cause}
         case Start():
             return {"start": True}
     raise TypeError(f"no run tells another {type(told).__name__}")
@@ -26,7 +38,11 @@ def mail_of(told: Input) -> dict[str, Any]:
 def read_mail(told: dict[str, Any]) -> Input:
     """Return what `mail_of` kept."""
     if "cancel" in told:
-        return CancelRequested(told["cancel"])
+        return CancelRequested(told["cancel"], force=told.get("force", False))
+    if "pause" in told:
+        return PauseRequested(told["pause"])
+    if "resume" in told:
+        return ResumeRequested(told["resume"])
     if "start" in told:
         return Start()
     about = told["child_ended"]

@@ -38,14 +38,16 @@ from millrace.core.state import (
     Progressed,
     Run,
     RunEnded,
+    RunPaused,
+    RunResumed,
     RunStarted,
     RunState,
     Started,
     Succeeded,
 )
 
-#: What ends an attempt without fault of the work: its worker went, or something that it needs was down or overloaded.
-BLAMELESS = frozenset({"lost", "Unavailable", "Overloaded"})
+#: What ends an attempt without fault of the work: its worker went or had to, or what it needs was down or overloaded.
+BLAMELESS = frozenset({"lost", "preempted", "Unavailable", "Overloaded"})
 ENDINGS: Mapping[RunState, type[facts.RunEnded]] = {
     RunState.SUCCEEDED: facts.RunSucceeded,
     RunState.REFUSED: facts.RunRefused,
@@ -77,6 +79,7 @@ class KeptRun:
         traceparent: The trace that began with what started it.
         parent: What started it, where that is a task of another run.
         planned_sha256: The hash of its workflow with what its tasks have planned; None where they have not.
+        rerun_of: The run that it does again.
     """
 
     run: Run
@@ -91,6 +94,7 @@ class KeptRun:
     created_at: datetime
     parent: Parent | None = None
     planned_sha256: str | None = None
+    rerun_of: UUID | None = None
 
 
 def input_of(report: TaskReport, live: Collection[str] = ()) -> Input:
@@ -148,7 +152,12 @@ def events_of(kept: KeptRun, decision: Decision, now: datetime) -> Iterator[Even
                     event_id=kept.run.trigger.get("id", ""),
                     principal=kept.principal,
                     queued_s=max(0.0, (now - kept.created_at).total_seconds()),
+                    rerun_of=kept.rerun_of,
                 )
+            case RunPaused(cause=cause):
+                yield facts.RunPaused(**about, cause=cause)
+            case RunResumed(cause=cause, paused_s=paused_s):
+                yield facts.RunResumed(**about, cause=cause, paused_s=max(0.0, paused_s))
             case RunEnded(state=state, cause=cause):
                 duration_s = max(0.0, (now - (kept.run.started_at or now)).total_seconds())
                 yield ENDINGS[state](**about, cause=cause, duration_s=duration_s)

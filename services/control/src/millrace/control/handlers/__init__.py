@@ -11,15 +11,17 @@ from millrace.control.handlers.definitions import (
 )
 from millrace.control.handlers.events import explain_event, explain_run, take_records
 from millrace.control.handlers.firing import look_at_schedules
-from millrace.control.handlers.queues import apply_queue
-from millrace.control.handlers.runs import (
-    apply_reports,
+from millrace.control.handlers.many import change_runs
+from millrace.control.handlers.operations import (
     cancel_run,
-    decide_task,
-    fire_due,
+    pause_run,
+    rerun_run,
+    resume_run,
+    set_task_result,
     signal_run,
-    start_run,
 )
+from millrace.control.handlers.queues import apply_queue
+from millrace.control.handlers.runs import apply_reports, decide_task, fire_due, start_run
 from millrace.control.handlers.schedules import (
     apply_schedule,
     cancel_backfill,
@@ -41,6 +43,7 @@ __all__ = [
     "apply_workflow",
     "cancel_backfill",
     "cancel_run",
+    "change_runs",
     "decide_task",
     "delete_schedule",
     "explain_event",
@@ -48,12 +51,16 @@ __all__ = [
     "fire_due",
     "look_at_schedules",
     "look_at_triggers",
+    "pause_run",
     "pause_schedule",
     "pause_trigger",
     "preview_schedule",
     "reports_of",
+    "rerun_run",
+    "resume_run",
     "resume_schedule",
     "resume_trigger",
+    "set_task_result",
     "signal_run",
     "start_backfill",
     "start_run",

@@ -13,8 +13,6 @@ from millrace.core.children import MAX_CHAIN, TOO_DEEP
 from millrace.core.decide import decide
 from millrace.core.plan import Plan, compile_plan
 from millrace.core.state import (
-    CancelChild,
-    CancelRequested,
     ChildEnded,
     Collect,
     Collected,
@@ -25,6 +23,8 @@ from millrace.core.state import (
     RunEnded,
     RunState,
     StartChild,
+    TaskRun,
+    TellChild,
     Tick,
 )
 from millrace.runtime.errors import NotFound
@@ -52,6 +52,9 @@ async def begin_runs(runs: Sequence[KeptRun], at_once: Sequence[KeptRun], tx: St
         decided.append((kept, decision))
         _say(kept, decision, None, tx)
     tx.add_runs(runs)
+    for kept in runs:
+        if kept.rerun_of is not None:
+            tx.take_over(kept)
     tx.save_decisions(decided, new=True)
     await _follow(decided, {}, tx)
 
@@ -68,10 +71,12 @@ def pending(
     trigger_name: str = "",
     place: int | None = None,
     parent: Parent | None = None,
+    rerun_of: UUID | None = None,
+    tasks: dict[str, TaskRun] | None = None,
 ) -> KeptRun:
-    """Return a run that has not started."""
+    """Return a run that has not started, with the records that it takes over."""
     return KeptRun(
-        run=Run(run_id, RunState.PENDING, trigger),
+        run=Run(run_id, RunState.PENDING, trigger, tasks=tasks or {}),
         plan=plan,
         namespace=namespace,
         workflow=plan.workflow.name,
@@ -82,6 +87,7 @@ def pending(
         traceparent=traceparent,
         created_at=tx.now,
         parent=parent,
+        rerun_of=rerun_of,
     )
 
 
@@ -101,8 +107,8 @@ async def _done(kept: KeptRun, decision: Decision, tx: Store) -> Sequence[Input]
                 told.append(Collected(name, await tx.outputs(kept.run.run_id, name)))
             case StartChild():
                 told += await _start_child(kept, effect, tx)
-            case CancelChild(run_id=run_id, reason=reason):
-                tx.add_mail(run_id, CancelRequested(reason))
+            case TellChild(run_id=run_id, told=wish):
+                tx.add_mail(run_id, wish)
             case RunEnded(state=ended, cause=cause) if kept.parent is not None:
                 up = kept.parent
                 tx.add_mail(up.run_id, ChildEnded(up.task, up.task_id, ended, cause, kept.run.output))

@@ -6,17 +6,18 @@ from uuid import UUID
 
 import structlog
 from millrace.contracts.tasks import TaskReport, TaskSucceeded
-from millrace.control.commands import CancelRun, DecideTask, SignalRun, StartRun
+from millrace.control.commands import DecideTask, StartRun
 from millrace.control.domain.approvals import check_may_decide, form_of
 from millrace.control.domain.plans import planned_tasks
 from millrace.control.domain.runs import KeptRun, input_of
 from millrace.control.handlers.deciding import advance, begin_runs, pending
+from millrace.control.handlers.operations import tell
 from millrace.control.handlers.queues import queues_for
 from millrace.control.store import Store
 from millrace.core.ir import Task
 from millrace.core.paths import written
-from millrace.core.state import CancelRequested, Input, Signalled, Tick, Voted
-from millrace.runtime.errors import Conflict, NotFound
+from millrace.core.state import Tick, Voted
+from millrace.runtime.errors import NotFound
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.telemetry import current_traceparent
 
@@ -45,34 +46,6 @@ async def start_run(command: StartRun, tx: Store) -> KeptRun:
     return kept
 
 
-async def cancel_run(command: CancelRun, tx: Store) -> KeptRun:
-    """Ask a run to stop; one that is ending already goes on to its end.
-
-    Raises:
-        NotFound: It does not exist.
-        Conflict: It has ended.
-    """
-    kept = await tx.hold_run(command.namespace, command.run_id)
-    if kept.run.state.ended:
-        raise Conflict(f"run {command.run_id} is {kept.run.state}, it has ended already")
-    await failpoint("control.cancel_run")
-    cause = f"cancelled by {command.principal}" + (f": {command.reason}" if command.reason else "")
-    await advance([(kept, [CancelRequested(cause)], None)], tx)
-    return kept
-
-
-async def signal_run(command: SignalRun, tx: Store) -> KeptRun:
-    """Send a run a signal.
-
-    Raises:
-        NotFound: It does not exist.
-        Conflict: It has ended, is ending, or keeps too many already.
-    """
-    kept = await tx.hold_run(command.namespace, command.run_id)
-    await _tell(kept, Signalled(command.signal, command.data), tx)
-    return kept
-
-
 async def decide_task(command: DecideTask, tx: Store) -> KeptRun:
     """Approve or reject what a run waits for.
 
@@ -89,8 +62,7 @@ async def decide_task(command: DecideTask, tx: Store) -> KeptRun:
     principal, approve = command.principal, step.task.approve
     check_may_decide(approve, task, principal=principal, role=command.role, author=kept.principal)
     form = form_of(approve, command.form) if command.approve else {}
-    await _tell(kept, Voted(task, principal, command.approve, command.comment, form), tx)
-    return kept
+    return (await tell(kept, Voted(task, principal, command.approve, command.comment, form), tx)).kept
 
 
 async def apply_reports(reports: Sequence[TaskReport], tx: Store) -> None:
@@ -132,13 +104,3 @@ async def fire_due(run_ids: Sequence[UUID], tx: Store) -> int:
     await advance([(kept, [*mail.get(kept.run.run_id, ()), Tick()], None) for kept in kept_runs], tx)
     await failpoint("control.fired")
     return len(kept_runs)
-
-
-async def _tell(kept: KeptRun, happened: Input, tx: Store) -> None:
-    """Tell a held run what somebody wants of it.
-
-    Raises:
-        Conflict: Its state forbids it.
-    """
-    if refused := await advance([(kept, [happened], None)], tx):
-        raise Conflict(refused[0].reason)

@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 from millrace.control.domain.runs import KeptRun, Parent
 from millrace.core.plan import Plan
-from millrace.core.state import AttemptEnded, Failure, Run, RunState, TaskRun, TaskState
+from millrace.core.state import AttemptEnded, Failure, Pause, Run, RunState, TaskRun, TaskState
 
 
 def columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
@@ -30,6 +30,7 @@ def kept_run(row: asyncpg.Record, plans: Mapping[str, Plan], tasks: dict[str, Ta
         outcome=RunState(row["outcome"]) if row["outcome"] else None,
         cause=row["cause"],
         output=row["output"],
+        pause=_pause(row["pause"]),
         signals=tuple((name, data) for name, data in row["signals"]),
         tasks=tasks,
     )
@@ -49,6 +50,7 @@ def kept_run(row: asyncpg.Record, plans: Mapping[str, Plan], tasks: dict[str, Ta
         if row["parent_run_id"]
         else None,
         planned_sha256=row["planned_sha256"],
+        rerun_of=row["rerun_of"],
     )
 
 
@@ -94,8 +96,17 @@ def json_of(value: Any) -> str | None:  # noqa: ANN401 - a JSON value
     return json.dumps(value) if value is not None else None
 
 
+def pause_json(pause: Pause | None) -> str | None:
+    """Return a pause as it is to be kept."""
+    return json.dumps({**asdict(pause), "at": pause.at.isoformat()}) if pause is not None else None
+
+
 def attempt_row(run_id: UUID, effect: AttemptEnded) -> tuple[Any, ...]:
     """Return an attempt that ended without a result, as it is to be kept."""
     task, failure = effect.task, effect.failure
     said = (failure.error, failure.message, failure.lost)
     return (task.task_id, task.attempt, run_id, task.name, *said, task.dispatched_at, task.started_at, task.ended_at)
+
+
+def _pause(kept: dict[str, Any] | None) -> Pause | None:
+    return Pause(datetime.fromisoformat(kept["at"]), kept["cause"], kept["left_s"]) if kept is not None else None

@@ -12,7 +12,7 @@ from millrace.control.domain.mail import mail_of, read_mail
 from millrace.control.domain.runs import KeptRun
 from millrace.control.domain.schedules import schedule_of
 from millrace.control.store.definitions import Definitions
-from millrace.control.store.rows import attempt_row, columns, json_of, kept_run, task_row, task_run
+from millrace.control.store.rows import attempt_row, columns, json_of, kept_run, pause_json, task_row, task_run
 from millrace.core.parts import Approve
 from millrace.core.state import AttemptEnded, Decision, Input, Start, TaskRun
 from millrace.runtime.inbox import first_id
@@ -30,23 +30,24 @@ SELECT * FROM run WHERE namespace = $1 AND ($2 = '' OR workflow = $2) AND ($3 = 
 """
 ADD_RUNS = """
 INSERT INTO run (run_id, namespace, workflow, sha256, state, outcome, cause, principal, trigger_name, place, trigger,
-    traceparent, created_at, started_at, ended_at, due_at, output, parent_run_id, parent_task, parent_task_id, depth)
+    traceparent, created_at, started_at, ended_at, due_at, output, parent_run_id, parent_task, parent_task_id, depth,
+    rerun_of)
 SELECT n.run_id, n.namespace, n.workflow, n.sha256, n.state, n.outcome, n.cause, n.principal, n.trigger_name, n.place,
     n.trigger::jsonb, n.traceparent, now(), n.started_at, n.ended_at, n.due_at, n.output::jsonb,
-    n.parent_run_id, n.parent_task, n.parent_task_id, n.depth
+    n.parent_run_id, n.parent_task, n.parent_task_id, n.depth, n.rerun_of
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
     $10::bigint[], $11::text[], $12::text[], $13::timestamptz[], $14::timestamptz[], $15::timestamptz[], $16::text[],
-    $17::uuid[], $18::text[], $19::uuid[], $20::int[])
+    $17::uuid[], $18::text[], $19::uuid[], $20::int[], $21::uuid[])
     AS n(run_id, namespace, workflow, sha256, state, outcome, cause, principal, trigger_name, place, trigger,
-        traceparent, started_at, ended_at, due_at, output, parent_run_id, parent_task, parent_task_id, depth)
+        traceparent, started_at, ended_at, due_at, output, parent_run_id, parent_task, parent_task_id, depth, rerun_of)
 """
 SAVE_RUNS = """
 UPDATE run SET state = n.state, outcome = n.outcome, cause = n.cause, started_at = n.started_at, ended_at = n.ended_at,
     due_at = n.due_at, output = n.output::jsonb, signals = n.signals::jsonb,
-    planned_sha256 = n.planned_sha256
+    planned_sha256 = n.planned_sha256, pause = n.pause::jsonb
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[],
-    $8::text[], $9::text[], $10::text[])
-    AS n(run_id, state, outcome, cause, started_at, ended_at, due_at, output, signals, planned_sha256)
+    $8::text[], $9::text[], $10::text[], $11::text[])
+    AS n(run_id, state, outcome, cause, started_at, ended_at, due_at, output, signals, planned_sha256, pause)
 WHERE run.run_id = n.run_id
 """
 SAVE_TASKS = """
@@ -84,13 +85,13 @@ INSERT INTO task_past SELECT * FROM gone
 """
 PAST = "SELECT * FROM task_past WHERE run_id = $1 ORDER BY began_at, name LIMIT $2"
 # Of the scopes in a task, not of what is in those.
-_ITEMS = """
+ITEMS = """
 FROM (TABLE task UNION ALL TABLE task_past) t
 WHERE run_id = $1 AND starts_with(name, $2 || '[') AND right(name, 1) = ']'
     AND strpos(substr(name, length($2) + 2), '[') = 0
 """
-OUTPUTS = f"SELECT output {_ITEMS} ORDER BY (inner_state->>'index')::int"
-OUTPUTS_BYTES = f"SELECT coalesce(sum(pg_column_size(output)), 0) {_ITEMS}"
+OUTPUTS = f"SELECT output {ITEMS} ORDER BY (inner_state->>'index')::int"
+OUTPUTS_BYTES = f"SELECT coalesce(sum(pg_column_size(output)), 0) {ITEMS}"
 MAX_OUTPUTS_BYTES = 4 * 1024 * 1024
 """The most that the items of one foreach hand on, as it is stored, that is looked at together."""
 ADD_ATTEMPT = """
@@ -308,6 +309,7 @@ class Runs(Definitions):
                     *(kept.traceparent, kept.run.started_at, kept.run.ended_at, kept.run.due_at),
                     json_of(kept.run.output),
                     *((up.run_id, up.task, up.task_id, up.depth) if (up := kept.parent) else (None, None, None, 0)),
+                    kept.rerun_of,
                 )
                 for kept in runs
             ]
@@ -323,7 +325,7 @@ class Runs(Definitions):
                     [
                         (
                             *(r.run_id, r.state, r.outcome, r.cause, r.started_at, r.ended_at, r.due_at),
-                            *(json_of(r.output), json.dumps(r.signals), planned),
+                            *(json_of(r.output), json.dumps(r.signals), planned, pause_json(r.pause)),
                         )
                         for r, planned in changed
                     ]

@@ -79,6 +79,31 @@ class ControlServiceStub(object):
                 request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.CancelRunRequest.SerializeToString,
                 response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.CancelRunResponse.FromString,
                 _registered_method=True)
+        self.PauseRun = channel.unary_unary(
+                '/millrace.control.v1.ControlService/PauseRun',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.PauseRunRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.PauseRunResponse.FromString,
+                _registered_method=True)
+        self.ResumeRun = channel.unary_unary(
+                '/millrace.control.v1.ControlService/ResumeRun',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ResumeRunRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ResumeRunResponse.FromString,
+                _registered_method=True)
+        self.RerunRun = channel.unary_unary(
+                '/millrace.control.v1.ControlService/RerunRun',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.RerunRunRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.RerunRunResponse.FromString,
+                _registered_method=True)
+        self.SetTaskResult = channel.unary_unary(
+                '/millrace.control.v1.ControlService/SetTaskResult',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.SetTaskResultRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.SetTaskResultResponse.FromString,
+                _registered_method=True)
+        self.ChangeRuns = channel.unary_unary(
+                '/millrace.control.v1.ControlService/ChangeRuns',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ChangeRunsRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ChangeRunsResponse.FromString,
+                _registered_method=True)
         self.SignalRun = channel.unary_unary(
                 '/millrace.control.v1.ControlService/SignalRun',
                 request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.SignalRunRequest.SerializeToString,
@@ -239,7 +264,43 @@ class ControlServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CancelRun(self, request, context):
+        """Asks a run to stop, waits as long as `grace_s` says, and then waits for nobody. One that is ending already goes on to
+        its end, unless `force` ends it at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseRun(self, request, context):
+        """Has nothing begin in a run until it is resumed; what has begun goes on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeRun(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RerunRun(self, request, context):
+        """Does a run that has ended again, in a new run: what failed or was not reached, or a task and all that needs it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetTaskResult(self, request, context):
+        """Says how an open task ends, in place of its worker.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChangeRuns(self, request, context):
+        """Does one thing with the runs of a filter, the newest first: a page of them in one transaction.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -431,6 +492,31 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.CancelRun,
                     request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.CancelRunRequest.FromString,
                     response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.CancelRunResponse.SerializeToString,
+            ),
+            'PauseRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseRun,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.PauseRunRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.PauseRunResponse.SerializeToString,
+            ),
+            'ResumeRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeRun,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ResumeRunRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ResumeRunResponse.SerializeToString,
+            ),
+            'RerunRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.RerunRun,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.RerunRunRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.RerunRunResponse.SerializeToString,
+            ),
+            'SetTaskResult': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetTaskResult,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.SetTaskResultRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.SetTaskResultResponse.SerializeToString,
+            ),
+            'ChangeRuns': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeRuns,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ChangeRunsRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ChangeRunsResponse.SerializeToString,
             ),
             'SignalRun': grpc.unary_unary_rpc_method_handler(
                     servicer.SignalRun,
@@ -776,6 +862,141 @@ class ControlService(object):
             '/millrace.control.v1.ControlService/CancelRun',
             millrace_dot_control_dot_v1_dot_control__pb2.CancelRunRequest.SerializeToString,
             millrace_dot_control_dot_v1_dot_control__pb2.CancelRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/PauseRun',
+            millrace_dot_control_dot_v1_dot_control__pb2.PauseRunRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.PauseRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/ResumeRun',
+            millrace_dot_control_dot_v1_dot_control__pb2.ResumeRunRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.ResumeRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RerunRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/RerunRun',
+            millrace_dot_control_dot_v1_dot_control__pb2.RerunRunRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.RerunRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetTaskResult(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/SetTaskResult',
+            millrace_dot_control_dot_v1_dot_control__pb2.SetTaskResultRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.SetTaskResultResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/ChangeRuns',
+            millrace_dot_control_dot_v1_dot_control__pb2.ChangeRunsRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.ChangeRunsResponse.FromString,
             options,
             channel_credentials,
             insecure,

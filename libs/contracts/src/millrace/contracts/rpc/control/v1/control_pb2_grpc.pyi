@@ -46,6 +46,18 @@ class ControlServiceStub:
     ListRuns: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListRunsRequest, _control_pb2.ListRunsResponse]
     """Newest first."""
     CancelRun: _grpc.UnaryUnaryMultiCallable[_control_pb2.CancelRunRequest, _control_pb2.CancelRunResponse]
+    """Asks a run to stop, waits as long as `grace_s` says, and then waits for nobody. One that is ending already goes on to
+    its end, unless `force` ends it at once.
+    """
+    PauseRun: _grpc.UnaryUnaryMultiCallable[_control_pb2.PauseRunRequest, _control_pb2.PauseRunResponse]
+    """Has nothing begin in a run until it is resumed; what has begun goes on."""
+    ResumeRun: _grpc.UnaryUnaryMultiCallable[_control_pb2.ResumeRunRequest, _control_pb2.ResumeRunResponse]
+    RerunRun: _grpc.UnaryUnaryMultiCallable[_control_pb2.RerunRunRequest, _control_pb2.RerunRunResponse]
+    """Does a run that has ended again, in a new run: what failed or was not reached, or a task and all that needs it."""
+    SetTaskResult: _grpc.UnaryUnaryMultiCallable[_control_pb2.SetTaskResultRequest, _control_pb2.SetTaskResultResponse]
+    """Says how an open task ends, in place of its worker."""
+    ChangeRuns: _grpc.UnaryUnaryMultiCallable[_control_pb2.ChangeRunsRequest, _control_pb2.ChangeRunsResponse]
+    """Does one thing with the runs of a filter, the newest first: a page of them in one transaction."""
     SignalRun: _grpc.UnaryUnaryMultiCallable[_control_pb2.SignalRunRequest, _control_pb2.SignalRunResponse]
     """Hands what comes with it to the task that has waited for it longest, or keeps it for the next that does."""
     DecideTask: _grpc.UnaryUnaryMultiCallable[_control_pb2.DecideTaskRequest, _control_pb2.DecideTaskResponse]
@@ -105,6 +117,18 @@ class ControlServiceAsyncStub(ControlServiceStub):
     ListRuns: _aio.UnaryUnaryMultiCallable[_control_pb2.ListRunsRequest, _control_pb2.ListRunsResponse]  # type: ignore[assignment]
     """Newest first."""
     CancelRun: _aio.UnaryUnaryMultiCallable[_control_pb2.CancelRunRequest, _control_pb2.CancelRunResponse]  # type: ignore[assignment]
+    """Asks a run to stop, waits as long as `grace_s` says, and then waits for nobody. One that is ending already goes on to
+    its end, unless `force` ends it at once.
+    """
+    PauseRun: _aio.UnaryUnaryMultiCallable[_control_pb2.PauseRunRequest, _control_pb2.PauseRunResponse]  # type: ignore[assignment]
+    """Has nothing begin in a run until it is resumed; what has begun goes on."""
+    ResumeRun: _aio.UnaryUnaryMultiCallable[_control_pb2.ResumeRunRequest, _control_pb2.ResumeRunResponse]  # type: ignore[assignment]
+    RerunRun: _aio.UnaryUnaryMultiCallable[_control_pb2.RerunRunRequest, _control_pb2.RerunRunResponse]  # type: ignore[assignment]
+    """Does a run that has ended again, in a new run: what failed or was not reached, or a task and all that needs it."""
+    SetTaskResult: _aio.UnaryUnaryMultiCallable[_control_pb2.SetTaskResultRequest, _control_pb2.SetTaskResultResponse]  # type: ignore[assignment]
+    """Says how an open task ends, in place of its worker."""
+    ChangeRuns: _aio.UnaryUnaryMultiCallable[_control_pb2.ChangeRunsRequest, _control_pb2.ChangeRunsResponse]  # type: ignore[assignment]
+    """Does one thing with the runs of a filter, the newest first: a page of them in one transaction."""
     SignalRun: _aio.UnaryUnaryMultiCallable[_control_pb2.SignalRunRequest, _control_pb2.SignalRunResponse]  # type: ignore[assignment]
     """Hands what comes with it to the task that has waited for it longest, or keeps it for the next that does."""
     DecideTask: _aio.UnaryUnaryMultiCallable[_control_pb2.DecideTaskRequest, _control_pb2.DecideTaskResponse]  # type: ignore[assignment]
@@ -214,7 +238,49 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _control_pb2.CancelRunRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.CancelRunResponse, _abc.Awaitable[_control_pb2.CancelRunResponse]]: ...
+    ) -> _typing.Union[_control_pb2.CancelRunResponse, _abc.Awaitable[_control_pb2.CancelRunResponse]]:
+        """Asks a run to stop, waits as long as `grace_s` says, and then waits for nobody. One that is ending already goes on to
+        its end, unless `force` ends it at once.
+        """
+
+    @_abc_1.abstractmethod
+    def PauseRun(
+        self,
+        request: _control_pb2.PauseRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.PauseRunResponse, _abc.Awaitable[_control_pb2.PauseRunResponse]]:
+        """Has nothing begin in a run until it is resumed; what has begun goes on."""
+
+    @_abc_1.abstractmethod
+    def ResumeRun(
+        self,
+        request: _control_pb2.ResumeRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ResumeRunResponse, _abc.Awaitable[_control_pb2.ResumeRunResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RerunRun(
+        self,
+        request: _control_pb2.RerunRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.RerunRunResponse, _abc.Awaitable[_control_pb2.RerunRunResponse]]:
+        """Does a run that has ended again, in a new run: what failed or was not reached, or a task and all that needs it."""
+
+    @_abc_1.abstractmethod
+    def SetTaskResult(
+        self,
+        request: _control_pb2.SetTaskResultRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.SetTaskResultResponse, _abc.Awaitable[_control_pb2.SetTaskResultResponse]]:
+        """Says how an open task ends, in place of its worker."""
+
+    @_abc_1.abstractmethod
+    def ChangeRuns(
+        self,
+        request: _control_pb2.ChangeRunsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ChangeRunsResponse, _abc.Awaitable[_control_pb2.ChangeRunsResponse]]:
+        """Does one thing with the runs of a filter, the newest first: a page of them in one transaction."""
 
     @_abc_1.abstractmethod
     def SignalRun(

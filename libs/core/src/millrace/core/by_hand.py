@@ -1,0 +1,52 @@
+"""Results that people set by hand, where work cannot or need not be done."""
+
+from dataclasses import replace
+
+from millrace.core.draft import Draft
+from millrace.core.paths import is_within, written
+from millrace.core.state import SET_BY, AttemptEnded, Failure, ResultSet, TaskRun, TaskState
+
+SET_BY_HAND = "SetByHand"
+_OPEN = frozenset({TaskState.DISPATCHED, TaskState.RUNNING, TaskState.RETRY_WAIT, TaskState.WAITING, TaskState.OPEN})
+
+
+def set_result(draft: Draft, told: ResultSet) -> str | None:
+    """Have a task end as somebody says, and stop what it is doing; return why that cannot be, or None."""
+    if (reason := _why_not(draft, told)) is not None:
+        return reason
+    task = draft.change(told.name)
+    failure = Failure(SET_BY_HAND, told.cause, retryable=False)
+    draft.ask_to_stop(task, told.cause)
+    if task.token is not None:
+        draft.effects.append(AttemptEnded(replace(task, ended_at=draft.now), replace(failure, lost=True)))
+    if task.state is TaskState.WAITING:
+        draft.stop_child(task, told.cause)
+    task.inner = {**(task.inner or {}), SET_BY: told.cause}
+    task.output = told.output if told.state is TaskState.SUCCEEDED else None
+    if task.state is TaskState.OPEN:
+        draft.close_task(task, told.state, failure if told.state is TaskState.FAILED else None)
+    elif told.state is TaskState.FAILED:
+        draft.fail(task, failure)
+    else:
+        task.failure = None
+        draft.settle(task, told.state)
+    return None
+
+
+def _why_not(draft: Draft, told: ResultSet) -> str | None:
+    known = draft.run.tasks.get(told.name)
+    if known is None or draft.plan.is_scope(told.name):
+        return f"run {draft.run.run_id} has no task {told.name!r} that has begun"
+    if known.state not in _OPEN:
+        return f"task {told.name} of run {draft.run.run_id} is {known.state}: its result is not to be set any more"
+    if _decided_by_people(draft, known):
+        return f"task {told.name} is, or has in it, what people decide: it is not decided by setting a result"
+    return None
+
+
+def _decided_by_people(draft: Draft, task: TaskRun) -> bool:
+    path = written(task.name)
+    return any(
+        step.task.approve is not None and (name == path or is_within(name, path))
+        for name, step in draft.plan.steps.items()
+    )
