@@ -264,7 +264,7 @@ async def test_e6_a_join_gives_its_run_all_member_events_whole(tx: Store, landed
 
 async def both(begin: Transactions[Store], *work: Callable[[Store], Awaitable[Any]]) -> None:
     """Do several things at once, each in a transaction of its own that hopes, as several replicas do."""
-    await asyncio.gather(*(Hope().do(begin, what) for what in work))
+    await asyncio.gather(*(Hope("test").do(begin, what) for what in work))
 
 
 @pytest.fixture
@@ -328,7 +328,7 @@ async def test_what_another_replica_does_with_a_trigger_holds_for_the_very_next_
     async with begin() as tx:
         await force(tx, **DO)
         await trigger(tx)
-    hope, command = Hope(), PauseTrigger(namespace="demo", principal="eve", name="t")
+    hope, command = Hope("test"), PauseTrigger(namespace="demo", principal="eve", name="t")
     await hope.do(begin, lambda tx: take(tx, landed("e1", 1)))
     await both(begin, lambda tx: pause_trigger(command, tx))
     await hope.do(begin, lambda tx: take(tx, landed("e2", 2, offset=1)))

@@ -127,9 +127,14 @@ _rules: dict[Literal["all"], Rules] = {}
 
 
 class Definitions(Transaction):
-    """What users have put in force, with whoever waits for changes in this process."""
+    """What users have put in force, with whoever waits for changes in this process.
+
+    Attributes:
+        changes_rules: Whether any of what is made of events has been changed.
+    """
 
     signals: ClassVar[Signals] = Signals()
+    changes_rules = False
 
     async def workflow(self, namespace: str, name: str, sha256: str = "") -> asyncpg.Record:
         """Return a workflow in force, or one version of it."""
@@ -149,6 +154,7 @@ class Definitions(Transaction):
         before = await self.fetch(HOLD_WORKFLOW, namespace, workflow.name)
         if before and before[0]["sha256"] == workflow.sha256:
             return None
+        self.changes_rules = True
         self.write(ADD_VERSION, namespace, workflow.sha256, workflow.name, json.dumps(workflow.document()))
         self.write(PUT_WORKFLOW, namespace, workflow.name, workflow.sha256, principal)
         return before[0]["sha256"] if before else ""
@@ -174,6 +180,7 @@ class Definitions(Transaction):
 
     def put_source(self, namespace: str, source: Source) -> None:
         """Keep how a topic is read."""
+        self.changes_rules = True
         self.write(PUT_SOURCE, namespace, source.topic, source.model_dump(mode="json", exclude_none=True))
         # The topics that are to be read come with a look at what is due.
         self.on_commit(lambda: self.signals.due_in(0.0))
@@ -191,12 +198,13 @@ class Definitions(Transaction):
     def put_trigger(self, namespace: str, trigger: Trigger, principal: str, *, same_shape: bool = False) -> None:
         """Put a trigger in force; where it has the same shape, events that wait go on to wait for others."""
         document = trigger.model_dump(mode="json", exclude_none=True)
-        topic = trigger.sources()[0].topic
+        topic, self.changes_rules = trigger.sources()[0].topic, True
         self.write(PUT_TRIGGER, namespace, trigger.name, topic, trigger.workflow, document, principal, same_shape)
 
     async def rules(self) -> Rules:
         """Return the sources and triggers in force."""
-        if (known := _rules.get("all")) is not None:
+        # Their version is another only at the end of a transaction that has changed any.
+        if (known := _rules.get("all")) is not None and not self.changes_rules:
             if self.hopes:
                 self.hope(SAME_RULES, known.version)
                 return known
@@ -206,12 +214,18 @@ class Definitions(Transaction):
         rows = await self.fetch(RULES)
         sources = [(row["namespace"], _source(row["source"])) for row in rows if row["source"] is not None]
         triggers = [_in_force(row) for row in rows if row["trigger"] is not None]
-        _rules["all"] = Rules(rows[0]["rules"], sources, triggers)
-        return _rules["all"]
+        rules = Rules(rows[0]["rules"], sources, triggers)
+        if not self.changes_rules:
+            self.on_commit(lambda: _remember(rules))
+        return rules
 
 
 _source = lru_cache(maxsize=10_000)(Source.model_validate_json)
 _trigger = lru_cache(maxsize=10_000)(Trigger.model_validate_json)
+
+
+def _remember(rules: Rules) -> None:
+    _rules["all"] = rules
 
 
 def _in_force(row: asyncpg.Record) -> InForce:

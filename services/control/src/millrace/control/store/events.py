@@ -163,8 +163,8 @@ class Events(Transaction):
             The starts of events that had not come before and whose key had not started a run, in their order.
         """
         if self.hopes and arrivals:
-            # PostgreSQL does the parts of a statement from the last to the first: events first, as without hope, so that
-            # two replicas that read the same do not lock in two orders.
+            # PostgreSQL does the parts of a statement from the last to the first: events first, as without hope, so
+            # that two replicas that read the same do not lock in two orders.
             if starts:
                 self.write_last(ADD_TAKEN, *self._start_columns(starts))
             self.write_last(ADD_NEW_EVENTS, *_event_columns(arrivals))

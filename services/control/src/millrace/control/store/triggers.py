@@ -137,6 +137,7 @@ class Triggers(Events):
     """Triggers whose rows are held while something is decided on them."""
 
     signals: ClassVar[Signals]
+    changes_rules: bool
 
     async def hold_triggers(self, triggers: Iterable[tuple[str, str]]) -> dict[tuple[str, str], HeldTrigger]:
         """Return some triggers, locked; those that do not exist are left out."""
@@ -157,6 +158,7 @@ class Triggers(Events):
 
     def save_standing(self, held: HeldTrigger) -> None:
         """Keep whether a held trigger is paused, and whether it is still at what came meanwhile."""
+        self.changes_rules = True
         self.write(SAVE_STANDING, *held.key, held.paused_at, held.paused_by, held.draining)
         self.wake(None)
 
