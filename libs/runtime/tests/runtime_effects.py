@@ -4,16 +4,35 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from millrace.contracts.data import VersionPublished
+from millrace.contracts.tasks import TaskDispatched
 from millrace.runtime.consume import Consumer, Listener, Readers, Replay
 from millrace.runtime.errors import Unavailable
 from millrace.runtime.held_pages import Held
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Subscription
 from millrace.runtime.transaction import Transaction, Transactions
+
+ORDER = TaskDispatched(
+    namespace="demo",
+    queue="data",
+    task_id=uuid4(),
+    attempt=1,
+    token=uuid4(),
+    kind="data.trial",
+    input={},
+    run_id=uuid4(),
+    workflow="w",
+    name="t",
+    principal="ada",
+    deadline=datetime(2100, 1, 1, tzinfo=UTC),
+    heartbeat_timeout_s=60.0,
+)
 
 
 class Effects(Transaction):

@@ -1,10 +1,11 @@
 """In which order what was committed here reaches the relay, whatever is known first."""
 
+import itertools
 from collections import defaultdict
 
 from hypothesis import given
 from hypothesis import strategies as st
-from millrace.runtime.handover import Handover, Outgoing
+from millrace.runtime.handover import MOST_WAITING_BYTES, Handover, Outgoing
 
 
 def row(number: int, key: str = "a", sequence: int = 0) -> Outgoing:
@@ -81,7 +82,7 @@ def test_each_key_is_sent_gapless_in_order_and_once_however_commits_become_known
         committed = max(committed, given_one.id + 1)
         handover.give([given_one])
         if looks_now or handover.look:
-            handover.look = False
+            handover.begin_look()
             rows = [some for some in table[:committed] if some not in sent]
             handover.read(rows)
         else:
@@ -93,3 +94,32 @@ def test_each_key_is_sent_gapless_in_order_and_once_however_commits_become_known
     for key in numbers:
         assert [some.sequence for some in sent if some.key == key] == list(range(1, numbers[key] + 1))
     assert len({some.id for some in sent}) == len(sent)
+
+
+def test_what_waited_while_the_table_was_looked_at_is_not_sent_again() -> None:
+    handover, numbers = Handover(), itertools.count(1)
+    handover.open()
+    table = [row(next(numbers)) for _ in range(5_000)]
+    sent: list[int] = []
+    for round_number in range(60):
+        if handover.look:
+            handover.begin_look()
+            rows = [one for one in table if one.id > (sent[-1] if sent else 0)][:1_000]
+            handover.read(rows)
+            handover.look |= len(rows) == 1_000
+        else:
+            rows = handover.take()
+        sent += [one.id for one in rows]
+        if round_number < 40:
+            table += (new := [row(next(numbers)) for _ in range(900)])
+            handover.give(new)
+
+    assert sent == [one.id for one in table]
+
+
+def test_no_more_waits_than_there_is_room_for() -> None:
+    handover = opened()
+    for number in range(20):
+        handover.give([Outgoing(number, "control.tasks.data", "k", {}, bytes(MOST_WAITING_BYTES // 8), 0)])
+    assert len(handover.take()) == 8
+    assert handover.look

@@ -14,13 +14,18 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from millrace.contracts.feature import ViewApplied
-from millrace.runtime.outbox import POLL_S, Relay
+from millrace.runtime.outbox import LOCK, POLL_S, Relay
 from millrace.runtime.subscriptions import on
 from millrace.runtime.testing import create_topics, publish, until
 from millrace.runtime.transaction import Database, Transactions
 from runtime_effects import Effects, consuming, count_is, effects, settings_of, version
 
 TESTS = Path(__file__).parent
+END_HOLDER = """
+SELECT pg_terminate_backend(pid) FROM pg_locks
+WHERE locktype = 'advisory' AND (classid::bigint << 32 | objid::bigint) = $1
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
 PARTITIONS = 2  # as the catalogue has it: the tests of a session share one broker
 
 
@@ -103,6 +108,46 @@ async def test_what_a_process_without_the_lock_commits_is_sent_without_waiting_f
 
     assert took_s < 10 * POLL_S / 2
     assert len(await records(broker.servers, "feature.views", service_name)) == 12
+
+
+async def test_nothing_that_is_committed_here_is_sent_once_another_process_has_the_lock(
+    service_name: str, broker: Any, dsn: str, tmp_path: Path
+) -> None:
+    await create_topics(broker.servers, {"feature.views": PARTITIONS})
+
+    async def sent() -> list[Any]:
+        return await records(broker.servers, "feature.views", service_name)
+
+    async def as_many(count: int) -> bool:
+        return len(await sent()) == count
+
+    async with Database(dsn) as database, Database(dsn) as other:
+        begin = Transactions(database, Effects)
+
+        async def emit() -> None:
+            async with begin() as tx:
+                tx.emit(ViewApplied(namespace="demo", view=service_name, view_hash="h"))
+
+        relay = Relay(database, settings_of(dsn, broker.servers, tmp_path), service_name)
+        running = asyncio.create_task(relay.run())
+        for _ in range(20):
+            await emit()
+        await until(lambda: as_many(20))
+
+        # Its session ends, and another has the lock before it can have it again.
+        async with other.connection() as connection:
+            await connection.fetch(END_HOLDER, LOCK)
+            await until(lambda: connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK))
+            await emit()
+            left = await connection.fetchval("SELECT count(*) FROM outbox WHERE headers->>'ce_sequence' = '21'")
+            unsent = len(await sent())
+            await connection.fetchval("SELECT pg_advisory_unlock($1)", LOCK)
+        await until(lambda: as_many(21))
+        relay.stop()
+        await asyncio.wait_for(running, 20)
+
+    assert (left, unsent) == (1, 20)
+    assert [int(dict(record.headers)["ce_sequence"]) for record in await sent()] == list(range(1, 22))
 
 
 def start(group: str, dsn: str, servers: str, folder: Path, failpoint: str = "") -> subprocess.Popen[bytes]:

@@ -7,7 +7,7 @@ from millrace.runtime.connection import hindered
 from millrace.runtime.envelope import MAX_EMITTED_BYTES
 from millrace.runtime.errors import InvalidInput, Unavailable
 from millrace.runtime.transaction import Transactions, together
-from runtime_effects import Effects, version
+from runtime_effects import ORDER, Effects, version
 
 ADD = "INSERT INTO effect (name) VALUES ($1)"
 ADD_OTHER = "INSERT INTO effect (name) VALUES ($1), ($2)"
@@ -121,3 +121,39 @@ def test_statements_in_one_take_the_parameters_of_each_in_turn() -> None:
     )
     assert together("A $1", "B $1") == "WITH part0 AS (A $1) B $2"
     assert together("A $1") == "A $1"
+
+
+@pytest.mark.parametrize("hopes", [False, True])
+async def test_what_was_committed_is_handed_over_as_the_table_has_it(hopes: bool, begin: Transactions[Effects]) -> None:
+    begin.database.handover.open()
+    for names in (["a", "b", "a"], ["a"]):
+        async with begin.hoping() if hopes else begin() as tx:
+            for name in names:
+                tx.emit(version(name))
+            tx.emit(ORDER)
+
+    handed = begin.database.handover.take()
+    async with begin() as tx:
+        rows = await tx.fetch("SELECT id, topic, key, headers, value FROM outbox ORDER BY id")
+
+    assert [(row.id, row.topic, row.key, row.value) for row in handed] == [
+        (row["id"], row["topic"], row["key"], row["value"]) for row in rows
+    ]
+    assert [dict(row.encoded_headers()) for row in handed] == [
+        {name: text.encode() for name, text in row["headers"].items()} for row in rows
+    ]
+    assert [row.sequence for row in handed] == [1, 1, 2, 0, 3, 0]
+
+
+async def test_what_was_not_committed_is_not_handed_over(begin: Transactions[Effects]) -> None:
+    begin.database.handover.open()
+
+    async def fail() -> None:
+        async with begin() as tx:
+            tx.emit(version("a"))
+            await tx.flush()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    assert begin.database.handover.take() == []

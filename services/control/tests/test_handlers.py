@@ -1,5 +1,7 @@
+import asyncio
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -748,7 +750,7 @@ async def test_a_trigger_applied_by_another_replica_takes_the_very_next_event(
     postgres: Server, landed: Callable[..., Record]
 ) -> None:
     async with Database(await fresh_database(postgres, "control")) as database:
-        begin, hope = Transactions(database, Store), Hope()
+        begin, hope = Transactions(database, Store), Hope("test")
 
         async def take(event_id: str, offset: int) -> None:
             await hope.do(begin, partial(take_records, [landed(event_id, URI, offset=offset)]), possible=True)
@@ -774,3 +776,61 @@ async def test_a_trigger_applied_by_another_replica_takes_the_very_next_event(
     ]
     assert again is not None
     assert again.deliveries == 2
+
+
+async def test_rules_are_those_of_now_for_every_topic_of_a_round(
+    postgres: Server, landed: Callable[..., Record]
+) -> None:
+    def on_topic(topic: str, event_id: str) -> Record:
+        return replace(landed(event_id, URI), topic=topic)
+
+    async with Database(await fresh_database(postgres, "control")) as database:
+        begin = Transactions(database, Store)
+
+        async def each(rounds: list[list[Record]], tx: Store) -> None:
+            for records in rounds:  # as one round has the records of each listener
+                await take_records(records, tx)
+
+        async def take(*rounds: list[Record]) -> None:
+            await Hope("test").do(begin, partial(each, list(rounds)))
+
+        async with begin() as tx:
+            await force(tx)
+            await trigger(tx, "first", source={"topic": "a"})
+            await trigger(tx, "other", source={"topic": "b", "start": "now"})
+        await take([on_topic("a", "a1")])
+        async with begin() as tx:
+            await trigger(tx, "second", source={"topic": "a"})
+        await take([on_topic("b", "b1")])
+        await take([on_topic("a", "a2")], [on_topic("b", "b2")])
+
+        async with begin() as tx:
+            runs = await tx.list_runs("demo", "w", "", None, 10)
+    assert ("a2", "second") in {(kept.run.trigger["id"], kept.trigger_name) for kept in runs}
+
+
+async def test_a_new_trigger_and_its_workflow_are_applied_at_once(postgres: Server) -> None:
+    async with Database(await fresh_database(postgres, "control")) as database:
+        begin = Transactions(database, Store)
+        async with begin() as tx:
+            await force(tx)
+
+        async def apply_one() -> None:
+            async with begin() as one:
+                one.put_source("demo", Source(topic="a"))
+                await one.fetch("SELECT 1")
+                first.set()
+                await second.wait()
+                await trigger(one, "t", source={"topic": "a"})
+
+        async def apply_other() -> None:
+            await first.wait()
+            async with begin() as other:
+                await force(other, only={"kind": "data.ingest"})
+                await other.fetch("SELECT 1")
+                second.set()
+
+        first, second = asyncio.Event(), asyncio.Event()
+        await asyncio.gather(apply_one(), apply_other())
+        async with begin() as tx:
+            assert await tx.hold_trigger("demo", "t") is not None

@@ -17,6 +17,11 @@ class DatabaseClock:
         self._ahead_s = now.timestamp() - at
         CLOCK_SKEW.set(self.time() - time.time())
 
+    @property
+    def seen(self) -> bool:
+        """Whether the database has said anything."""
+        return self._ahead_s is not None
+
     def time(self) -> float:
         """Return the Unix time, seconds; until the database has said anything, by the process's own clock."""
         return time.time() if self._ahead_s is None else time.monotonic() + self._ahead_s

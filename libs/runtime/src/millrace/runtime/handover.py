@@ -2,10 +2,11 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-MOST_WAITING = 2_000
+MOST_WAITING = 1_000
+MOST_WAITING_BYTES = 16 * 1024 * 1024
 MOST_REMEMBERED = 20_000
 
 
@@ -34,8 +35,8 @@ class Handover:
     """Rows that were committed here and that the relay has not taken yet; it reads the table for all others.
 
     Transactions that write the same key commit one after another, but it may be known here in another order. What is
-    numbered shows that by its number. What is not, the orders and reports of one task, follows from one another: who
-    writes the second has read the first, or bears to be overtaken, as a cancellation does.
+    numbered shows that by its number. What is not, the orders and reports of one task, bears to be overtaken: an order
+    that is cancelled leaves nothing to be accepted, whichever comes first, and of two attempts each has its own token.
 
     Attributes:
         wake: Set when there is something to be sent.
@@ -47,6 +48,7 @@ class Handover:
         self.look = True
         self._open = False
         self._waiting: list[Outgoing] = []
+        self._waiting_bytes = 0
         self._numbers: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._read: OrderedDict[int, None] = OrderedDict()
 
@@ -56,15 +58,17 @@ class Handover:
 
     def close(self) -> None:
         """Keep nothing more, and forget what waits and what was sent: it is in the table."""
-        self._open, self.look = False, True
-        self._waiting.clear()
+        self._open = False
+        self._drop()
+        self.look = True
         self._numbers.clear()
         self._read.clear()
 
-    def give(self, rows: Iterable[Outgoing]) -> None:
+    def give(self, rows: Sequence[Outgoing]) -> None:
         """Take over what was committed, as far as there is room."""
-        if self._open and len(self._waiting) < MOST_WAITING:
+        if self._open and len(self._waiting) < MOST_WAITING and self._waiting_bytes < MOST_WAITING_BYTES:
             self._waiting += rows
+            self._waiting_bytes += sum(len(row.value) for row in rows)
         else:
             self.look = True
         self.wake.set()
@@ -74,9 +78,15 @@ class Handover:
         self.look = True
         self.wake.set()
 
+    def begin_look(self) -> None:
+        """Leave what waits to the table, which is looked at now: all of that has been committed."""
+        self._drop()
+        self.look = False
+
     def take(self) -> list[Outgoing]:
         """Return what waits and comes next in its stream, in order; `look` where some of it does not."""
-        waiting, self._waiting = sorted(self._waiting, key=lambda row: row.id), []
+        waiting = sorted(self._waiting, key=lambda row: row.id)
+        self._drop()
         taken: list[Outgoing] = []
         for row in waiting:
             if row.id in self._read:
@@ -95,6 +105,9 @@ class Handover:
             self._read[row.id] = None
         while len(self._read) > MOST_REMEMBERED:
             self._read.popitem(last=False)
+
+    def _drop(self) -> None:
+        self._waiting, self._waiting_bytes = [], 0
 
     def _note(self, row: Outgoing) -> None:
         if row.sequence:

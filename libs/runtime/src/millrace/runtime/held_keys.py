@@ -23,14 +23,13 @@ Key = tuple[str, bytes | None]
 
 # A reader of a key holds it as it is; whoever drains it is alone at that, and does not hold up readers; only who lets
 # it go waits for the readers at work.
-AMONG = """
+_AMONG = """
 SELECT topic, key FROM parked_key
 WHERE consumer = $1 AND (topic, key_sha256) IN (
     SELECT a.topic, sha256(a.key) FROM unnest($2::text[], $3::bytea[]) AS a(topic, key))
-ORDER BY topic, key
-FOR KEY SHARE
 """
-NONE_PARKED = UNEXPECTED.format(what="a parked key", where="EXISTS (SELECT FROM parked_key)")
+AMONG = f"{_AMONG} ORDER BY topic, key FOR KEY SHARE"
+NONE_AMONG = UNEXPECTED.format(what="a parked key", where=f"EXISTS ({_AMONG})")
 PARK = """
 INSERT INTO parked_key (consumer, topic, key, namespace, reason) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT DO NOTHING RETURNING true
@@ -51,11 +50,21 @@ _NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 
 async def among(tx: Transaction, consumer: str, keys: Iterable[Key]) -> set[Key]:
     """Return those of the keys that are parked; they stay so until this transaction ends."""
-    asked = sorted({(topic, key) for topic, key in keys if key is not None})
-    if not asked:
-        return set()
-    rows = await tx.fetch(AMONG, consumer, [topic for topic, _ in asked], [key for _, key in asked])
+    asked = _columns(keys)
+    rows = await tx.fetch(AMONG, consumer, *asked) if asked[0] else []
     return {(row["topic"], row["key"]) for row in rows}
+
+
+def hope_for_none(tx: Transaction, consumer: str, keys: Iterable[Key]) -> None:
+    """Hope that none of the keys is parked."""
+    asked = _columns(keys)
+    if asked[0]:
+        tx.hope(NONE_AMONG, consumer, *asked)
+
+
+def _columns(keys: Iterable[Key]) -> tuple[list[str], list[bytes]]:
+    asked = sorted((topic, key) for topic, key in set(keys) if key is not None)
+    return [topic for topic, _ in asked], [key for _, key in asked]
 
 
 async def park(tx: Transaction, consumer: str, record: Record, reason: str, attempts: int) -> None:

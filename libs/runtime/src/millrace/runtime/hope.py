@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import structlog
 from millrace.runtime.errors import Unavailable
+from millrace.runtime.telemetry import HOPED_IN_VAIN
 from millrace.runtime.transaction import NOW, Transactions
 
 T = TypeVar("T")
@@ -17,9 +18,14 @@ log = structlog.get_logger()
 
 
 class Hope:
-    """Does things in hope, and for a while without it after that was in vain: the longer, the more often it was."""
+    """Does things in hope, and for a while without it after that was in vain: the longer, the more often it was.
 
-    def __init__(self) -> None:
+    Args:
+        service: Whose; it is counted under that how often it was in vain.
+    """
+
+    def __init__(self, service: str) -> None:
+        self._service = service
         self._in_vain = 0
         self._again_at = 0.0
 
@@ -42,7 +48,7 @@ class Hope:
             args: The parameters of that.
             possible: Whether there is any hope.
         """
-        if possible and time.monotonic() >= self._again_at:
+        if possible and begin.database.clock.seen and time.monotonic() >= self._again_at:
             try:
                 async with begin.hoping() as tx:
                     done = await attempt(tx)
@@ -51,6 +57,7 @@ class Hope:
             except Exception as error:  # noqa: BLE001 - it may have failed for what it took for granted
                 self._again_at = time.monotonic() + min(LONGEST_S, FIRST_S * 2**self._in_vain)
                 self._in_vain += 1
+                HOPED_IN_VAIN.labels(self._service).inc()
                 log.debug("hoped_in_vain", error=type(error).__name__)
             else:
                 self._in_vain = 0

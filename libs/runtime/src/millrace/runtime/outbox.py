@@ -101,6 +101,8 @@ class Relay:
                 self._handover.wake.clear()
                 await connection.execute(f"NOTIFY {CHANNEL}")
         await connection.add_listener(CHANNEL, self._handover.look_again)
+        # Without its session the lock is another's: what waits is not sent any more.
+        connection.add_termination_listener(self._handover.look_again)
         self._handover.open()
         try:
             await failpoint("outbox.locked")
@@ -123,7 +125,8 @@ class Relay:
             # The session is used often enough to be kept, too.
             looks = self._handover.look or len(sent) >= FORGET_ROWS or now - looked_at > POLL_S
             if looks:
-                looked_at, self._handover.look = now, False
+                looked_at = now
+                self._handover.begin_look()
                 rows = [_row(found) for found in await page.fetch(sent)]
                 if sent:
                     await failpoint("outbox.deleted")

@@ -172,6 +172,9 @@ class Service:
         self._add_consumers()
         if self._workers:
             await self._workers.recover()
+        # What was made to start stays: no collection looks at it again.
+        gc.collect()
+        gc.freeze()
         async with self.health:
             port = await self.rpc.start()
             parts = [asyncio.create_task(self._relay.run(), name="relay")]
@@ -179,13 +182,11 @@ class Service:
             workers = [asyncio.create_task(self._workers.run(), name="workers")] if self._workers else []
             own = (self._keeper.run, self._follow_readiness, self._end_when_stuck, self._watch_keys)
             loops = [asyncio.ensure_future(loop()) for loop in (*self._loops, *own)]
-            # What was made to start stays: no collection looks at it again.
-            gc.collect()
-            gc.freeze()
             log.info("service_started", service=self.name, grpc_port=port, http_port=self.health.port)
             stopping = asyncio.create_task(self._stopping.wait())
             await asyncio.wait((stopping, *parts, *workers, *loops), return_when=asyncio.FIRST_COMPLETED)
             await self._drain(parts, workers, [*loops, stopping])
+        gc.unfreeze()
         failed = [e for p in (*parts, *workers, *loops) if p.done() and not p.cancelled() and (e := p.exception())]
         for error in failed:
             log.error("service_failed", service=self.name, exc_info=error)

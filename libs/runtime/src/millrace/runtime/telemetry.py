@@ -50,6 +50,9 @@ RPC_WAITING = Gauge("millrace_rpc_waiting", "Calls that stand in line.", ["servi
 RPC_SHED = Counter("millrace_rpc_shed", "Calls turned away for load.", ["service", "priority"])
 EVENTS_HANDLED = Counter("millrace_events_handled", "Events whose effects are committed.", ["service"])
 EVENTS_FAILED = Counter("millrace_events_failed", "Times an event could not be handled.", ["topic"])
+HOPED_IN_VAIN = Counter(
+    "millrace_hoped_in_vain", "Rounds done twice: something was not as it nearly always is.", ["service"]
+)
 EVENTS_SKIPPED = Counter("millrace_events_skipped", "Events of a type not known here.", ["topic"])
 EVENTS_HELD = Counter("millrace_events_held", "Events put aside as rows.", ["topic"])
 PARKED_KEYS = Gauge("millrace_parked_keys", "Keys whose events wait for an operator.", ["service", "topic"])

@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from typing import Any, Generic, Self, TypeVar
@@ -96,12 +95,14 @@ class Transaction:
     """What a service's Store builds on; it lives as long as one database transaction.
 
     Attributes:
-        now: PostgreSQL's `now()`: one instant for all that the transaction writes.
-        opening: What the query that it was opened with returned; none where it hopes.
+        now: One instant for all that the transaction writes: PostgreSQL's `now()`, or where it hopes, its time as this
+            process carries it on.
+        opening: What the query that it was opened with returned; there only where it does not hope.
         hopes: Whether it may take for granted what is nearly always so, and has the statement that writes find out: it
             is begun anew, without hope, where that was wrong.
         emitted: The events emitted so far, in order.
         written: Those of them that are in the outbox.
+        begun: Whether it is more than one statement.
         task: The task whose result is being kept; only where one is.
     """
 
@@ -116,10 +117,10 @@ class Transaction:
         self.used_refs: list[str] = []
         self.made_refs: dict[str, dict[str, Any]] = {}
         self._connection = connection
-        self._begun = not hopes
+        self.begun = not hopes
         self._writes: dict[str, list[tuple[Any, ...]]] = {}
-        self._last: dict[str, _Last] = {}
-        self._hoped: dict[str, _Last] = {}
+        self._last: dict[str, tuple[Any, ...]] = {}
+        self._hoped: list[tuple[str, tuple[Any, ...]]] = []
         self._outgoing: list[tuple[str, str, dict[str, str], bytes, bool]] = []
         self._after: list[Callable[[], None]] = []
         self._envelopes: dict[int, Envelope] = {}
@@ -137,27 +138,29 @@ class Transaction:
         """
         self._writes.setdefault(sql, []).append(row)
 
-    def write_last(self, sql: str, *row: Any, rows: int | None = None) -> None:  # noqa: ANN401 - likewise
+    def write_last(self, sql: str, *row: Any) -> None:  # noqa: ANN401 - likewise
         """Queue a statement that leaves in one with the events, and with others like it.
 
         It must have no WITH of its own, and touch no row that another of them touches, nor see what that wrote: they
         are done in any order. One that is queued a second time sends the first before it.
-
-        Args:
-            sql: The statement.
-            row: Its parameters.
-            rows: How many rows it returns; the transaction fails where they are not as many.
         """
         if sql in self._last:
-            self.write(sql, *self._last.pop(sql).row)
-        self._last[sql] = _Last(row, rows)
+            self.write(sql, *self._last.pop(sql))
+        self._last[sql] = row
 
     def hope(self, sql: str, *row: Any, rows: int | None = None) -> None:  # noqa: ANN401 - likewise
         """Queue a statement as `write_last` does, for the end: no read sees it.
 
         It fails the transaction, and all is done again without hope, where something else is there than is hoped for.
+
+        Args:
+            sql: The statement.
+            row: Its parameters.
+            rows: How many rows it is hoped to return; whatever they are, where it is not given.
         """
-        self._hoped[sql] = _Last(row, rows)
+        self._hoped.append((sql, row))
+        if rows is not None:
+            self._hoped.append((AS_MANY, (sql.split(maxsplit=1)[0], rows)))
 
     async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:  # noqa: ANN401 - likewise
         """Return the rows of a query, which sees all that was written before it."""
@@ -165,8 +168,7 @@ class Transaction:
         if self._writes:
             await self._send_writes()
         if self._last:
-            statements, values = _taken(self._last)
-            await self._connection.execute(together(*statements), *values)
+            await self._connection.execute(*self._taken())
         rows: list[asyncpg.Record] = await self._connection.fetch(sql, *args)
         return rows
 
@@ -222,7 +224,7 @@ class Transaction:
     async def part(self) -> AsyncIterator[Self]:
         """Open a transaction within this one: when anything in it raises, nothing of it is left, here or in memory."""
         await self._begin()
-        await self.flush()
+        await self._send()  # not what is hoped: what fails in here may be forgiven
         await self._connection.execute("SAVEPOINT part")
         part = type(self)(self._connection)
         part.now = self.now
@@ -239,19 +241,13 @@ class Transaction:
 
     async def flush(self) -> None:
         """Send all that is queued, the events after what is written in statements of its own."""
-        if self._writes:
-            await self._begin()
-            await self._send_writes()
-        statements, values = _taken(self._last, self._hoped)
-        if self._outgoing:
-            await self._send_outgoing(statements, values)
-        elif statements:
-            await self._connection.execute(together(*statements), *values)
+        hoped, self._hoped = self._hoped, []
+        await self._send(hoped)
 
     async def commit(self) -> None:
         """Commit; what was one statement stands already."""
-        if self._begun:
-            await self._connection.execute("COMMIT")
+        if self.begun and await self._connection.execute("COMMIT") != "COMMIT":
+            raise UnexpectedError("a statement of it had failed")
 
     def committed(self) -> None:
         """Call what waits for the commit."""
@@ -259,21 +255,35 @@ class Transaction:
             function()
 
     async def _begin(self) -> None:
-        if not self._begun:
+        if not self.begun:
+            self.begun = True
             await self._connection.execute("BEGIN")
-            self._begun = True
 
-    async def _send_outgoing(self, statements: list[str], values: list[Any]) -> None:
+    async def _send(self, hoped: Sequence[tuple[str, tuple[Any, ...]]] = ()) -> None:
+        if self._writes:
+            await self._begin()
+            await self._send_writes()
+        if self._outgoing:
+            await self._send_outgoing(hoped)
+        elif self._last or hoped:
+            await self._connection.execute(*self._taken(hoped))
+
+    async def _send_outgoing(self, hoped: Sequence[tuple[str, tuple[Any, ...]]]) -> None:
         outgoing, self._outgoing = self._outgoing, []
         topics, keys, headers, events, numbered = zip(*outgoing, strict=True)
-        columns = [topics, keys, [to_json(some).decode() for some in headers], events]
-        statements.append(EMIT if any(numbered) else EMIT_UNNUMBERED)
-        values += [*columns, numbered] if any(numbered) else columns
-        rows = await self._connection.fetch(together(*statements), *values)
+        columns = (topics, keys, [to_json(some).decode() for some in headers], events)
+        emit = (EMIT, (*columns, numbered)) if any(numbered) else (EMIT_UNNUMBERED, columns)
+        rows = await self._connection.fetch(*self._taken([*hoped, emit]))
         self.written += [
             Outgoing(row["id"], topic, key, some, event, int(row["sequence"] or 0))
             for row, (topic, key, some, event, _) in zip(rows, outgoing, strict=True)
         ]
+
+    def _taken(self, more: Sequence[tuple[str, tuple[Any, ...]]] = ()) -> tuple[Any, ...]:
+        """Empty what is written last; return it with more as one statement, and the parameters of that."""
+        last, self._last = self._last, {}
+        queued = [*last.items(), *more]
+        return together(*(sql for sql, _ in queued)), *(value for _, row in queued for value in row)
 
     async def _send_writes(self) -> None:
         writes, self._writes = self._writes, {}
@@ -282,27 +292,6 @@ class Transaction:
                 await self._connection.execute(sql, *rows[0])
             else:
                 await self._connection.executemany(sql, rows)
-
-
-@dataclass(frozen=True, slots=True)
-class _Last:
-    row: tuple[Any, ...]
-    rows: int | None
-
-
-def _taken(*queues: dict[str, _Last]) -> tuple[list[str], list[Any]]:
-    """Empty some queues; return their statements, and the parameters of all of them."""
-    statements: list[str] = []
-    values: list[Any] = []
-    for queue in queues:
-        for sql, last in queue.items():
-            statements.append(sql)
-            values += last.row
-            if last.rows is not None:
-                statements.append(AS_MANY)
-                values += [sql.split(maxsplit=1)[0], last.rows]
-        queue.clear()
-    return statements, values
 
 
 def _moved(parameter: re.Match[str], by: int) -> str:
@@ -432,8 +421,8 @@ class Transactions(Generic[S]):
         async with self.database.connection() as connection:
             tx = self.store(connection)
             async with self._ended(tx, connection):
-                await connection.execute("BEGIN")
                 began = time.monotonic()
+                await connection.execute("BEGIN")
                 (tx.opening,) = await connection.fetch(first, *args)
                 tx.now = tx.opening["now"]
                 self.database.clock.saw(tx.now, began)
@@ -467,7 +456,7 @@ class Transactions(Generic[S]):
             await tx.commit()
             await failpoint("transaction.committed")
         except BaseException as error:
-            if not _is_gone(connection):
+            if tx.begun and not _is_gone(connection):
                 await _rollback(connection)
             if isinstance(error, MOVED):
                 await self.database.leave()

@@ -44,7 +44,7 @@ class Settlement:
         self._service = service
         self._begin = begin
         self._one_by_one = one_by_one
-        self._hope = Hope()
+        self._hope = Hope(service)
 
     async def settle(self, items: Sequence[Item]) -> dict[TopicPartition, int]:
         """Settle one poll's records; return, by partition, the first offset that must be tried again."""
@@ -119,8 +119,9 @@ class Settlement:
         self, tx: Transaction, items: Sequence[Item], ids: Sequence[UUID]
     ) -> tuple[set[UUID], set[held_keys.Key]]:
         """Return which of the events are new, and which of their keys are parked."""
+        keys = {item.key for item in items if item.wanted}
         if tx.hopes:
-            tx.hope(held_keys.NONE_PARKED)
+            held_keys.hope_for_none(tx, self._service, keys)
             if ids:
                 tx.hope(inbox.CLAIM_NEW, ids)
             return set(ids), set()
@@ -128,7 +129,7 @@ class Settlement:
         # Where some are not new, a former owner of their partition may just have parked their key.
         if len(fresh) == len(ids) and not tx.opening["parked"]:
             return fresh, set()
-        return fresh, await held_keys.among(tx, self._service, (item.key for item in items if item.wanted))
+        return fresh, await held_keys.among(tx, self._service, keys)
 
     async def _bury(self, item: Item, error: Exception) -> bool:
         """Hold what can never be handled, or has failed too often; return whether it was held."""

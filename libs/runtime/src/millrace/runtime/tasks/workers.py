@@ -72,7 +72,7 @@ class Workers:
         self._doing = Doing(service, settings, begin, artifacts, channels)
         self._attempts: dict[tuple[UUID, int], Attempt] = {}
         self._ended: asyncio.Queue[Ended] = asyncio.Queue()
-        self._hope = Hope()
+        self._hope = Hope(service)
 
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:

@@ -12,10 +12,11 @@ BEGIN
     RETURN NULL;
 END
 $$;
-CREATE TRIGGER rules_changed AFTER INSERT OR DELETE OR UPDATE ON source
-    FOR EACH STATEMENT EXECUTE FUNCTION rules_changed();
-CREATE TRIGGER rules_changed AFTER INSERT OR DELETE OR UPDATE ON workflow
-    FOR EACH STATEMENT EXECUTE FUNCTION rules_changed();
+-- At the end of the transaction, so that who applies something holds this row only for as long as it commits.
+CREATE CONSTRAINT TRIGGER rules_changed AFTER INSERT OR DELETE OR UPDATE ON source
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION rules_changed();
+CREATE CONSTRAINT TRIGGER rules_changed AFTER INSERT OR DELETE OR UPDATE ON workflow
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION rules_changed();
 -- Not when a run is queued.
-CREATE TRIGGER rules_changed AFTER INSERT OR DELETE OR UPDATE OF topic, workflow, document, principal ON trigger
-    FOR EACH STATEMENT EXECUTE FUNCTION rules_changed();
+CREATE CONSTRAINT TRIGGER rules_changed AFTER INSERT OR DELETE OR UPDATE OF topic, workflow, document, principal
+    ON trigger DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION rules_changed();

@@ -179,14 +179,19 @@ class Definitions(Transaction):
             if row["trigger"] is not None
         )
         in_order = tuple((namespace, source) for (namespace, _), source in sources.items())
-        if len(_rules) >= MAX_RULES:
-            _rules.clear()
-        _rules[wanted] = Rules(rows[0]["version"], in_order, triggers)
-        return _rules[wanted]
+        rules = Rules(rows[0]["version"], in_order, triggers)
+        self.on_commit(lambda: _remember(wanted, rules))
+        return rules
 
     async def topics(self) -> dict[str, bool]:
         """Return every source's topic, and whether it is read from its start."""
         return {row["topic"]: row["from_start"] for row in await self.fetch(TOPICS)}
+
+
+def _remember(topics: tuple[str, ...], rules: Rules) -> None:
+    if len(_rules) >= MAX_RULES:
+        _rules.clear()
+    _rules[topics] = rules
 
 
 _source = lru_cache(maxsize=1_000)(Source.model_validate_json)
