@@ -9,7 +9,8 @@ from uuid import UUID
 import pytest
 from millrace.contracts.tasks import TaskDispatched
 from millrace.control.clock import Clock
-from millrace.control.commands import CancelRun, GetRun
+from millrace.control.commands import GetRun
+from millrace.control.commands.operations import CancelRun
 from millrace.control.commands.schedules import (
     ApplySchedule,
     CancelBackfill,

@@ -18,13 +18,13 @@ from millrace.contracts import control as facts
 from millrace.contracts.data import VersionPublished
 from millrace.control.commands import (
     ApplyTrigger,
-    CancelRun,
     ExplainEvent,
     GetRun,
     PauseTrigger,
     ResumeTrigger,
     UnblockTrigger,
 )
+from millrace.control.commands.operations import CancelRun
 from millrace.control.domain.explain import Explanation
 from millrace.control.handlers import (
     apply_trigger,
