@@ -24,7 +24,7 @@ from millrace.control.commands import (
     ResumeTrigger,
     UnblockTrigger,
 )
-from millrace.control.commands.operations import CancelRun
+from millrace.control.commands.operations import CancelRun, PauseRun, ResumeRun
 from millrace.control.domain.explain import Explanation
 from millrace.control.handlers import (
     apply_trigger,
@@ -32,7 +32,9 @@ from millrace.control.handlers import (
     explain_event,
     explain_run,
     look_at_triggers,
+    pause_run,
     pause_trigger,
+    resume_run,
     resume_trigger,
     take_records,
     unblock_trigger,
@@ -838,3 +840,28 @@ async def test_what_the_page_shows_is_what_becomes_of_the_events(
     await look(tx)
 
     assert [(name, (await explained(tx, name, made.name)).disposition) for name, _ in expected] == expected
+
+
+@pytest.mark.parametrize("resumed", ["before its turn", "after its turn"])
+async def test_a_run_that_is_paused_while_it_waits_keeps_its_turn_and_begins_when_it_is_resumed(
+    tx: Store, landed: Any, resumed: str
+) -> None:
+    await force(tx, **DO)
+    await trigger(tx, strategy="queue")
+    await take(tx, *(landed(f"e{n}", n, offset=n) for n in range(3)))
+    second = (await tx.list_runs("demo", "", "pending", None, 10))[-1].run.run_id
+    await pause_run(PauseRun(namespace="demo", principal="eve", run_id=second), tx)
+    if resumed == "before its turn":
+        await resume_run(ResumeRun(namespace="demo", principal="eve", run_id=second), tx)
+
+    await report(tx, success(orders(tx)[-1]))
+    await look(tx)
+    if resumed == "after its turn":
+        assert [order.input["given"] for order in orders(tx)] == [0]
+        await resume_run(ResumeRun(namespace="demo", principal="eve", run_id=second), tx)
+        await look(tx)
+
+    await report(tx, success(orders(tx)[-1]))
+    await look(tx)
+    assert [order.input["given"] for order in orders(tx)] == [0, 1, 2]
+    assert await tx.due() == ([], [])

@@ -70,4 +70,4 @@ CREATE INDEX CONCURRENTLY IF NOT EXISTS trigger_match_waits ON trigger_match
     (namespace, trigger, disposition, version, join_key, taken_at, number) WHERE disposition IN ('waiting', 'queued');
 CREATE INDEX CONCURRENTLY IF NOT EXISTS trigger_waits ON trigger (namespace, name) WHERE admitted < queued OR draining;
 CREATE INDEX CONCURRENTLY IF NOT EXISTS run_waits ON run (namespace, trigger_name, place)
-    WHERE place IS NOT NULL AND state = 'pending';
+    WHERE place IS NOT NULL AND started_at IS NULL AND ended_at IS NULL;

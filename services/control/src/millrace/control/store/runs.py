@@ -132,7 +132,7 @@ SELECT * FROM (
     SELECT NULL::uuid, t.namespace, t.name FROM trigger t
     LEFT JOIN LATERAL (
         SELECT place FROM run WHERE namespace = t.namespace AND trigger_name = t.name AND place IS NOT NULL
-            AND state = 'pending' ORDER BY place LIMIT 1
+            AND started_at IS NULL AND ended_at IS NULL ORDER BY place LIMIT 1
     ) AS next ON true
     LEFT JOIN LATERAL (
         SELECT CASE t.document->>'strategy' WHEN 'parallel' THEN (t.document->>'limit')::int ELSE 1 END AS runs
@@ -159,7 +159,7 @@ SELECT * FROM (
     SELECT NULL, s.namespace, 'schedule/' || s.name FROM schedule s
     LEFT JOIN LATERAL (
         SELECT place FROM run WHERE namespace = s.namespace AND trigger_name = 'schedule/' || s.name
-            AND place IS NOT NULL AND state = 'pending' ORDER BY place LIMIT 1
+            AND place IS NOT NULL AND started_at IS NULL AND ended_at IS NULL ORDER BY place LIMIT 1
     ) AS next ON true
     LEFT JOIN LATERAL (
         SELECT CASE s.document->>'strategy' WHEN 'parallel' THEN (s.document->>'limit')::int ELSE 1 END AS runs

@@ -57,15 +57,15 @@ PASSED = """
 SELECT * FROM schedule_passed WHERE namespace = $1 AND schedule = $2 ORDER BY decided_at DESC, last_at DESC LIMIT $3
 """
 OPEN = """
-SELECT run_id, state = 'pending' AS waits FROM run
+SELECT run_id, started_at IS NULL AS waits FROM run
 WHERE namespace = $1 AND trigger_name = $2 AND place IS NOT NULL AND ended_at IS NULL
-    AND (NOT $3 OR state = 'pending') ORDER BY place LIMIT $4
+    AND (NOT $3 OR started_at IS NULL) ORDER BY place LIMIT $4
 """
 BEGUN = """
 SELECT count(*) FROM (
     SELECT FROM run WHERE namespace = $1 AND trigger_name = $2 AND place IS NOT NULL AND ended_at IS NULL
         AND place < coalesce((SELECT place FROM run WHERE namespace = $1 AND trigger_name = $2
-            AND place IS NOT NULL AND state = 'pending' ORDER BY place LIMIT 1), $4)
+            AND place IS NOT NULL AND started_at IS NULL AND ended_at IS NULL ORDER BY place LIMIT 1), $4)
     ORDER BY place LIMIT $3
 ) AS first
 """

@@ -33,18 +33,19 @@ SELECT DISTINCT ON (name) name, document, applied_at FROM trigger_version WHERE 
 ORDER BY name, applied_at > $2, CASE WHEN applied_at > $2 THEN -version ELSE version END DESC
 """
 OPEN_RUNS = """
-SELECT run_id, state = 'pending' AS waits FROM run
+SELECT run_id, started_at IS NULL AS waits FROM run
 WHERE namespace = $1 AND trigger_name = $2 AND place IS NOT NULL AND ended_at IS NULL ORDER BY place LIMIT $3
 """
 WAITING_RUNS = """
 SELECT run_id, true AS waits FROM run
-WHERE namespace = $1 AND trigger_name = $2 AND place IS NOT NULL AND state = 'pending' ORDER BY place LIMIT $3
+WHERE namespace = $1 AND trigger_name = $2 AND place IS NOT NULL AND started_at IS NULL AND ended_at IS NULL
+ORDER BY place LIMIT $3
 """
 UNDER_WAY = """
 SELECT count(*) FROM (
     SELECT FROM run WHERE namespace = $1 AND trigger_name = $2 AND place IS NOT NULL AND ended_at IS NULL
         AND place < coalesce((SELECT place FROM run WHERE namespace = $1 AND trigger_name = $2
-            AND place IS NOT NULL AND state = 'pending' ORDER BY place LIMIT 1), $4)
+            AND place IS NOT NULL AND started_at IS NULL AND ended_at IS NULL ORDER BY place LIMIT 1), $4)
     ORDER BY place LIMIT $3
 ) AS first
 """
@@ -55,7 +56,7 @@ SELECT t.namespace, t.name, t.workflow, t.document, t.principal, t.applied_at, t
     CASE WHEN t.document->>'strategy' = 'strict_sequence' THEN
         (SELECT run_id FROM run WHERE run_id = t.last_run AND state = 'failed') END AS blocked_by,
     (SELECT count(*) FROM (SELECT FROM run r WHERE r.namespace = t.namespace AND r.trigger_name = t.name
-        AND r.place IS NOT NULL AND r.state = 'pending' LIMIT 10000) AS counted) AS waiting_runs,
+        AND r.place IS NOT NULL AND r.started_at IS NULL AND r.ended_at IS NULL LIMIT 10000) AS of_it) AS waiting_runs,
     (SELECT count(*) FROM (SELECT FROM trigger_match m WHERE m.namespace = t.namespace AND m.trigger = t.name
         AND m.disposition = 'queued' LIMIT 10000) AS counted) AS queued_events,
     (SELECT count(*) FROM (SELECT FROM trigger_match m WHERE m.namespace = t.namespace AND m.trigger = t.name
@@ -65,9 +66,9 @@ FROM trigger t WHERE t.namespace = $1 AND ($2 = '' OR t.name = $2) ORDER BY t.na
 # Of a run that waits: how many wait before it, and the first of those that are under way.
 BEFORE = """
 SELECT (SELECT count(*) FROM (SELECT FROM run WHERE namespace = $1 AND trigger_name = $2 AND place IS NOT NULL
-        AND state = 'pending' AND place < $3 LIMIT 10000) AS counted) AS waiting,
+        AND started_at IS NULL AND ended_at IS NULL AND place < $3 LIMIT 10000) AS counted) AS waiting,
     (SELECT run_id FROM run WHERE namespace = $1 AND trigger_name = $2 AND place IS NOT NULL AND ended_at IS NULL
-        AND state <> 'pending' AND place < $3 ORDER BY place LIMIT 1) AS under_way
+        AND started_at IS NOT NULL AND place < $3 ORDER BY place LIMIT 1) AS under_way
 """
 MAX_THERE = 1_000
 
