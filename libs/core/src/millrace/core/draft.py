@@ -246,12 +246,13 @@ class Draft:
             self.effects.append(AttemptEnded(replace(task, ended_at=self.now), task.failure))
         self._cancelled(task)
 
-    def stop_child(self, task: TaskRun, reason: str, *, force: bool = False) -> bool:
+    def stop_child(self, task: TaskRun, reason: str, grace_s: float = CANCEL_GRACE_S, *, force: bool = False) -> bool:
         """Ask the run that a task waits for to stop, unless there is none or it goes on by itself; return whether."""
         subflow = None if self.plan.is_scope(task.name) else self.plan.step(task.name).task.subflow
         if subflow is None or subflow.on_stop == "abandon":
             return False
-        self.effects.append(TellChild(UUID((task.inner or {})[CHILD]), CancelRequested(reason, force=force)))
+        wish = CancelRequested(reason, grace_s=grace_s, force=force)
+        self.effects.append(TellChild(UUID((task.inner or {})[CHILD]), wish))
         return True
 
     def retire(self, path: str) -> None:
@@ -274,7 +275,7 @@ class Draft:
                 self.ask_to_stop(task, reason)
                 task.state, task.due_at = TaskState.CANCELLING, self.after(grace_s)
             case TaskState.RETRY_WAIT | TaskState.WAITING:
-                if self.stop_child(task, reason):
+                if self.stop_child(task, reason, grace_s):
                     task.state, task.outcome = TaskState.CLOSING, TaskState.CANCELLED
                     task.due_at = self.after(CLEANUP_S)
                 else:

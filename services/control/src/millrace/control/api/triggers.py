@@ -49,7 +49,7 @@ class TriggerApi:
         kept, reasons = await explain_run(GetRun(namespace=request.namespace, run_id=request.run_id), tx)
         events = [
             pb.RunEvent(source=e["source"], event_id=e["id"], type=e["type"], time=e["time"], slot=slot)
-            for slot, e in led_by(kept.run)
+            for slot, e in led_by(kept)
         ]
         return pb.ExplainRunResponse(run=run_message(kept, tasks=False), reasons=reasons, events=events)
 

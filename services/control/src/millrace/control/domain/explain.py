@@ -9,7 +9,7 @@ from uuid import UUID
 from millrace.control.domain.runs import KeptRun
 from millrace.control.domain.schedules import schedule_of
 from millrace.control.domain.triggers import waiting_reason
-from millrace.core.state import TASK_OPEN, Run, RunState, TaskRun
+from millrace.core.state import TASK_OPEN, RunState, TaskRun
 from millrace.core.triggers import Event, Trigger, match
 
 MAX_TASKS = 10
@@ -98,21 +98,26 @@ def _reason(one: Recorded, said: Mapping[str, Trigger]) -> str:
     return QUEUED if one.disposition == "queued" else one.reason
 
 
-def led_by(run: Run) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def led_by(kept: KeptRun) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the events that a run was given, each with what it was called in a join."""
-    given = _gathered(run)
+    trigger, given = kept.run.trigger, _gathered(kept)
     if given is None:
-        if run.trigger.get("id"):
-            yield "", run.trigger
+        if trigger.get("id") and trigger.get("type") != "subflow" and "schedule" not in trigger:
+            yield "", trigger
         return
     for name, some in given.get("members", {}).items():
         yield from ((name, event) for event in (some if isinstance(some, list) else [some]))
     yield from (("", event) for event in given.get("events", ()))
 
 
-def _gathered(run: Run) -> Mapping[str, Any] | None:
+def _gathered(kept: KeptRun) -> Mapping[str, Any] | None:
     """Return what a run was given that several events started together; None where it was one, whatever that says."""
-    return run.trigger["data"] if run.trigger.get("id") == str(run.run_id) else None
+    trigger = kept.run.trigger
+    given: Any = trigger.get("data")
+    # A run that is done again has the document of the first one.
+    made = trigger.get("source") == f"/millrace/control/triggers/{kept.trigger_name}"
+    again = kept.rerun_of is not None and made and isinstance(given, dict) and "key" in given
+    return given if again or trigger.get("id") == str(kept.run.run_id) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +141,12 @@ class Turn:
 
 def explain_run(kept: KeptRun, turn: Turn | None) -> list[str]:
     """Return what started a run, then why it stands where it does, a sentence each."""
-    return [_what_started(kept), *_how_it_stands(kept, turn)]
+    again = [f"{kept.principal} has run {kept.rerun_of} done again by it"] if kept.rerun_of is not None else []
+    return [_what_started(kept), *again, *_how_it_stands(kept, turn)]
 
 
 def _what_started(kept: KeptRun) -> str:
-    run, given = kept.run, _gathered(kept.run)
+    run, given = kept.run, _gathered(kept)
     if kept.parent is not None:
         return f"task {kept.parent.task} of run {kept.parent.run_id} started it"
     if not kept.trigger_name:
@@ -153,13 +159,16 @@ def _what_started(kept: KeptRun) -> str:
         return f"trigger {kept.trigger_name} started it for event {run.trigger['id']} of {run.trigger['source']}"
     missing = ", ".join(given.get("missing", ())[:MAX_TASKS])
     how = f", without {missing}, whose time was over" if missing else ""
-    return f"trigger {kept.trigger_name} started it for {len([*led_by(run)])} events under key {given['key']!r}{how}"
+    return f"trigger {kept.trigger_name} started it for {len([*led_by(kept)])} events under key {given['key']!r}{how}"
 
 
 def _how_it_stands(kept: KeptRun, turn: Turn | None) -> Iterator[str]:
     run = kept.run
     if run.state is RunState.PENDING:
         yield from _why_it_waits(kept, turn)
+    elif run.pause is not None:
+        yield f"it is paused by {run.pause.cause}; `millrace run resume {run.run_id}` lets it go on"
+        yield from _why_it_waits(kept, turn) if turn is not None else ()
     elif run.state.ended:
         yield f"it {run.state}: {run.cause}" if run.cause else f"it {run.state}"
     else:

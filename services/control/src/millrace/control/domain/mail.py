@@ -4,6 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from millrace.core.state import (
+    CANCEL_GRACE_S,
     CancelRequested,
     ChildEnded,
     Input,
@@ -24,8 +25,8 @@ def mail_of(told: Input) -> dict[str, Any]:
         case ChildEnded():
             about = {"name": told.name, "task_id": str(told.task_id), "state": told.state, "cause": told.cause}
             return {"child_ended": {**about, "output": told.output}}
-        case CancelRequested(cause=cause, force=force):
-            return {"cancel": cause, "force": force}
+        case CancelRequested(cause=cause, grace_s=grace_s, force=force):
+            return {"cancel": cause, "grace_s": grace_s, "force": force}
         case PauseRequested(cause=cause):
             return {"pause": cause}
         case ResumeRequested(cause=cause):
@@ -38,7 +39,9 @@ def mail_of(told: Input) -> dict[str, Any]:
 def read_mail(told: dict[str, Any]) -> Input:
     """Return what `mail_of` kept."""
     if "cancel" in told:
-        return CancelRequested(told["cancel"], force=told.get("force", False))
+        return CancelRequested(
+            told["cancel"], grace_s=told.get("grace_s", CANCEL_GRACE_S), force=told.get("force", False)
+        )
     if "pause" in told:
         return PauseRequested(told["pause"])
     if "resume" in told:

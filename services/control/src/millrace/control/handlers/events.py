@@ -11,7 +11,6 @@ from millrace.control.domain.schedules import schedule_of
 from millrace.control.handlers.deciding import SERVICE
 from millrace.control.handlers.triggers import start_runs
 from millrace.control.store import Arrival, InForce, Kept, Rules, Start, Store
-from millrace.core.state import RunState
 from millrace.core.triggers import Match, match
 from millrace.runtime.errors import InvalidInput
 from millrace.runtime.failpoints import failpoint
@@ -59,7 +58,7 @@ async def explain_run(asked: GetRun, tx: Store) -> tuple[KeptRun, list[str]]:
     """
     kept = await tx.run(asked.namespace, asked.run_id)
     turn = None
-    if kept.run.state is RunState.PENDING and kept.place is not None:
+    if kept.run.started_at is None and not kept.run.state.ended and kept.place is not None:
         turn = await _turn(kept, kept.place, tx)
     return kept, explain_run_of(kept, turn)
 

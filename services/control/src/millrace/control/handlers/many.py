@@ -52,6 +52,9 @@ async def _rerun(command: ChangeRuns, runs: Sequence[KeptRun], tx: Store) -> lis
     outcomes: list[Outcome] = []
     begun: list[tuple[KeptRun, KeptRun]] = []
     for origin in runs:
+        if (up := origin.parent) is not None:
+            outcomes.append(Outcome(origin, "refused", reason=f"task {up.task} of run {up.run_id} started it"))
+            continue
         if (other := reruns.get(origin.run.run_id)) is not None:
             outcomes.append(Outcome(origin, "refused", reason=f"run {other} does it again already"))
             continue

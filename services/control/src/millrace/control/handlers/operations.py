@@ -107,7 +107,7 @@ async def rerun_run(command: RerunRun, tx: Store) -> Change:
         NotFound: It does not exist, or its workflow is not in force any more.
         Conflict: It has not ended, or cannot be done again as asked.
     """
-    origin = await tx.run(command.namespace, command.run_id)
+    origin = await tx.hold_run(command.namespace, command.run_id)
     kept = await again(origin, command.principal, command.from_task, command.version, tx)
     begins_with = kept.run
     await begin_runs([kept], [kept], tx)

@@ -75,22 +75,18 @@ async def apply_reports(reports: Sequence[TaskReport], tx: Store) -> None:
     if len(kept_runs) < len(by_run):
         missing = by_run.keys() - {kept.run.run_id for kept in kept_runs}
         log.warning("reports_refused", reason="the run does not exist", run_ids=sorted(map(str, missing)))
-    live = await _planned_queues(reports, tx)
-    told = [
-        (kept, [input_of(r, live.get(r.namespace, ())) for r in by_run[kept.run.run_id]], by_run[kept.run.run_id][-1])
-        for kept in kept_runs
-    ]
+    told = []
+    for kept in kept_runs:
+        mine = by_run[kept.run.run_id]
+        # Of the run's own namespace, whatever a report says: a team's worker writes those.
+        live = await queues_for(_planned(mine), kept.namespace, tx)
+        told.append((kept, [input_of(report, live) for report in mine], mine[-1]))
     await advance(told, tx)
     await failpoint("control.decided")
 
 
-async def _planned_queues(reports: Sequence[TaskReport], tx: Store) -> dict[str, frozenset[str]]:
-    """Return by namespace the queues that what is planned may name."""
-    planned: defaultdict[str, list[Task]] = defaultdict(list)
-    for report in reports:
-        if isinstance(report, TaskSucceeded):
-            planned[report.namespace] += [task for _, task in planned_tasks(report.output)]
-    return {namespace: await queues_for(tasks, namespace, tx) for namespace, tasks in sorted(planned.items())}
+def _planned(reports: Sequence[TaskReport]) -> list[Task]:
+    return [task for r in reports if isinstance(r, TaskSucceeded) for _, task in planned_tasks(r.output)]
 
 
 async def fire_due(run_ids: Sequence[UUID], tx: Store) -> int:

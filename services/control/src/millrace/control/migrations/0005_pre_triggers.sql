@@ -71,3 +71,4 @@ CREATE INDEX CONCURRENTLY IF NOT EXISTS trigger_match_waits ON trigger_match
 CREATE INDEX CONCURRENTLY IF NOT EXISTS trigger_waits ON trigger (namespace, name) WHERE admitted < queued OR draining;
 CREATE INDEX CONCURRENTLY IF NOT EXISTS run_waits ON run (namespace, trigger_name, place)
     WHERE place IS NOT NULL AND started_at IS NULL AND ended_at IS NULL;
+CREATE INDEX CONCURRENTLY IF NOT EXISTS trigger_last_run ON trigger (last_run) WHERE last_run IS NOT NULL;

@@ -21,6 +21,7 @@ CREATE TABLE schedule (
 );
 CREATE INDEX schedule_due ON schedule (next_at) WHERE next_at IS NOT NULL;
 CREATE INDEX schedule_waits ON schedule (namespace, name) WHERE waits;
+CREATE INDEX schedule_last_run ON schedule (last_run) WHERE last_run IS NOT NULL;
 
 -- For which moments runs were started: once each, and once more in each backfill that has an id of its own (`again`).
 CREATE TABLE schedule_fire (

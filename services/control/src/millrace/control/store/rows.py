@@ -13,6 +13,15 @@ from millrace.core.plan import Plan
 from millrace.core.state import AttemptEnded, Failure, Pause, Run, RunState, TaskRun, TaskState
 
 
+def holds_up(last_run: str) -> str:
+    """Return the condition that the run of a strict sequence has failed, and none that does it again has succeeded."""
+    return f"""EXISTS (SELECT FROM run f WHERE f.run_id = {last_run} AND f.state = 'failed' AND NOT EXISTS (
+    WITH RECURSIVE again AS (
+        SELECT run_id, state FROM run WHERE rerun_of = f.run_id
+        UNION ALL SELECT n.run_id, n.state FROM run n JOIN again a ON n.rerun_of = a.run_id
+    ) SELECT FROM again WHERE state = 'succeeded'))"""
+
+
 def columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
     """Return rows as columns, as one statement takes them."""
     return [list(column) for column in zip(*rows, strict=True)]

@@ -12,7 +12,16 @@ from millrace.control.domain.mail import mail_of, read_mail
 from millrace.control.domain.runs import KeptRun
 from millrace.control.domain.schedules import schedule_of
 from millrace.control.store.definitions import Definitions
-from millrace.control.store.rows import attempt_row, columns, json_of, kept_run, pause_json, task_row, task_run
+from millrace.control.store.rows import (
+    attempt_row,
+    columns,
+    holds_up,
+    json_of,
+    kept_run,
+    pause_json,
+    task_row,
+    task_run,
+)
 from millrace.core.parts import Approve
 from millrace.core.state import AttemptEnded, Decision, Input, Start, TaskRun
 from millrace.runtime.inbox import first_id
@@ -101,7 +110,11 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING
 # A run's id is a UUIDv7 and begins with its time: the primary key finds the old ones.
 FORGET_RUNS = """
 WITH old AS MATERIALIZED (
-    SELECT run_id FROM run WHERE run_id < $1 AND ended_at < $2 ORDER BY run_id LIMIT $3 FOR UPDATE SKIP LOCKED
+    SELECT run_id FROM run r WHERE run_id < $1 AND ended_at < $2
+        -- What a strict sequence waits behind stays until somebody has looked at it.
+        AND NOT (state = 'failed' AND (EXISTS (SELECT FROM trigger WHERE last_run = r.run_id)
+            OR EXISTS (SELECT FROM schedule WHERE last_run = r.run_id)))
+    ORDER BY run_id LIMIT $3 FOR UPDATE OF r SKIP LOCKED
 ), tasks AS (DELETE FROM task WHERE run_id IN (SELECT run_id FROM old)
 ), past AS (DELETE FROM task_past WHERE run_id IN (SELECT run_id FROM old)
 ), plans AS (DELETE FROM run_plan WHERE run_id IN (SELECT run_id FROM old)
@@ -118,7 +131,7 @@ WHERE t.state = 'waiting' AND r.namespace = $1 AND t.inner_state ? 'votes' ORDER
 ATTEMPTS = "SELECT * FROM attempt WHERE run_id = $1 ORDER BY task_id, attempt"
 # What is due, what has mail, and triggers of which something is: events that have waited long enough, events that came
 # while one was paused, runs whose turn has come.
-DUE = """
+DUE = f"""
 SELECT * FROM (
     SELECT run_id, NULL AS namespace, NULL AS trigger_name FROM run WHERE due_at <= now()
     UNION
@@ -140,7 +153,7 @@ SELECT * FROM (
     WHERE (t.admitted < t.queued OR t.draining) AND t.paused_at IS NULL AND (
         t.draining OR (t.admit_at IS NULL OR t.admit_at <= now())
         AND (t.document->>'strategy' <> 'strict_sequence'
-            OR (SELECT state FROM run WHERE run_id = t.last_run) IS DISTINCT FROM 'failed')
+            OR NOT {holds_up("t.last_run")})
         AND (next.place IS NULL OR width.runs IS NULL OR width.runs > (
             SELECT count(*) FROM (
                 SELECT FROM run r WHERE r.namespace = t.namespace AND r.trigger_name = t.name AND r.place IS NOT NULL
@@ -165,7 +178,7 @@ SELECT * FROM (
         SELECT CASE s.document->>'strategy' WHEN 'parallel' THEN (s.document->>'limit')::int ELSE 1 END AS runs
     ) AS width ON true
     WHERE s.waits AND s.paused_at IS NULL AND (s.document->>'strategy' <> 'strict_sequence'
-            OR NOT EXISTS (SELECT FROM run WHERE run_id = s.last_run AND state = 'failed'))
+            OR NOT {holds_up("s.last_run")})
         AND (next.place IS NULL OR width.runs IS NULL OR width.runs > (
             SELECT count(*) FROM (
                 SELECT FROM run r WHERE r.namespace = s.namespace AND r.trigger_name = 'schedule/' || s.name

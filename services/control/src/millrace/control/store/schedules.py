@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 from millrace.control.domain.schedules import queue_of
-from millrace.control.store.rows import columns
+from millrace.control.store.rows import columns, holds_up
 from millrace.control.store.signals import Signals
 from millrace.core.schedules import Kind, Schedule
 from millrace.core.triggers import OpenRun
@@ -34,9 +34,9 @@ UPDATE schedule SET decided_until = $3, next_at = $4, paused_at = $5, paused_by 
 WHERE namespace = $1 AND name = $2
 """
 DELETE = "DELETE FROM schedule WHERE namespace = $1 AND name = $2"
-SHOWN = """
-SELECT s.*, CASE WHEN s.document->>'strategy' = 'strict_sequence' THEN
-    (SELECT run_id FROM run WHERE run_id = s.last_run AND state = 'failed') END AS blocked_by
+SHOWN = f"""
+SELECT s.*, CASE WHEN s.document->>'strategy' = 'strict_sequence' AND {holds_up("s.last_run")}
+    THEN s.last_run END AS blocked_by
 FROM schedule s WHERE s.namespace = $1 AND ($2 = '' OR s.name = $2) ORDER BY s.name
 """
 FIRED = """

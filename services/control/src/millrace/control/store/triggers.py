@@ -8,6 +8,7 @@ from uuid import UUID
 
 import asyncpg
 from millrace.control.store.events import Events
+from millrace.control.store.rows import holds_up
 from millrace.control.store.signals import Signals
 from millrace.core.triggers import OpenRun, Trigger
 from millrace.runtime.transaction import one
@@ -49,12 +50,12 @@ SELECT count(*) FROM (
     ORDER BY place LIMIT $3
 ) AS first
 """
-STATE = "SELECT state FROM run WHERE run_id = $1"
+FAILED = f"SELECT {holds_up('$1')}"
 # How a trigger stands; at most 10,000 of anything are counted.
-SHOWN = """
+SHOWN = f"""
 SELECT t.namespace, t.name, t.workflow, t.document, t.principal, t.applied_at, t.paused_at, t.paused_by, t.admit_at,
-    CASE WHEN t.document->>'strategy' = 'strict_sequence' THEN
-        (SELECT run_id FROM run WHERE run_id = t.last_run AND state = 'failed') END AS blocked_by,
+    CASE WHEN t.document->>'strategy' = 'strict_sequence' AND {holds_up("t.last_run")}
+        THEN t.last_run END AS blocked_by,
     (SELECT count(*) FROM (SELECT FROM run r WHERE r.namespace = t.namespace AND r.trigger_name = t.name
         AND r.place IS NOT NULL AND r.started_at IS NULL AND r.ended_at IS NULL LIMIT 10000) AS of_it) AS waiting_runs,
     (SELECT count(*) FROM (SELECT FROM trigger_match m WHERE m.namespace = t.namespace AND m.trigger = t.name
@@ -198,8 +199,8 @@ class Triggers(Events):
 
     async def has_failed(self, run_id: UUID) -> bool:
         """Return whether a run has failed, and still has."""
-        rows = await self.fetch(STATE, run_id)
-        return bool(rows) and rows[0]["state"] == "failed"
+        ((failed,),) = await self.fetch(FAILED, run_id)
+        return bool(failed)
 
     def wake(self, due_at: datetime | None) -> None:
         """Have the clock look at triggers then; at once, where no time is given."""
