@@ -161,7 +161,7 @@ async def test_an_event_published_in_both_modes_under_one_id_is_one_run_that_is_
     assert last["tasks"][0]["output"] == {"good_rows": 26_398}
 
     async def explained() -> Any:
-        found = await world.json("run", "explain", SOURCE, "2013-01")
+        found = await world.json("explain", "event", "2013-01", "--source", SOURCE)
         return found if found["deliveries"] == 3 else None
 
     assert [match["run_id"] for match in (await until(explained))["matches"]] == [run_id]

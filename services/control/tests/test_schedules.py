@@ -31,7 +31,7 @@ from millrace.control.handlers import (
     start_backfill,
 )
 from millrace.control.store import NewFire, Store
-from millrace.control.store.runs import DUE
+from millrace.control.store.due import DUE
 from millrace.control.store.schedules import FORGET
 from millrace.core.schedules import parse_schedule
 from millrace.runtime.errors import Conflict, InvalidInput, NotFound

@@ -41,7 +41,7 @@ from millrace.control.handlers import (
 )
 from millrace.control.handlers.triggers import AT_ONCE
 from millrace.control.store import Store
-from millrace.control.store.runs import DUE
+from millrace.control.store.due import DUE
 from millrace.core.triggers import Source, Trigger, ir, parse_trigger
 from millrace.core.triggers.sources import Filter
 from millrace.core.yaml import load_document

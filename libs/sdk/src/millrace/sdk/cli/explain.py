@@ -3,10 +3,10 @@
 from typing import Annotated
 
 import typer
-from millrace.contracts.rpc.control.v1.control_pb2 import ExplainRunResponse
+from millrace.contracts.rpc.control.v1.control_pb2 import ExplainEventResponse, ExplainRunResponse
 from millrace.sdk.cli.connection import FOLDER, NAMESPACE, Folder, Json, Namespace, asked
-from millrace.sdk.cli.output import console, print_json, table
-from millrace.sdk.cli.runs import LAST, RunId, named, show_event
+from millrace.sdk.cli.output import console, moment, print_json, state_text, table, whole
+from millrace.sdk.cli.runs import LAST, RunId, named
 from millrace.sdk.client import Client
 
 app = typer.Typer()
@@ -29,7 +29,7 @@ def event(
     found = asked(state, namespace, lambda client: client.explain_event(source, event_id))
     if as_json:
         return print_json(found)
-    return show_event(found, event_id)
+    return _show_event(found, event_id)
 
 
 @explain.command()
@@ -52,3 +52,14 @@ def run(run_id: RunId = LAST, state: Folder = FOLDER, namespace: Namespace = NAM
     for one in found.events:
         shown.add_row(one.event_id, one.source, one.type, one.time, one.slot)
     return console.print(shown) if found.events else None
+
+
+def _show_event(found: ExplainEventResponse, event_id: str) -> None:
+    if not found.received:
+        return console.print(f"no event {event_id} has come: look at its topic, and at `millrace held list`")
+    shown = table("trigger", "disposition", whole("run"), "key", "as", "reason")
+    for match in found.matches:
+        about = (match.key, match.slot, match.reason)
+        shown.add_row(match.trigger, state_text(match.disposition), match.run_id, *about)
+    console.print(f"came {found.deliveries} times, first {moment(found.received_at)}, from {found.source}")
+    return console.print(shown if found.matches else "no trigger listens to its topic")

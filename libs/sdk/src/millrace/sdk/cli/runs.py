@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from millrace.contracts.rpc.control.v1.control_pb2 import ExplainEventResponse, Run
+from millrace.contracts.rpc.control.v1.control_pb2 import Run
 from millrace.runtime.errors import NotFound
 from millrace.sdk.cli.connection import FOLDER, NAMESPACE, Folder, Json, Namespace, asked
 from millrace.sdk.cli.documents import read_json
@@ -15,7 +15,7 @@ from millrace.sdk.watching import Watcher, run_table
 
 app = typer.Typer()
 run = typer.Typer(
-    help="One run: show, watch, start, pause, resume, cancel, rerun it, set a result; explain why it began.",
+    help="One run: show, watch, start, pause, resume, cancel, rerun it, set a result.",
     no_args_is_help=True,
 )
 app.add_typer(run, name="run")
@@ -114,36 +114,6 @@ def start(
     if as_json:
         return print_json(found)
     return say("run [bold]{run}[/] of {name} is {state}", run=found.run_id, name=found.workflow, state=found.state)
-
-
-@run.command()
-def explain(
-    source: Annotated[str, typer.Argument(help="The event's source, such as /nyc/airports.")],
-    event_id: Annotated[str, typer.Argument(help="The event's id.")],
-    state: Folder = FOLDER,
-    namespace: Namespace = NAMESPACE,
-    as_json: Json = False,
-) -> None:
-    """Say why an event did or did not start a run; `millrace explain event` needs no source.
-
-    Example: `millrace run explain /nyc/airports 2013-01`
-    """
-    found = asked(state, namespace, lambda client: client.explain_event(source, event_id))
-    if as_json:
-        return print_json(found)
-    return show_event(found, event_id)
-
-
-def show_event(found: ExplainEventResponse, event_id: str) -> None:
-    """Print what each trigger made of an event."""
-    if not found.received:
-        return console.print(f"no event {event_id} has come: look at its topic, and at `millrace held list`")
-    shown = table("trigger", "disposition", whole("run"), "key", "as", "reason")
-    for match in found.matches:
-        about = (match.key, match.slot, match.reason)
-        shown.add_row(match.trigger, state_text(match.disposition), match.run_id, *about)
-    console.print(f"came {found.deliveries} times, first {moment(found.received_at)}, from {found.source}")
-    return console.print(shown if found.matches else "no trigger listens to its topic")
 
 
 async def named(client: Client, run_id: str) -> str:

@@ -2,11 +2,12 @@
 
 from millrace.control.store.backfills import Backfills, HeldBackfill
 from millrace.control.store.definitions import LOOK, InForce, Rules
+from millrace.control.store.due import Turn
 from millrace.control.store.events import Arrival, Kept, Start, key_of
 from millrace.control.store.gatherings import Gatherings, KeptMemory, QueuedEvent, Settled
 from millrace.control.store.operations import Operations
 from millrace.control.store.queues import Queues
-from millrace.control.store.runs import Runs, Turn, Waiting
+from millrace.control.store.runs import Runs, Waiting
 from millrace.control.store.schedules import HeldSchedule, NewFire, Schedules
 from millrace.control.store.signals import Signals
 from millrace.control.store.triggers import HeldTrigger, ShownTrigger

@@ -10,12 +10,11 @@ from uuid import UUID
 import asyncpg
 from millrace.control.domain.mail import mail_of, read_mail
 from millrace.control.domain.runs import KeptRun
-from millrace.control.domain.schedules import schedule_of
 from millrace.control.store.definitions import Definitions
+from millrace.control.store.due import DUE, Turn
 from millrace.control.store.rows import (
     attempt_row,
     columns,
-    holds_up,
     json_of,
     kept_run,
     pause_json,
@@ -129,86 +128,6 @@ FROM task t JOIN run r USING (run_id)
 WHERE t.state = 'waiting' AND r.namespace = $1 AND t.inner_state ? 'votes' ORDER BY t.began_at, t.name LIMIT $2
 """
 ATTEMPTS = "SELECT * FROM attempt WHERE run_id = $1 ORDER BY task_id, attempt"
-# What is due, what has mail, and triggers of which something is: events that have waited long enough, events that came
-# while one was paused, runs whose turn has come.
-DUE = f"""
-SELECT * FROM (
-    SELECT run_id, NULL AS namespace, NULL AS trigger_name FROM run WHERE due_at <= now()
-    UNION
-    SELECT run_id, NULL, NULL FROM task WHERE due_at <= now()
-    UNION
-    SELECT run_id, NULL, NULL FROM mail JOIN run USING (run_id)
-    LIMIT 400
-) AS runs
-UNION ALL
-SELECT * FROM (
-    SELECT NULL::uuid, t.namespace, t.name FROM trigger t
-    LEFT JOIN LATERAL (
-        SELECT place FROM run WHERE namespace = t.namespace AND trigger_name = t.name AND place IS NOT NULL
-            AND started_at IS NULL AND ended_at IS NULL ORDER BY place LIMIT 1
-    ) AS next ON true
-    LEFT JOIN LATERAL (
-        SELECT CASE t.document->>'strategy' WHEN 'parallel' THEN (t.document->>'limit')::int ELSE 1 END AS runs
-    ) AS width ON true
-    WHERE (t.admitted < t.queued OR t.draining) AND t.paused_at IS NULL AND (
-        t.draining OR (t.admit_at IS NULL OR t.admit_at <= now())
-        AND (t.document->>'strategy' <> 'strict_sequence'
-            OR NOT {holds_up("t.last_run")})
-        AND (next.place IS NULL OR width.runs IS NULL OR width.runs > (
-            SELECT count(*) FROM (
-                SELECT FROM run r WHERE r.namespace = t.namespace AND r.trigger_name = t.name AND r.place IS NOT NULL
-                    AND r.ended_at IS NULL AND r.place < next.place ORDER BY r.place LIMIT width.runs
-            ) AS begun)))
-    UNION
-    SELECT NULL, g.namespace, g.trigger
-    FROM (SELECT DISTINCT namespace, trigger FROM gathering WHERE due_at <= now()) AS g
-    JOIN trigger t ON (t.namespace, t.name) = (g.namespace, g.trigger) AND t.paused_at IS NULL
-    LIMIT 100
-) AS triggers
-UNION ALL
-SELECT * FROM (
-    SELECT NULL::uuid, namespace, 'schedule/' || name FROM schedule WHERE next_at <= now()
-    UNION
-    SELECT NULL, s.namespace, 'schedule/' || s.name FROM schedule s
-    LEFT JOIN LATERAL (
-        SELECT place FROM run WHERE namespace = s.namespace AND trigger_name = 'schedule/' || s.name
-            AND place IS NOT NULL AND started_at IS NULL AND ended_at IS NULL ORDER BY place LIMIT 1
-    ) AS next ON true
-    LEFT JOIN LATERAL (
-        SELECT CASE s.document->>'strategy' WHEN 'parallel' THEN (s.document->>'limit')::int ELSE 1 END AS runs
-    ) AS width ON true
-    WHERE s.waits AND s.paused_at IS NULL AND (s.document->>'strategy' <> 'strict_sequence'
-            OR NOT {holds_up("s.last_run")})
-        AND (next.place IS NULL OR width.runs IS NULL OR width.runs > (
-            SELECT count(*) FROM (
-                SELECT FROM run r WHERE r.namespace = s.namespace AND r.trigger_name = 'schedule/' || s.name
-                    AND r.place IS NOT NULL AND r.ended_at IS NULL AND r.place < next.place
-                ORDER BY r.place LIMIT width.runs
-            ) AS begun))
-    UNION
-    SELECT NULL, b.namespace, 'schedule/' || b.schedule FROM backfill b
-    WHERE b.state = 'running' AND CASE WHEN b.more THEN b.at_once ELSE 1 END > (
-        SELECT count(*) FROM (
-            SELECT FROM run r WHERE r.namespace = b.namespace
-                AND r.trigger_name = 'backfill/' || b.schedule || '/' || b.backfill_id
-                AND r.place IS NOT NULL AND r.ended_at IS NULL ORDER BY r.place LIMIT b.at_once
-        ) AS open)
-    LIMIT 100
-) AS schedules
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """A trigger of which something is due, or a schedule."""
-
-    namespace: str
-    trigger: str
-
-    @property
-    def schedule(self) -> str:
-        """Return the schedule that it is about; empty where it is about a trigger."""
-        return schedule_of(self.trigger)
 
 
 @dataclass(frozen=True, slots=True)
