@@ -251,7 +251,7 @@ def test_a_cancel_asks_then_forces_and_the_run_ends_r9() -> None:
     made.tell(CancelRequested("ada", grace_s=5))
     assert (made.run.state, stopped(made)) == (RunState.ENDING, ["a"])
     assert [e.told for e in made.decisions[-1].effects if isinstance(e, TellChild)] == [
-        CancelRequested("the run ends: ada")
+        CancelRequested("the run ends: ada", grace_s=5)
     ]
     made.tell(ChildEnded("b", child.task_id, RunState.CANCELLED, ""))
 

@@ -4,9 +4,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cel
+if TYPE_CHECKING:
+    import cel
 
 MAX_EXPRESSION_CHARS = 1_000
 MAX_COMPREHENSIONS = 1  # two nested ones over a 64 KiB value are minutes of work
@@ -43,7 +44,7 @@ class Condition:
     variables: frozenset[str]
     members: frozenset[tuple[str, str]]
     outputs: frozenset[str] | None
-    program: cel.Program
+    program: "cel.Program"
 
     def holds(self, variables: Mapping[str, Any]) -> bool:
         """Return whether it is true of `variables`.
@@ -76,6 +77,8 @@ def compile_condition(text: str, allowed: frozenset[str]) -> Condition:
     bound = {name for _, name in _COMPREHENSION.findall(bare)}
     if len(_COMPREHENSION.findall(bare)) > MAX_COMPREHENSIONS:
         raise InvalidExpression("at most one all, exists or exists_one is allowed in an expression")
+    import cel  # noqa: PLC0415 - it brings a command line of its own, which takes longer than all else of ours
+
     try:
         program = cel.compile(text)
     except ValueError as error:

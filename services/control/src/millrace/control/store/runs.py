@@ -111,8 +111,8 @@ FORGET_RUNS = """
 WITH old AS MATERIALIZED (
     SELECT run_id FROM run r WHERE run_id < $1 AND ended_at < $2
         -- What a strict sequence waits behind stays until somebody has looked at it.
-        AND NOT (state = 'failed' AND (EXISTS (SELECT FROM trigger WHERE last_run = r.run_id)
-            OR EXISTS (SELECT FROM schedule WHERE last_run = r.run_id)))
+        AND (state <> 'failed' OR (SELECT true FROM trigger WHERE last_run = r.run_id LIMIT 1) IS NULL
+            AND (SELECT true FROM schedule WHERE last_run = r.run_id LIMIT 1) IS NULL)
     ORDER BY run_id LIMIT $3 FOR UPDATE OF r SKIP LOCKED
 ), tasks AS (DELETE FROM task WHERE run_id IN (SELECT run_id FROM old)
 ), past AS (DELETE FROM task_past WHERE run_id IN (SELECT run_id FROM old)
