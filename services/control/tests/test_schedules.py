@@ -168,7 +168,7 @@ async def test_a_storm_of_a_queue_waits_in_its_rows_and_is_begun_one_by_one(tx: 
     assert [at for at, _ in told(tx)] == hours(tx, 4)
     (waiting,) = [at for at, _ in told(tx)[3:]]
     assert waiting == hours(tx, 1)[0]
-    assert await tx.open_in("demo", "schedule/n", 10, waiting=True) == []
+    assert await tx.open_in("demo", "schedule/n", limit=10, waiting=True) == []
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ async def test_a_paused_schedule_begins_no_run_that_waits_and_goes_on_with_them(
     await tick(tx)
     await pause_schedule(named(), tx)
     await finish(tx, orders(tx)[0])
-    (waiting,) = await tx.open_in("demo", "schedule/n", 10, waiting=True)
+    (waiting,) = await tx.open_in("demo", "schedule/n", limit=10, waiting=True)
     _, reasons = await explain_run(GetRun(namespace="demo", run_id=waiting.run_id), tx)
     assert (len(orders(tx)), reasons[1]) == (1, "it waits: bob has paused schedule n")
 
@@ -235,7 +235,7 @@ async def test_a_schedule_of_which_nothing_waits_any_more_is_left_alone(tx: Stor
     await apply(tx, strategy="queue", catch_up="all")
     await stood_still(tx, 2)
     await tick(tx)
-    (waiting,) = await tx.open_in("demo", "schedule/n", 10, waiting=True)
+    (waiting,) = await tx.open_in("demo", "schedule/n", limit=10, waiting=True)
     await cancel_run(CancelRun(namespace="demo", principal="ada", run_id=waiting.run_id), tx)
     await finish(tx, orders(tx)[0])
 
@@ -268,7 +268,7 @@ async def test_a_strict_sequence_stands_behind_what_failed_until_it_is_resumed(t
     assert len(orders(tx)) == 1
     shown = await tx.shown_schedule("demo", "n")
     assert shown["blocked_by"] == orders(tx)[0].run_id
-    (waiting,) = await tx.open_in("demo", "schedule/n", 10, waiting=True)
+    (waiting,) = await tx.open_in("demo", "schedule/n", limit=10, waiting=True)
     _, reasons = await explain_run(GetRun(namespace="demo", run_id=waiting.run_id), tx)
     assert "`millrace schedule resume n` lets it go on" in reasons[1]
 
@@ -476,7 +476,7 @@ def nights(tx: Store, days: int) -> list[datetime]:
 async def do_some(begin: Transactions[Store], queue: str, at_most: int) -> int:
     """Do the work of up to three runs of a backfill, of which no more are under way than may be; return of how many."""
     async with begin() as tx:
-        open_runs = await tx.open_in("demo", queue, 100)
+        open_runs = await tx.open_in("demo", queue, limit=100)
         assert 0 < len(open_runs) <= at_most
         kept_runs = await tx.hold_runs(run.run_id for run in open_runs[:3])
         for kept in kept_runs:

@@ -167,11 +167,11 @@ async def test_a_queue_gives_a_turn_to_its_first_run_that_has_not_started(tx: St
     held.queued = 2
     tx.save_trigger(held)
     assert await tx.due() == ([], [])
-    assert [(run.run_id, run.waits) for run in await tx.open_runs(held, waiting=False)] == [
+    assert [(run.run_id, run.waits) for run in await tx.open_in(*held.key, waiting=False)] == [
         (first.run.run_id, False),
         (second.run.run_id, True),
     ]
-    assert await tx.under_way(held, 10) == 1
+    assert await tx.begun_in(*held.key, held.queued, 10) == 1
 
     await tx.fetch(
         "UPDATE run SET state = 'failed', due_at = NULL, ended_at = now() WHERE run_id = $1", first.run.run_id
@@ -179,7 +179,7 @@ async def test_a_queue_gives_a_turn_to_its_first_run_that_has_not_started(tx: St
 
     assert await tx.due() == ([], [Turn("demo", "t")])
     held = await tx.hold_one("demo", "t")
-    assert [run.run_id for run in await tx.open_runs(held, waiting=True)] == [second.run.run_id]
+    assert [run.run_id for run in await tx.open_in(*held.key, waiting=True)] == [second.run.run_id]
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,6 @@ from millrace.runtime.telemetry import current_traceparent, span
 
 LOOKED_AT = 10
 """How many moments of a backfill are looked at together at least: those that have had a run take no place."""
-MOST_THERE = 1_000
-"""How many of a schedule's open runs are looked at where a new one stands in their place."""
 
 
 async def look_at_schedules(turns: Sequence[Turn], tx: Store) -> int:
@@ -77,7 +75,7 @@ async def _arrive(
     strategy = held.schedule.strategy
     there = []
     if looks_at_open(strategy, latest=False):
-        there = await tx.open_in(held.namespace, held.queue, MOST_THERE, waiting=strategy == "latest_only")
+        there = await tx.open_in(held.namespace, held.queue, waiting=strategy == "latest_only")
     arrival = arrive(strategy, len(new), there)
     runs: list[NewRun] = []
     starts: list[NewFire] = []
@@ -104,7 +102,7 @@ async def _admit(held: HeldSchedule, new: Sequence[NewRun], following: Following
     old: list[UUID] = []
     if held.waits:
         gone = following.ended.keys()
-        there = await tx.open_in(held.namespace, held.queue, AT_ONCE, waiting=True)
+        there = await tx.open_in(held.namespace, held.queue, limit=AT_ONCE, waiting=True)
         old = [run.run_id for run in there if run.run_id not in gone]
     waiting = [*old, *(made.run_id for made in new)]
     if not waiting or held.paused_at is not None:
@@ -114,7 +112,7 @@ async def _admit(held: HeldSchedule, new: Sequence[NewRun], following: Following
         held.waits = True
         return 0
     width = width_of(schedule.strategy, schedule.limit)
-    begun = await tx.begun_in(held, width) if width is not None else 0
+    begun = await tx.begun_in(held.namespace, held.queue, held.queued, width) if width is not None else 0
     count = min(admit(None, width, begun, len(waiting), None, tx.now).count, AT_ONCE)
     held.waits = count < len(waiting) or len(old) == AT_ONCE
     if schedule.strategy == "strict_sequence" and count:
@@ -126,7 +124,7 @@ async def _admit(held: HeldSchedule, new: Sequence[NewRun], following: Following
 
 async def _go_on(backfill: HeldBackfill, held: HeldSchedule, following: Following, tx: Store, limit: int) -> int:
     """Start the next runs of a held backfill, as many as may be under way; return how many moments were looked at."""
-    under_way = len(await tx.open_in(backfill.namespace, backfill.queue, backfill.at_once))
+    under_way = len(await tx.open_in(backfill.namespace, backfill.queue, limit=backfill.at_once))
     looked, room, before = 0, backfill.at_once - under_way, backfill.started
     if backfill.more:
         wanted = min(limit, max(room, LOOKED_AT))

@@ -109,7 +109,7 @@ async def delete_schedule(command: NamedSchedule, tx: Store) -> tuple[int, int]:
         Conflict: Too many runs wait for their turn.
     """
     held = await tx.hold_schedule(command.namespace, command.name)
-    waiting = await tx.open_in(held.namespace, held.queue, MAX_CANCELLED + 1, waiting=True)
+    waiting = await tx.open_in(held.namespace, held.queue, limit=MAX_CANCELLED + 1, waiting=True)
     if len(waiting) > MAX_CANCELLED:
         raise Conflict(f"more than {MAX_CANCELLED} runs of schedule {command.name} wait for their turn: pause it first")
     stopped = await tx.stop_backfills(held)
@@ -174,7 +174,7 @@ async def cancel_backfill(command: CancelBackfill, tx: Store) -> Planned:
         held.state = "cancelled"
         tx.save_backfill(held)
     if command.cancel_runs:
-        runs = await tx.open_in(held.namespace, held.queue, held.at_once)
+        runs = await tx.open_in(held.namespace, held.queue, limit=held.at_once)
         cause = f"{command.principal} cancelled backfill {command.backfill_id}"
         await follow(Following(ended={run.run_id: cause for run in runs}), tx)
     return await _shown(held, tx)

@@ -88,7 +88,7 @@ async def _look(held: HeldTrigger, limit: int, following: Following, tx: Store) 
 
 async def _admit_next(held: HeldTrigger, limit: int, following: Following, tx: Store) -> int:
     """Let those begin that have waited longest, as far as the trigger lets them; return how many."""
-    waiting = await tx.open_runs(held, waiting=True, limit=limit + 1)
+    waiting = await tx.open_in(*held.key, limit=limit + 1, waiting=True)
     count = await _admit(held, [run.run_id for run in waiting[:limit]], tx)
     following.turn.update(run.run_id for run in waiting[:count])
     if count == len(waiting):
@@ -104,7 +104,7 @@ async def _admit(held: HeldTrigger, waiting: Sequence[UUID], tx: Store) -> int:
     if strict and held.last_run is not None and await tx.has_failed(held.last_run):
         return 0
     width = width_of(trigger.strategy, trigger.limit)
-    under_way = await tx.under_way(held, width) if width is not None else 0
+    under_way = await tx.begun_in(*held.key, held.queued, width) if width is not None else 0
     admission = admit(trigger.throttle, width, under_way, len(waiting), held.full_at, tx.now)
     held.full_at, held.admit_at = admission.full_at, admission.next_at
     if strict and admission.count:
@@ -119,7 +119,7 @@ async def _arrive(held: HeldTrigger, new: Sequence[NewRun], following: Following
     there = []
     if new and looks_at_open(trigger.strategy, latest=latest):
         waiting = trigger.strategy not in {"first_only", "cancel_in_progress"}
-        there = await tx.open_runs(held, waiting=waiting)
+        there = await tx.open_in(*held.key, waiting=waiting)
     arrival = arrive(trigger.strategy, len(new), there, latest=latest)
     kept = [new[place] for place in arrival.kept]
     settled = [one for made in kept if not made.recorded for one in made.settled]

@@ -11,9 +11,10 @@ from millrace.control.store.runs import Runs, Waiting
 from millrace.control.store.schedules import HeldSchedule, NewFire, Schedules
 from millrace.control.store.signals import Signals
 from millrace.control.store.triggers import HeldTrigger, ShownTrigger
+from millrace.control.store.turns import Turns
 
 
-class Store(Runs, Gatherings, Schedules, Backfills, Queues, Operations):
+class Store(Runs, Gatherings, Schedules, Backfills, Queues, Operations, Turns):
     """What control keeps: definitions, events, runs and schedules."""
 
 

@@ -11,7 +11,6 @@ from millrace.control.domain.schedules import queue_of
 from millrace.control.store.rows import columns, holds_up
 from millrace.control.store.signals import Signals
 from millrace.core.schedules import Kind, Schedule
-from millrace.core.triggers import OpenRun
 from millrace.runtime.transaction import Transaction, one
 
 # Always in the order of their names, and before runs. One of the same name may have been before, whose runs go on.
@@ -55,19 +54,6 @@ SELECT * FROM schedule_fire WHERE namespace = $1 AND schedule = $2 ORDER BY fire
 """
 PASSED = """
 SELECT * FROM schedule_passed WHERE namespace = $1 AND schedule = $2 ORDER BY decided_at DESC, last_at DESC LIMIT $3
-"""
-OPEN = """
-SELECT run_id, started_at IS NULL AS waits FROM run
-WHERE namespace = $1 AND trigger_name = $2 AND place IS NOT NULL AND ended_at IS NULL
-    AND (NOT $3 OR started_at IS NULL) ORDER BY place LIMIT $4
-"""
-BEGUN = """
-SELECT count(*) FROM (
-    SELECT FROM run WHERE namespace = $1 AND trigger_name = $2 AND place IS NOT NULL AND ended_at IS NULL
-        AND place < coalesce((SELECT place FROM run WHERE namespace = $1 AND trigger_name = $2
-            AND place IS NOT NULL AND started_at IS NULL AND ended_at IS NULL ORDER BY place LIMIT 1), $4)
-    ORDER BY place LIMIT $3
-) AS first
 """
 FORGET = """
 WITH fires AS (
@@ -202,16 +188,6 @@ class Schedules(Transaction):
     ) -> None:
         """Keep for which moments none is, and why."""
         self.write(ADD_PASSED, *held.key, first_at, last_at, reason, run_id)
-
-    async def open_in(self, namespace: str, queue: str, limit: int, *, waiting: bool = False) -> list[OpenRun]:
-        """Return the first runs of a queue that have not ended, or of those that wait."""
-        rows = await self.fetch(OPEN, namespace, queue, waiting, limit)
-        return [OpenRun(row["run_id"], row["waits"]) for row in rows]
-
-    async def begun_in(self, held: HeldSchedule, at_most: int) -> int:
-        """Return how many runs of a held schedule have begun and not ended; not more than `at_most`."""
-        ((count,),) = await self.fetch(BEGUN, held.namespace, held.queue, at_most, held.queued + 1)
-        return int(count)
 
     async def forget_fires(self, before: datetime, limit: int) -> int:
         """Delete up to `limit` each of what was started, passed over and made up for before; return how many."""

@@ -10,7 +10,7 @@ import asyncpg
 from millrace.control.store.events import Events
 from millrace.control.store.rows import holds_up
 from millrace.control.store.signals import Signals
-from millrace.core.triggers import OpenRun, Trigger
+from millrace.core.triggers import Trigger
 from millrace.runtime.transaction import one
 
 # Always in the order of their names, after events and before runs.
@@ -33,24 +33,6 @@ VERSIONS_AT = """
 SELECT DISTINCT ON (name) name, document, applied_at FROM trigger_version WHERE namespace = $1
 ORDER BY name, applied_at > $2, CASE WHEN applied_at > $2 THEN -version ELSE version END DESC
 """
-OPEN_RUNS = """
-SELECT run_id, started_at IS NULL AS waits FROM run
-WHERE namespace = $1 AND trigger_name = $2 AND place IS NOT NULL AND ended_at IS NULL ORDER BY place LIMIT $3
-"""
-WAITING_RUNS = """
-SELECT run_id, true AS waits FROM run
-WHERE namespace = $1 AND trigger_name = $2 AND place IS NOT NULL AND started_at IS NULL AND ended_at IS NULL
-ORDER BY place LIMIT $3
-"""
-UNDER_WAY = """
-SELECT count(*) FROM (
-    SELECT FROM run WHERE namespace = $1 AND trigger_name = $2 AND place IS NOT NULL AND ended_at IS NULL
-        AND place < coalesce((SELECT place FROM run WHERE namespace = $1 AND trigger_name = $2
-            AND place IS NOT NULL AND started_at IS NULL AND ended_at IS NULL ORDER BY place LIMIT 1), $4)
-    ORDER BY place LIMIT $3
-) AS first
-"""
-FAILED = f"SELECT {holds_up('$1')}"
 # How a trigger stands; at most 10,000 of anything are counted.
 SHOWN = f"""
 SELECT t.namespace, t.name, t.workflow, t.document, t.principal, t.applied_at, t.paused_at, t.paused_by, t.admit_at,
@@ -71,7 +53,6 @@ SELECT (SELECT count(*) FROM (SELECT FROM run WHERE namespace = $1 AND trigger_n
     (SELECT run_id FROM run WHERE namespace = $1 AND trigger_name = $2 AND place IS NOT NULL AND ended_at IS NULL
         AND started_at IS NOT NULL AND place < $3 ORDER BY place LIMIT 1) AS under_way
 """
-MAX_THERE = 1_000
 
 
 @dataclass(slots=True, eq=False)
@@ -186,21 +167,6 @@ class Triggers(Events):
         """Return what each trigger said at a moment, and since when; of one that came later, what it said first."""
         rows = await self.fetch(VERSIONS_AT, namespace, moment)
         return [(Trigger.model_validate(row["document"]), row["applied_at"]) for row in rows]
-
-    async def open_runs(self, held: HeldTrigger, *, waiting: bool, limit: int = MAX_THERE) -> list[OpenRun]:
-        """Return the first runs of a held trigger that have not ended, or of those that wait."""
-        rows = await self.fetch(WAITING_RUNS if waiting else OPEN_RUNS, *held.key, limit)
-        return [OpenRun(row["run_id"], row["waits"]) for row in rows]
-
-    async def under_way(self, held: HeldTrigger, at_most: int) -> int:
-        """Return how many runs of a held trigger have begun and not ended; not more than `at_most`."""
-        ((count,),) = await self.fetch(UNDER_WAY, *held.key, at_most, held.queued + 1)
-        return int(count)
-
-    async def has_failed(self, run_id: UUID) -> bool:
-        """Return whether a run has failed, and still has."""
-        ((failed,),) = await self.fetch(FAILED, run_id)
-        return bool(failed)
 
     def wake(self, due_at: datetime | None) -> None:
         """Have the clock look at triggers then; at once, where no time is given."""
