@@ -80,6 +80,10 @@ class KeptRun:
         parent: What started it, where that is a task of another run.
         planned_sha256: The hash of its workflow with what its tasks have planned; None where they have not.
         rerun_of: The run that it does again.
+        version: Counts its changes.
+        locker: Which transaction had locked its row last, by `xmax`, when it was read without a lock; 0 for none. None
+            where this one has locked it.
+        size_bytes: What it takes in memory, about.
     """
 
     run: Run
@@ -95,6 +99,9 @@ class KeptRun:
     parent: Parent | None = None
     planned_sha256: str | None = None
     rerun_of: UUID | None = None
+    version: int = 0
+    locker: int | None = 0
+    size_bytes: int = 0
 
 
 def input_of(report: TaskReport, live: Collection[str] = ()) -> Input:
