@@ -1,8 +1,9 @@
 """What a decision says to others: orders to queues, facts about runs, lineage."""
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -102,6 +103,13 @@ class KeptRun:
     version: int = 0
     locker: int | None = 0
     size_bytes: int = 0
+
+    def copy(self) -> "KeptRun":
+        """Return another one like it."""
+        return KeptRun(*_values(self))
+
+
+_values = attrgetter(*(field.name for field in fields(KeptRun)))
 
 
 def input_of(report: TaskReport, live: Collection[str] = ()) -> Input:

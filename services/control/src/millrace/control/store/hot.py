@@ -3,7 +3,6 @@
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
-from copy import copy
 from uuid import UUID
 
 from millrace.control.domain.runs import KeptRun
@@ -42,7 +41,7 @@ class HotRuns:
         self.drop(kept.run.run_id)
         if kept.run.state.ended or kept.size_bytes > self._most_bytes // 4:
             return
-        self._runs[kept.run.run_id] = copy(kept)
+        self._runs[kept.run.run_id] = kept.copy()
         self._bytes += kept.size_bytes
         while self._bytes > self._most_bytes:
             _, oldest = self._runs.popitem(last=False)
