@@ -11,6 +11,9 @@ WHAT ?= runtime
 MINUTES ?= 10
 SEEDS ?= 10000
 
+# Whoever has this set would compile all that is imported anew in each of the hundreds of processes that tests start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo check test bench soak faults verify proto docs locks service up down clean
 
