@@ -10,6 +10,12 @@ SOURCES := libs/contracts/src libs/core/src libs/runtime/src libs/sdk/src libs/f
 WHAT ?= runtime
 MINUTES ?= 10
 SEEDS ?= 10000
+# How many share the tests, each with a Kafka and a PostgreSQL of its own; 0 is none but this process. Faults are judged
+# by time, so they run alone.
+WORKERS ?= 0
+
+# Whoever has this set would compile all that is imported anew in each of the hundreds of processes that tests start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo check test bench soak faults verify proto docs locks service up down clean
@@ -43,7 +49,14 @@ demo: .venv/.run ## Run the main job on real data: from a trigger event to an ex
 	@$(BIN)/python -m examples.flights.demo
 
 test: .venv/.dev ## Run all tests, on a real Kafka and a real PostgreSQL
+ifdef ARGS
 	@$(BIN)/python -m pytest -q $(ARGS)
+else
+	@status=0; \
+	$(BIN)/python -m pytest -q --numprocesses $(WORKERS) --no-loadscope-reorder --ignore tests/faults || status=$$?; \
+	$(BIN)/python -m pytest -q tests/faults || status=$$?; \
+	exit $$status
+endif
 
 check: .venv/.dev ## Check style, types, imports, generated code, schemas and documents
 	$(BIN)/ruff check .

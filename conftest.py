@@ -1,4 +1,4 @@
-"""One real PostgreSQL and one real Kafka per test session, started when the first test asks."""
+"""One real PostgreSQL and one real Kafka per test session or worker, started when the first test asks."""
 
 import shutil
 import signal
@@ -10,11 +10,26 @@ import pytest
 from millrace.sdk.stack.kafka import Kafka
 from millrace.sdk.stack.ports import free_ports
 from millrace.sdk.stack.postgres import Postgres
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
+
+JOURNEYS = "tests/journeys/"
+
+
+class Together(LoadScopeScheduling):
+    """Gives a worker whole files, as the tests of one share what it starts; and all journeys, which share one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return JOURNEYS if nodeid.startswith(JOURNEYS) else nodeid.split("::", 1)[0]
 
 
 def pytest_configure() -> None:
     """End as on Ctrl-C when asked to by a time limit, so that the servers end too."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Together:
+    return Together(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from millrace.contracts import oip
-from millrace.runtime.access import PRIORITY
+from millrace.runtime.caller import PRIORITY
 from millrace.runtime.errors import MillraceError, Overloaded
 
 from tests.faults.declared import MODEL, NAMESPACE, prepared

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
-from millrace.runtime.access import Access, Action, Caller
+from millrace.runtime.access import Access, Action
+from millrace.runtime.caller import Caller
 from millrace.runtime.clock import DatabaseClock
 from millrace.runtime.errors import Denied, Unavailable
 

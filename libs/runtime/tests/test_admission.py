@@ -9,7 +9,7 @@ import pytest
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from millrace.contracts.rpc.runtime.v1 import runtime_pb2
-from millrace.runtime.access import Caller, Priority
+from millrace.runtime.caller import Caller, Priority
 from millrace.runtime.errors import Overloaded
 from millrace.runtime.rpc import RpcServer
 from millrace.runtime.rpc.admission import LINE_PER_CALL, RANKS, Admission, Buckets

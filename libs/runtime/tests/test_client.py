@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from millrace.runtime.access import CALLER, Caller
+from millrace.runtime.caller import CALLER, Caller
 from millrace.runtime.client import Budget, Channels, Token, blocking_channel
 from millrace.runtime.endpoints import target_of
 from millrace.runtime.errors import (
@@ -18,9 +18,10 @@ from millrace.runtime.errors import (
     Unavailable,
 )
 from millrace.runtime.rpc import RpcServer
-from millrace.runtime.telemetry import current_trace_id, span
+from millrace.runtime.telemetry import span
 from millrace.runtime.testing import until
 from millrace.runtime.testing.process import Authority, free_port
+from millrace.runtime.traceparent import current_trace_id
 from millrace.runtime.transaction import Transactions
 from runtime_effects import Effects
 from trial_service import TRIAL, Asked, TrialApi, access_in, call, ours, serving, token

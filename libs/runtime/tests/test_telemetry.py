@@ -12,6 +12,7 @@ from millrace.runtime import logs, telemetry
 from millrace.runtime.envelope import Envelope
 from millrace.runtime.errors import Conflict
 from millrace.runtime.logs import add_error, add_identity, describe
+from millrace.runtime.traceparent import current_trace_id, current_traceparent, read_traceparent, traceparent_of
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from runtime_effects import version
 
@@ -60,12 +61,12 @@ def test_spans_of_several_services_arrive_in_one_trace(receiver: Receiver) -> No
     telemetry.start("two", otlp_endpoint=url, stream=io.StringIO())
     try:
         with telemetry.span("one", "asks", parent=PARENT):
-            carried = telemetry.current_traceparent()
+            carried = current_traceparent()
         with telemetry.span("two", "answers", parent=carried, links=[PARENT], attributes={"a": 1}):
             pass
         with telemetry.event_span("two", version("flights"), envelope(carried)) as followed:
             assert followed is not None
-            assert followed.traceparent == telemetry.current_traceparent()
+            assert followed.traceparent == current_traceparent()
     finally:
         telemetry.stop("one")
         telemetry.stop("two")
@@ -88,12 +89,12 @@ def envelope(traceparent: str) -> Envelope:
 def test_where_nothing_is_exported_the_trace_still_goes_on() -> None:
     with telemetry.span("quiet", "outer", parent=PARENT):
         with telemetry.span("quiet", "inner"):
-            assert telemetry.current_trace_id() == PARENT.split("-")[1]
-            assert telemetry.current_traceparent() == PARENT
+            assert current_trace_id() == PARENT.split("-")[1]
+            assert current_traceparent() == PARENT
         with telemetry.event_span("quiet", version("flights"), envelope(PARENT)) as same:
             assert same is not None
             assert same.traceparent == PARENT
-    assert telemetry.current_traceparent() == ""
+    assert current_traceparent() == ""
 
 
 @pytest.mark.parametrize(
@@ -101,16 +102,16 @@ def test_where_nothing_is_exported_the_trace_still_goes_on() -> None:
     ["", "x", PARENT[:-1], PARENT.upper(), PARENT.replace("4bf", "zzz"), "00-" + "0" * 32 + PARENT[35:], PARENT + "-x"],
 )
 def test_what_is_no_trace_context_begins_a_new_trace(text: str) -> None:
-    assert telemetry.read_traceparent(text) is None
+    assert read_traceparent(text) is None
     with telemetry.span("quiet", "x", parent=text):
-        assert len(telemetry.current_traceparent()) == len(PARENT)
+        assert len(current_traceparent()) == len(PARENT)
 
 
 def test_a_trace_context_survives_the_journey() -> None:
-    context = telemetry.read_traceparent(PARENT)
+    context = read_traceparent(PARENT)
 
     assert context is not None
-    assert telemetry.traceparent_of(context) == PARENT
+    assert traceparent_of(context) == PARENT
 
 
 def test_a_log_line_names_its_trace() -> None:

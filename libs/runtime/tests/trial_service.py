@@ -16,7 +16,8 @@ from google.protobuf.descriptor_pool import Default
 from google.protobuf.message_factory import GetMessageClass
 from jwt.algorithms import OKPAlgorithm
 from millrace.contracts.rpc.options.v1 import access_pb2
-from millrace.runtime.access import Access, Caller, caller
+from millrace.runtime.access import Access
+from millrace.runtime.caller import Caller, caller
 from millrace.runtime.client import Channels, Token
 from millrace.runtime.errors import Conflict, InvalidInput, NotFound, Overloaded, Unavailable
 from millrace.runtime.rpc import RpcServer

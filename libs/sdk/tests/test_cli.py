@@ -1,5 +1,7 @@
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +37,29 @@ def leaves(command: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 COMMANDS = dict(leaves(typer.main.get_command(app), "millrace"))
+
+#: What takes longer to import than a whole command may.
+SLOW = {
+    *("aiokafka", "asyncpg", "cel", "cryptography", "faststream", "jwt", "prometheus_client", "pyarrow", "pydantic"),
+    *("opentelemetry.sdk", "structlog", "uvloop", "yaml"),
+}
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "from millrace.sdk.cli import app; app(['--help'], standalone_mode=False)",
+        "from millrace.sdk.client import Client",
+    ],
+)
+def test_nothing_waits_for_the_import_of_what_it_does_not_use(program: str) -> None:
+    command = [sys.executable, "-c", f"import json, sys; {program}; print(); print(json.dumps([*sys.modules]))"]
+
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    loaded = set(json.loads(told.splitlines()[-1]))
+    assert "millrace.sdk.client" in loaded
+    assert loaded & SLOW == set()
 
 
 @pytest.mark.parametrize("path", COMMANDS)

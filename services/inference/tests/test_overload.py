@@ -1,7 +1,7 @@
 import asyncio
 from typing import Any
 
-from millrace.runtime.access import PRIORITY
+from millrace.runtime.caller import PRIORITY
 from millrace.runtime.errors import Overloaded
 from millrace.runtime.testing import until
 

@@ -9,12 +9,12 @@ from typing import Any, Self, cast
 
 import grpc
 from google.protobuf.message import Message
-from millrace.runtime.access import AUTHORIZATION, CALLER, MAX_TOKEN_BYTES, ON_BEHALF, PRIORITY
+from millrace.runtime.caller import AUTHORIZATION, CALLER, MAX_TOKEN_BYTES, ON_BEHALF, PRIORITY
 from millrace.runtime.endpoints import options_of, target_of
 from millrace.runtime.errors import InvalidInput, MillraceError, Overloaded, Unavailable
 from millrace.runtime.reloaded import ReloadedFile
 from millrace.runtime.status import error_of
-from millrace.runtime.telemetry import current_traceparent
+from millrace.runtime.traceparent import current_traceparent
 
 DEADLINE_S = 30.0
 STREAM_DEADLINE_S = 3600.0

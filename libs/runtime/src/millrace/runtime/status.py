@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import asyncpg
 import grpc
 from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import RetryInfo
@@ -38,17 +37,6 @@ _ERRORS: dict[grpc.StatusCode, type[MillraceError]] = {code: error for error, co
 }
 _NOT_THERE = ("failed to connect", "socket closed", "connection refused", "connection reset")
 """What gRPC itself says when nobody listens or the connection is lost."""
-_DATABASE_AWAY = (
-    ConnectionError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.TransactionRollbackError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.ReadOnlySQLTransactionError,
-    TimeoutError,
-)
 
 
 class DeadlineExceeded(MillraceError):
@@ -90,9 +78,25 @@ def status_of(error: BaseException) -> Status:
         if isinstance(error, kind):
             wait_s = error.retry_after_s if isinstance(error, Overloaded) else 0.0
             return Status(code, str(error)[:MAX_MESSAGE], wait_s)
-    if isinstance(error, _DATABASE_AWAY):
+    if isinstance(error, _database_away()):
         return Status(grpc.StatusCode.UNAVAILABLE, "the database did not answer as it should: try again", ours=False)
     return Status(grpc.StatusCode.INTERNAL, "internal error", ours=False)
+
+
+def _database_away() -> tuple[type[BaseException], ...]:
+    import asyncpg  # noqa: PLC0415 - whoever only calls has no database
+
+    return (
+        ConnectionError,
+        asyncpg.PostgresConnectionError,
+        asyncpg.InterfaceError,
+        asyncpg.OperatorInterventionError,
+        asyncpg.InsufficientResourcesError,
+        asyncpg.TransactionRollbackError,
+        asyncpg.LockNotAvailableError,
+        asyncpg.ReadOnlySQLTransactionError,
+        TimeoutError,
+    )
 
 
 def error_of(

@@ -9,20 +9,17 @@ from threading import Thread
 from typing import TYPE_CHECKING, TextIO
 
 from millrace.runtime import logs
+from millrace.runtime.traceparent import read_traceparent, traceparent_of
 from opentelemetry import context as contexts
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanLimits, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, StatusCode, TraceFlags, Tracer
 from prometheus_client import Counter, Gauge, Histogram
 
 if TYPE_CHECKING:
     from millrace.contracts.event import Event
     from millrace.runtime.envelope import Envelope
+    from opentelemetry.sdk.trace import TracerProvider
 
 # Attributes of spans: OpenTelemetry's semantic conventions first.
 RPC_SYSTEM = "rpc.system"
@@ -88,10 +85,9 @@ ASYNCIO_TASKS = Gauge("millrace_asyncio_tasks", "Tasks of the event loop.")
 PREDICTIONS_DROPPED = Counter("millrace_predictions_dropped", "Answered rows that could not be logged.")
 
 FLUSH_S = 3.0
-_PARENT_LENGTH = 55
 _TRACER_NAME = "millrace.runtime"
 
-_providers: dict[str, TracerProvider] = {}
+_providers: dict[str, "TracerProvider"] = {}
 _tracers: dict[str, Tracer] = {}
 
 
@@ -106,16 +102,27 @@ def start(service: str, *, otlp_endpoint: str = "", sample_ratio: float = 1.0, s
     """
     logs.configure(service, stream or sys.stdout, LOG_WRITES_LOST.inc)
     if otlp_endpoint and service not in _providers:
-        provider = TracerProvider(
-            resource=Resource.create({"service.name": service, "service.namespace": "millrace"}),
-            sampler=ParentBased(TraceIdRatioBased(sample_ratio)),
-            span_limits=SpanLimits(max_attributes=32, max_attribute_length=256, max_links=128),
-            shutdown_on_exit=False,
-        )
-        exporter = OTLPSpanExporter(endpoint=f"{otlp_endpoint.rstrip('/')}/v1/traces", timeout=5)
-        provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=1000, max_queue_size=8192))
-        _providers[service] = provider
+        _providers[service] = provider = _exporting(service, otlp_endpoint, sample_ratio)
         _tracers[service] = provider.get_tracer(_TRACER_NAME)
+
+
+def _exporting(service: str, otlp_endpoint: str, sample_ratio: float) -> "TracerProvider":
+    # Most processes have nowhere to send traces; what sends them takes a good part of a start.
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
+    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
+    from opentelemetry.sdk.trace import SpanLimits, TracerProvider  # noqa: PLC0415
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+    from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased  # noqa: PLC0415
+
+    provider = TracerProvider(
+        resource=Resource.create({"service.name": service, "service.namespace": "millrace"}),
+        sampler=ParentBased(TraceIdRatioBased(sample_ratio)),
+        span_limits=SpanLimits(max_attributes=32, max_attribute_length=256, max_links=128),
+        shutdown_on_exit=False,
+    )
+    exporter = OTLPSpanExporter(endpoint=f"{otlp_endpoint.rstrip('/')}/v1/traces", timeout=5)
+    provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=1000, max_queue_size=8192))
+    return provider
 
 
 def stop(service: str) -> None:
@@ -126,39 +133,6 @@ def stop(service: str) -> None:
         last = Thread(target=provider.shutdown, daemon=True)
         last.start()
         last.join(FLUSH_S)
-
-
-def current_traceparent() -> str:
-    """Return the W3C trace context of what is going on, or nothing."""
-    found = trace.get_current_span().get_span_context()
-    return traceparent_of(found) if found.is_valid else ""
-
-
-def current_trace_id() -> str:
-    """Return the id of the current trace, 32 hex digits, or nothing."""
-    found = trace.get_current_span().get_span_context()
-    return f"{found.trace_id:032x}" if found.is_valid else ""
-
-
-def traceparent_of(context: SpanContext) -> str:
-    """Return a span's W3C trace context, as it travels in Kafka headers and gRPC metadata."""
-    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
-
-
-def read_traceparent(text: str) -> SpanContext | None:
-    """Return the span that a W3C trace context names, or nothing when it is none."""
-    parts = text.split("-")
-    if len(text) < _PARENT_LENGTH or len(parts) < 4 or (parts[0] == "00" and len(text) != _PARENT_LENGTH):  # noqa: PLR2004 - its parts
-        return None
-    version, trace_id, span_id, flags = parts[:4]
-    if version == "ff" or [len(p) for p in parts[:4]] != [2, 32, 16, 2] or not text.isascii() or text != text.lower():
-        return None
-    try:
-        sampled = TraceFlags(int(flags, 16) & TraceFlags.SAMPLED)
-        found = SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=sampled)
-    except ValueError:
-        return None
-    return found if found.is_valid else None
 
 
 def link(traceparent: str) -> None:

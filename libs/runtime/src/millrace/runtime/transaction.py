@@ -29,7 +29,7 @@ from millrace.runtime.errors import InvalidInput, NotFound, Unavailable
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.handover import Handover, Outgoing
 from millrace.runtime.ids import new_id
-from millrace.runtime.telemetry import current_traceparent
+from millrace.runtime.traceparent import current_traceparent
 from pydantic_core import to_json
 
 S = TypeVar("S", bound="Transaction")

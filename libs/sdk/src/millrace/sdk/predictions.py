@@ -7,7 +7,6 @@ from typing import Any
 from uuid import UUID
 
 from millrace.contracts import oip
-from millrace.contracts.inference import read_prediction_id
 from millrace.runtime.errors import InvalidInput
 
 Value = str | float | None
@@ -34,6 +33,8 @@ class Prediction:
     @property
     def deployment_id(self) -> UUID:
         """Return the deployment that answered."""
+        from millrace.contracts.inference import read_prediction_id  # noqa: PLC0415 - few ask, and it brings all events
+
         return read_prediction_id(self.prediction_id).deployment_id
 
 

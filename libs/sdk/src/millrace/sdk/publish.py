@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 from millrace.runtime.command import Command
 from millrace.runtime.errors import Conflict, Denied, InvalidInput, NotFound, Unavailable
 from millrace.runtime.ids import new_id
-from millrace.runtime.telemetry import current_traceparent
+from millrace.runtime.traceparent import current_traceparent
 from millrace.sdk.connection import kafka_servers
 from pydantic import AwareDatetime, Field
 

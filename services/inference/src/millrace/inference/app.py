@@ -11,7 +11,7 @@ from millrace.inference.handlers import SUBSCRIPTIONS, keep_labels
 from millrace.inference.settings import Settings
 from millrace.inference.store import Store
 from millrace.inference.work import TASKS
-from millrace.runtime.access import caller
+from millrace.runtime.caller import caller
 from millrace.runtime.housekeeping import older_than
 from millrace.runtime.service import service
 

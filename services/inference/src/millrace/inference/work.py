@@ -20,7 +20,7 @@ from millrace.inference.handlers import (
 from millrace.runtime.errors import MillraceError
 from millrace.runtime.subscriptions import task
 from millrace.runtime.tasks import Job
-from millrace.runtime.telemetry import current_traceparent
+from millrace.runtime.traceparent import current_traceparent
 
 LOOK_S = 0.5
 

@@ -7,7 +7,7 @@ from millrace.observability.domain import Price
 from millrace.observability.handlers import SUBSCRIPTIONS
 from millrace.observability.settings import Settings
 from millrace.observability.store import Store
-from millrace.runtime.access import caller
+from millrace.runtime.caller import caller
 from millrace.runtime.housekeeping import older_than
 from millrace.runtime.service import service
 

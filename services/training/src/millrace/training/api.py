@@ -4,7 +4,7 @@ import json
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from millrace.contracts.rpc.training.v1 import training_pb2 as pb
-from millrace.runtime.access import caller
+from millrace.runtime.caller import caller
 from millrace.training.commands import ListTrials, ListVersions, SetAlias, VersionKey
 from millrace.training.domain import Evaluation, Trial, VersionRecord
 from millrace.training.handlers import model_version, model_versions, set_alias, study_trials

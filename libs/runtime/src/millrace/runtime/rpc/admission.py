@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from millrace.runtime.access import Caller, Priority
+from millrace.runtime.caller import Caller, Priority
 from millrace.runtime.errors import Overloaded
 from millrace.runtime.telemetry import RPC_SHED, RPC_WAITING
 

@@ -4,9 +4,9 @@ import hashlib
 from dataclasses import dataclass
 
 from google.protobuf.message import Message
-from millrace.runtime.access import Caller
+from millrace.runtime.caller import Caller
 from millrace.runtime.errors import Conflict, InvalidInput
-from millrace.runtime.telemetry import current_trace_id
+from millrace.runtime.traceparent import current_trace_id
 from millrace.runtime.transaction import Transaction
 
 MAX_REQUEST_ID = 200

@@ -11,7 +11,8 @@ from weakref import WeakValueDictionary
 
 import grpc
 from google.protobuf.message import DecodeError
-from millrace.runtime.access import CALLER, Access, Caller
+from millrace.runtime.access import Access
+from millrace.runtime.caller import CALLER, Caller
 from millrace.runtime.errors import InvalidInput, Overloaded, Unavailable
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.rpc import answers

@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 import structlog
-from millrace.runtime.access import Caller
+from millrace.runtime.caller import Caller
 from millrace.runtime.rpc.methods import Rpc
 from millrace.runtime.status import Status, status_of
 from millrace.runtime.telemetry import (

@@ -40,7 +40,8 @@ from millrace.runtime.tasks.leases import (
     END_LAPSED,
     WAS_CANCELLED,
 )
-from millrace.runtime.telemetry import NAMESPACE, RUN_ID, TASK_DURATION, TASK_ID, TASKS_RUNNING, span, traceparent_of
+from millrace.runtime.telemetry import NAMESPACE, RUN_ID, TASK_DURATION, TASK_ID, TASKS_RUNNING, span
+from millrace.runtime.traceparent import traceparent_of
 from millrace.runtime.transaction import Transaction, Transactions
 from pydantic import ValidationError
 

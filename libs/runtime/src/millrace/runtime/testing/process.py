@@ -25,6 +25,8 @@ from millrace.runtime.testing import Server, create_topics, fresh_database, unti
 
 KEY_ID = "tests"
 START_S = 60.0
+#: Bound and never listened on, so that a server of ours may have the port, also after it was killed.
+_KEPT: list[socket.socket] = []
 #: How long a token is good for; it is renewed often enough that a renewal may fail, on a disk that a test has filled.
 TOKEN_S = 3600.0
 RENEWED_EVERY_S = TOKEN_S / 3
@@ -310,7 +312,9 @@ def endpoints_of(targets: Mapping[str, str]) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port of loopback that this process keeps for a server of its own: no other program is handed it."""
+    kept = socket.socket()
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kept.bind(("127.0.0.1", 0))
+    _KEPT.append(kept)
+    return int(kept.getsockname()[1])

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from millrace.runtime.errors import InvalidInput
 
 MAX_BYTES = 16 * 1024 * 1024
@@ -75,6 +74,8 @@ def kind_of(text: str, name: str) -> Kind:
     Raises:
         InvalidInput: It is not YAML, or nothing that can be applied.
     """
+    import yaml  # noqa: PLC0415 - few commands read any
+
     try:
         first = next(iter(yaml.safe_load_all(text)), None)
     except yaml.YAMLError as error:

@@ -9,7 +9,6 @@ from millrace.sdk.cli.connection import FOLDER, Folder, Json
 from millrace.sdk.cli.documents import read_json
 from millrace.sdk.cli.output import print_json, say
 from millrace.sdk.connection import SERVERS, kafka_servers
-from millrace.sdk.publish import publish_blocking
 
 app = typer.Typer()
 
@@ -39,6 +38,8 @@ def publish(
 
     Example: `millrace publish triggers flights.month.landed /nyc/airports --id 2013-01 --data @month.json`
     """
+    from millrace.sdk.publish import publish_blocking  # noqa: PLC0415 - no other command needs a Kafka client
+
     options: dict[str, Any] = {"subject": subject, "namespace": namespace, "key": key or None}
     options |= {"id": id} if id else {}
     options |= {"time": _time(time)} if time else {}

@@ -4,20 +4,18 @@ import asyncio
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import uvloop
-from millrace.runtime.command import faults
 from millrace.runtime.errors import InvalidInput, Unavailable
 from millrace.sdk.cli.connection import FOLDER, NAMESPACE, Folder, Json, Namespace, asked
 from millrace.sdk.cli.output import console, moment, print_json, say, table
 from millrace.sdk.client import Client
 from millrace.sdk.connection import kafka_servers
-from millrace.sdk.stack.embedded import Embedded
 from millrace.sdk.stack.state import DEVELOPER
-from millrace.sdk.worker import WorkerSettings, kinds_of, serve
-from pydantic import ValidationError
+
+if TYPE_CHECKING:
+    from millrace.sdk.worker import WorkerSettings
 
 app = typer.Typer()
 
@@ -42,6 +40,10 @@ def worker(
 
     Example: `millrace worker --queue acme acme.tasks`
     """
+    # Whoever only asks does not wait for what does the work: it is most of a service.
+    import uvloop  # noqa: PLC0415
+    from millrace.sdk.worker import kinds_of, serve  # noqa: PLC0415
+
     sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
     kinds = kinds_of(package, queue)
     settings = _settings(queue, state, at_once, instance)
@@ -82,13 +84,18 @@ async def _live(client: Client, queue: str) -> object:
     return found
 
 
-def _settings(queue: str, folder: Path, at_once: int, instance: int) -> WorkerSettings:
+def _settings(queue: str, folder: Path, at_once: int, instance: int) -> "WorkerSettings":
     """Return the settings from the environment, or those that fit the stack of a folder.
 
     Raises:
         InvalidInput: The environment's are not right; it names them.
         Unavailable: There is no stack in the folder.
     """
+    from millrace.runtime.command import faults  # noqa: PLC0415 - likewise
+    from millrace.sdk.stack.embedded import Embedded  # noqa: PLC0415
+    from millrace.sdk.worker import WorkerSettings  # noqa: PLC0415
+    from pydantic import ValidationError  # noqa: PLC0415
+
     own: dict[str, Any] = {"concurrent_tasks": at_once, "instance": instance}
     try:
         if "WORKER_POSTGRES_DSN" in os.environ:

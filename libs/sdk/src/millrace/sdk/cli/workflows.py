@@ -2,19 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from millrace.core.difference import differences
-from millrace.core.errors import InvalidDocument
-from millrace.core.graph import dot, mermaid
-from millrace.core.ir import Workflow
-from millrace.core.parse import parse_workflow
-from millrace.core.yaml import dump_workflow, load_workflow
 from millrace.runtime.errors import InvalidInput
 from millrace.sdk.cli.connection import FOLDER, NAMESPACE, Folder, Json, Namespace, asked
 from millrace.sdk.cli.documents import read_text
 from millrace.sdk.cli.output import console, moment, print_json, table
+
+if TYPE_CHECKING:
+    from millrace.core.ir import Workflow
 
 app = typer.Typer()
 workflow = typer.Typer(help="Workflows: list, show and draw them; what another version changes.", no_args_is_help=True)
@@ -44,6 +41,8 @@ def show(what: What, state: Folder = FOLDER, namespace: Namespace = NAMESPACE, a
 
     Example: `millrace workflow show flights.month`
     """
+    from millrace.core.yaml import dump_workflow  # noqa: PLC0415 - as below
+
     found = _workflow(what, state, namespace)
     print(json.dumps(found.document()) if as_json else dump_workflow(found), end="\n" if as_json else "")
 
@@ -60,6 +59,8 @@ def graph(
 
     Example: `millrace workflow graph flights.month --as dot | dot -Tsvg > month.svg`
     """
+    from millrace.core.graph import dot, mermaid  # noqa: PLC0415 - as below
+
     found = _workflow(what, state, namespace)
     text = mermaid(found) if form == "mermaid" else dot(found)
     if as_json:
@@ -78,22 +79,34 @@ def diff(
 
     Example: `millrace workflow diff month.yaml`
     """
+    from millrace.core.difference import differences  # noqa: PLC0415 - as below
+
     after = _read(file)
     before = asked(state, namespace, lambda client: client.workflow(after.name))
-    found = [*differences(parse_workflow(json.loads(before.document_json)), after)]
+    found = [*differences(_parsed(before.document_json), after)]
     if as_json:
         return print_json(found)
     return console.print("\n".join(found) or "nothing differs", highlight=False)
 
 
-def _workflow(what: str, state: Path, namespace: str) -> Workflow:
+def _workflow(what: str, state: Path, namespace: str) -> "Workflow":
     if what == "-" or Path(what).is_file():
         return _read(what)
     found = asked(state, namespace, lambda client: client.workflow(what))
-    return parse_workflow(json.loads(found.document_json))
+    return _parsed(found.document_json)
 
 
-def _read(file: str) -> Workflow:
+def _parsed(document_json: str) -> "Workflow":
+    from millrace.core.parse import parse_workflow  # noqa: PLC0415 - as below
+
+    return parse_workflow(json.loads(document_json))
+
+
+def _read(file: str) -> "Workflow":
+    # What reads workflows takes as long to import as all else of a command together.
+    from millrace.core.errors import InvalidDocument  # noqa: PLC0415
+    from millrace.core.yaml import load_workflow  # noqa: PLC0415
+
     try:
         return load_workflow(read_text(file))
     except InvalidDocument as error:

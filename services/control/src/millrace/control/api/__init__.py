@@ -26,7 +26,7 @@ from millrace.control.handlers import (
     start_run,
 )
 from millrace.control.store import Store
-from millrace.runtime.access import caller
+from millrace.runtime.caller import caller
 from millrace.runtime.errors import Denied
 from millrace.runtime.transaction import Transactions
 

@@ -27,7 +27,7 @@ from millrace.control.handlers import (
     signal_run,
 )
 from millrace.control.store import Store
-from millrace.runtime.access import caller
+from millrace.runtime.caller import caller
 from millrace.runtime.errors import InvalidInput
 
 

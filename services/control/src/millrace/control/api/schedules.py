@@ -27,7 +27,7 @@ from millrace.control.handlers import (
 from millrace.control.handlers.schedules import Planned
 from millrace.control.store import Store
 from millrace.core.schedules import Schedule
-from millrace.runtime.access import caller
+from millrace.runtime.caller import caller
 from millrace.runtime.command import instant
 from millrace.runtime.errors import InvalidInput
 

@@ -21,7 +21,7 @@ from millrace.control.handlers import (
     unblock_trigger,
 )
 from millrace.control.store import Store
-from millrace.runtime.access import caller
+from millrace.runtime.caller import caller
 
 
 class TriggerApi:

@@ -20,7 +20,8 @@ from millrace.core.schedules import (
     previous_fire,
 )
 from millrace.core.triggers import admit, arrive, looks_at_open, width_of
-from millrace.runtime.telemetry import current_traceparent, span
+from millrace.runtime.telemetry import span
+from millrace.runtime.traceparent import current_traceparent
 
 LOOKED_AT = 10
 """How many moments of a backfill are looked at together at least: those that have had a run take no place."""

@@ -9,7 +9,8 @@ from millrace.control.domain.triggers import expired_reason, gathered_document
 from millrace.control.handlers.deciding import SERVICE
 from millrace.control.store import HeldTrigger, KeptMemory, Settled, Store
 from millrace.core.triggers import Event, Firing, Gathered, Member, Memory, Trigger, gather
-from millrace.runtime.telemetry import current_traceparent, span
+from millrace.runtime.telemetry import span
+from millrace.runtime.traceparent import current_traceparent
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -29,7 +29,7 @@ from millrace.core.state import (
 )
 from millrace.runtime.errors import Conflict, InvalidInput
 from millrace.runtime.failpoints import failpoint
-from millrace.runtime.telemetry import current_traceparent
+from millrace.runtime.traceparent import current_traceparent
 
 
 async def cancel_run(command: CancelRun, tx: Store) -> Change:

@@ -19,7 +19,7 @@ from millrace.core.paths import written
 from millrace.core.state import Tick, Voted
 from millrace.runtime.errors import NotFound
 from millrace.runtime.failpoints import failpoint
-from millrace.runtime.telemetry import current_traceparent
+from millrace.runtime.traceparent import current_traceparent
 
 log = structlog.get_logger()
 

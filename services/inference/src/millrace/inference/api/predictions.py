@@ -17,11 +17,13 @@ from millrace.inference.engine.routes import Routes, Served
 from millrace.inference.engine.scoring import Plan, Scored, plan, score
 from millrace.inference.engine.tensors import BYTES, DOUBLE
 from millrace.inference.handlers import Observation
-from millrace.runtime.access import Action, caller
+from millrace.runtime.access import Action
+from millrace.runtime.caller import caller
 from millrace.runtime.errors import MillraceError
 from millrace.runtime.ids import new_id
 from millrace.runtime.rpc import ForeignMethod
-from millrace.runtime.telemetry import current_trace_id, link
+from millrace.runtime.telemetry import link
+from millrace.runtime.traceparent import current_trace_id
 
 PLATFORM = "onnxruntime_onnx"
 INLINE_ROWS = 256
