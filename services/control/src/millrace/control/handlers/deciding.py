@@ -6,7 +6,9 @@ from uuid import UUID
 
 import structlog
 from millrace.contracts.event import Event
+from millrace.control.domain.admission import Claims
 from millrace.control.domain.runs import KeptRun, Parent, events_of
+from millrace.control.handlers.admission import settle_claims
 from millrace.control.store import Store
 from millrace.core import state
 from millrace.core.children import MAX_CHAIN, TOO_DEEP
@@ -92,10 +94,17 @@ def pending(
 
 
 async def _follow(decided: Sequence[tuple[KeptRun, Decision]], causes: Mapping[UUID, Event | None], tx: Store) -> None:
-    """Do what decisions ask of control itself, and go on with what comes of it."""
+    """Do what decisions ask of control itself and of pools, and go on with what comes of it."""
+    held = {kept.run.run_id: kept for kept, _ in decided}
+    claims = Claims()
     while decided:
+        claims.take(decided)
         told = [(kept, await _done(kept, decision, tx), causes.get(kept.run.run_id)) for kept, decision in decided]
         decided = _decide([one for one in told if one[1]], tx)
+        if claims.touched and not decided:
+            # Last of all, and all at once: who holds what pools have waits for nothing that another may hold.
+            granted, claims = await settle_claims(claims, held.keys(), tx), Claims()
+            decided = _decide([(held[run_id], told, causes.get(run_id)) for run_id, told in granted.items()], tx)
 
 
 async def _done(kept: KeptRun, decision: Decision, tx: Store) -> Sequence[Input]:
