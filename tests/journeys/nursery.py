@@ -66,7 +66,8 @@ def main(queue: str, module: str, log: str) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that are killed
     for _ in sys.stdin:
         if worker := os.fork():
-            print(worker, flush=True)
+            sys.stdout.write(f"{worker}\n")
+            sys.stdout.flush()
             continue
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         kept = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

@@ -295,47 +295,36 @@ output: {votes: {$from: /tasks/ok/output/votes}}
 """
 
 
-POOLED = """
-name: pooled
-tasks: {fit: {kind: training.fit, pool: gpu, fairness_key: {$from: /trigger/data/team}}}
-"""
+POOLS_PAGE = (Path(__file__).resolve().parents[3] / "docs/pools.md").read_text()
 
 
 async def test_a_pool_lets_in_as_many_as_it_has_slots_and_who_waits_sees_why(world: World) -> None:
-    (world.folder / "pooled.yaml").write_text(POOLED)
-    refused = await world.command("apply", "workflow", "pooled.yaml", status=1)
-    (said, *_, last) = await world.commands(
+    (written,) = re.findall(r"```yaml\n(.*?)```", POOLS_PAGE, re.DOTALL)
+    (world.folder / "fit.yaml").write_text(written)
+    blocks = re.findall(r"```sh\n(.*?)```", POOLS_PAGE, re.DOTALL)
+    pool, apply, start, show, explain, listing, show_pool, quota, show_quota = "".join(blocks).splitlines()
+    refused = await world.command("apply", "workflow", "fit.yaml", status=1)
+
+    said, _, _, _, _, shown, explained, listed, held, larger, limited, standing = await world.commands(
         [
-            "millrace pool apply gpu --slots 1 --rate 100/m --share research=3",
-            "millrace apply workflow pooled.yaml",
-            *(f"""millrace run start pooled --data '{{"team": "{team}"}}'""" for team in ("ops", "research", "ops")),
-            "millrace pool show gpu --json",
-        ]
-    )
-    pool = json.loads(last)
-    waits = pool["waiters"][1]["run_id"]
-    shown, explained, listed, more, quota, quota_shown = await world.commands(
-        [
-            f"millrace run show {waits}",
-            f"millrace explain run {waits}",
-            "millrace pool list",
-            "millrace pool apply gpu --slots 5",
-            "millrace quota apply 2 --json",
-            "millrace quota show",
+            pool.replace("--slots 4", "--slots 1"),
+            apply,
+            *(start.replace("research", "ops"), start, start.replace("research", "ops")),
+            *(show, explain, listing, f"{show_pool} --json", pool, f"{quota} --json", show_quota),
         ]
     )
 
     assert "there is no pool gpu: `millrace pool apply gpu --slots N` makes one" in refused
     assert "pool gpu is in force: 0 of 1 slots taken, 0 tasks wait, at most 100 in 60 s, shares research 3" in said
-    assert [use["task"] for use in pool["holders"]] == ["fit"]
-    assert [use["fairness_key"] for use in pool["waiters"]] == ["research", "ops"]
     assert "queued" in shown
     assert "waits for a slot of pool gpu: 1 before it; 1 of 1 slots taken" in shown
     assert "task fit waits for a slot of pool gpu: 1 before it" in explained
     assert listed.splitlines()[1].split()[:5] == ["gpu", "1", "1", "1", "2"]
-    assert "pool gpu is in force: 3 of 5 slots taken, 0 tasks wait" in more, "at once"
-    assert json.loads(quota)["quota"]["max_leases"] == 2
-    assert quota_shown.strip() == "namespace demo: at most 2 tasks hold slots at once; 3 do now, 0 wait"
+    assert [use["task"] for use in json.loads(held)["holders"]] == ["fit"]
+    assert [use["fairness_key"] for use in json.loads(held)["waiters"]] == ["research", "ops"]
+    assert "pool gpu is in force: 3 of 4 slots taken, 0 tasks wait" in larger, "at once"
+    assert json.loads(limited)["quota"]["max_leases"] == 20
+    assert standing.strip() == "namespace demo: at most 20 tasks hold slots at once; 3 do now, 0 wait"
     assert "3 tasks hold slots" in await world.command("pool", "delete", "gpu", status=1)
 
 

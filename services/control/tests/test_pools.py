@@ -26,15 +26,16 @@ from millrace.control.handlers import (
     resume_run,
     set_task_result,
     start_run,
+    take_records,
     why_tasks_wait,
 )
 from millrace.control.store import Store
 from millrace.core.parse import parse_workflow
 from millrace.runtime.errors import Conflict, InvalidInput, NotFound
-from millrace.runtime.testing import Server, fresh_database
+from millrace.runtime.testing import Server, fresh_database, until
 from millrace.runtime.transaction import Database, Transactions
 
-from .test_handlers import failure, orders, success
+from .test_handlers import failure, orders, success, trigger
 
 GPU: dict[str, Any] = {"kind": "training.fit", "pool": "gpu", "retries": {"max_attempts": 1, "backoff_s": 0}}
 ADA = {"namespace": "demo", "principal": "ada"}
@@ -576,6 +577,39 @@ async def test_two_who_free_and_ask_at_once_never_take_more_than_there_is(postgr
             states = [row["state"] for row in await tx.fetch("SELECT state FROM run")]
             assert states == ["succeeded"] * 12
             assert (await leases(tx), await waiting(tx)) == ({}, 0)
+
+
+async def test_who_starts_a_run_that_ends_another_waits_for_that_before_it_takes_slots(
+    postgres: Server, landed: Any
+) -> None:
+    async with Database(await fresh_database(postgres, "control")) as database:
+        begin = Transactions(database, Store)
+        async with begin() as tx:
+            await pool(tx, 9)
+            await force(tx)
+            await trigger(tx, "one", strategy="cancel_in_progress")
+            await take_records([landed("e1")], tx)
+            (order,) = orders(tx)
+            await trigger(tx, "each", strategy="parallel")
+
+        async def take_another() -> None:
+            async with begin() as tx:
+                await take_records([landed("e2", offset=1)], tx)
+
+        async def waits() -> bool:
+            async with begin() as tx:
+                return bool(await tx.fetch("SELECT FROM pg_locks WHERE NOT granted"))
+
+        async with begin() as tx:
+            await tx.hold_run("demo", order.run_id)
+            taking = asyncio.create_task(take_another())
+            assert await until(waits)
+            await apply_reports([success(order)], tx)
+        await taking
+
+        async with begin() as tx:
+            (run_id,) = await leases(tx)
+            assert (await tx.run("demo", run_id)).trigger_name == "each"
 
 
 async def test_the_clock_tells_a_run_of_its_slots_although_somebody_held_it_just_then(postgres: Server) -> None:

@@ -1,6 +1,6 @@
 """Slots of pools are asked for, given back, and had by whoever's turn it is."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from uuid import UUID
 
 from millrace.control.domain.admission import Claims
@@ -33,7 +33,8 @@ async def settle_claims(claims: Claims, here: Collection[UUID], tx: Store) -> Gr
         # A quota is of all pools: what one gives back may be what somebody in another waits for.
         pools = claims.touched[one.namespace] if one.max_leases is None else None
         granted |= await _let_in(one, pools, tx)
-    return {run_id: told for run_id, told in granted.items() if run_id in here or _post(run_id, told, tx)}
+    _post({run_id: told for run_id, told in granted.items() if run_id not in here}, tx)
+    return {run_id: told for run_id, told in granted.items() if run_id in here}
 
 
 async def look_at_pools(namespaces: Iterable[str], tx: Store) -> int:
@@ -45,8 +46,7 @@ async def look_at_pools(namespaces: Iterable[str], tx: Store) -> int:
     granted: Granted = {}
     for one in await tx.hold_admissions(namespaces):
         granted |= await _let_in(one, None, tx)
-    for run_id, told in granted.items():
-        _post(run_id, told, tx)
+    _post(granted, tx)
     return sum(map(len, granted.values()))
 
 
@@ -65,8 +65,8 @@ async def _let_in(held: HeldAdmission, pools: Collection[str] | None, tx: Store)
     return granted
 
 
-def _post(run_id: UUID, told: Sequence[Admitted], tx: Store) -> bool:
-    """Have a run be told of its slots under its own lock, at once; return that it is not told here."""
-    for one in told:
-        tx.add_mail(run_id, one)
-    return False
+def _post(granted: Granted, tx: Store) -> None:
+    """Have runs be told of their slots under their own locks, at once."""
+    for run_id, told in granted.items():
+        for one in told:
+            tx.add_mail(run_id, one)

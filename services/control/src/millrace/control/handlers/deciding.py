@@ -104,7 +104,7 @@ async def _follow(decided: Sequence[tuple[KeptRun, Decision]], causes: Mapping[U
         if claims.touched and not decided:
             # Last of all, and all at once: who holds what pools have waits for nothing that another may hold.
             granted, claims = await settle_claims(claims, held.keys(), tx), Claims()
-            decided = _decide([(held[run_id], told, causes.get(run_id)) for run_id, told in granted.items()], tx)
+            decided = _decide([(held[run_id], said, causes.get(run_id)) for run_id, said in granted.items()], tx)
 
 
 async def _done(kept: KeptRun, decision: Decision, tx: Store) -> Sequence[Input]:
