@@ -100,11 +100,14 @@ async def _follow(decided: Sequence[tuple[KeptRun, Decision]], causes: Mapping[U
     while decided:
         claims.take(decided)
         told = [(kept, await _done(kept, decision, tx), causes.get(kept.run.run_id)) for kept, decision in decided]
-        decided = _decide([one for one in told if one[1]], tx)
-        if claims.touched and not decided:
-            # Last of all, and all at once: who holds what pools have waits for nothing that another may hold.
+        again: list[tuple[KeptRun, Sequence[Input], Event | None]] = [one for one in told if one[1]]
+        if again or claims.touched:
+            await tx.settle()  # the same rows are written a second time
+        if claims.touched and not again:
+            # Last of all, with all rows written: who holds what pools have waits for nothing that another may hold.
             granted, claims = await settle_claims(claims, held.keys(), tx), Claims()
-            decided = _decide([(held[run_id], said, causes.get(run_id)) for run_id, said in granted.items()], tx)
+            again = [(held[run_id], said, causes.get(run_id)) for run_id, said in granted.items()]
+        decided = _decide(again, tx)
 
 
 async def _done(kept: KeptRun, decision: Decision, tx: Store) -> Sequence[Input]:
@@ -176,8 +179,9 @@ def _decide(
         decided.append((kept, decision))
         if decision.changed or decision.run_changed:
             _say(kept, decision, cause, tx)
-    if changed := [(kept, made) for kept, made in decided if made.changed or made.run_changed]:
-        tx.save_decisions(changed)
+    # What is decided of a run that is not locked counts only if it is still so, also that nothing is to be done.
+    if saved := [one for one in decided if one[1].changed or one[1].run_changed or one[0].locker is not None]:
+        tx.save_decisions(saved)
     return decided
 
 
