@@ -77,8 +77,9 @@ faults: .venv/.dev ## Run the fault matrix: all rows, or make faults ROWS=1,6,11
 	@ROWS="$(ROWS)" $(BIN)/python -m tests.faults
 	@test -z "$(FLIGHTS)" || $(BIN)/python -m tests.faults.flights
 
-verify: .venv/.dev ## Play runs in a simulator that kills and reorders by a seed: make verify SEEDS=10000
-	@$(BIN)/python libs/core/tests/simulator.py --seeds $(SEEDS)
+verify: .venv/.dev ## Play runs in a simulator that kills and reorders by a seed: make verify SEEDS=10000; or kill a worker: KILLS=1000
+	@test -n "$(KILLS)" || $(BIN)/python libs/core/tests/simulator.py --seeds $(SEEDS)
+	@test -z "$(KILLS)" || KILLS=$(KILLS) $(BIN)/python -m pytest -q tests/journeys/test_kills.py
 
 proto: .venv/.dev ## Generate the gRPC stubs from proto/
 	$(BIN)/python libs/contracts/generate.py

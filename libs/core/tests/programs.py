@@ -79,7 +79,14 @@ def work(pick: Pick, needs: Sequence[str]) -> dict[str, Any]:
         "heartbeat_timeout_s": pick([20, 2]),
         **({"timeout_s": 30} if pick([False, False, False, False, True]) else {}),
         **({"plans": True} if pick([False, False, False, True]) else {}),
+        **(slots(pick) if pick([False, False, True]) else {}),
     }
+
+
+def slots(pick: Pick) -> dict[str, Any]:
+    """What work takes that takes slots."""
+    turn = {"priority": pick([0, 1]), "fairness_key": pick(["", "a"])}
+    return {"pool": pick(["p", "q"]), "weight": pick([1, 2]), **turn}
 
 
 def with_bodies(pick: Pick, name: str, depth: int, *, ends: bool) -> dict[str, Any]:

@@ -15,6 +15,9 @@ from millrace.core.plan import Plan, compile_plan
 from millrace.core.state import (
     ATTEMPT_OPEN,
     TASK_OPEN,
+    TICKET,
+    Admitted,
+    AskSlots,
     CancelAcknowledged,
     CancelRequested,
     Collect,
@@ -23,6 +26,7 @@ from millrace.core.state import (
     Dispatch,
     Failed,
     Failure,
+    FreeSlots,
     Input,
     PauseRequested,
     Progressed,
@@ -53,7 +57,11 @@ def pending(trigger: dict[str, Any] | None = None) -> Run:
 
 @dataclass
 class World:
-    """A run, the orders it gave and a clock."""
+    """A run, the orders it gave and a clock.
+
+    Attributes:
+        slots: Whether there are slots for whoever asks.
+    """
 
     plan: Plan
     run: Run = field(default_factory=pending)
@@ -63,6 +71,7 @@ class World:
     decisions: list[Decision] = field(default_factory=list)
     #: What was retired, as it was last.
     past: dict[str, TaskRun] = field(default_factory=dict)
+    slots: bool = True
 
     def new_id(self) -> UUID:
         self.ids += 1
@@ -81,6 +90,8 @@ class World:
         for effect in decision.effects:
             if isinstance(effect, Collect):
                 self.tell(Collected(effect.name, outputs_of(self.past | self.run.tasks, effect.name)))
+            elif isinstance(effect, AskSlots) and self.slots:
+                self.tell(Admitted(effect.name, effect.ticket))
         return decision
 
     def order(self, name: str) -> Dispatch:
@@ -195,6 +206,7 @@ def check(world: World, before: Run, decision: Decision) -> None:
         around = parent(name)
         assert not around or around in run.tasks, "what it is in has not been let go of"
     _check_run(run, decision)
+    _check_slots(before, decision, plan)
     for effect in decision.effects:
         if isinstance(effect, Dispatch):
             records = before.tasks | decision.changed
@@ -211,6 +223,29 @@ def check(world: World, before: Run, decision: Decision) -> None:
     if before.state.ended:
         assert run == before
         assert not decision.effects
+
+
+def tickets(run: Run) -> list[UUID]:
+    return [UUID(task.inner[TICKET]) for task in run.tasks.values() if task.inner and TICKET in task.inner]
+
+
+def _check_slots(before: Run, decision: Decision, plan: Plan) -> None:
+    run = decision.run
+    had, has = tickets(before), tickets(run)
+    asked = [effect.ticket for effect in decision.effects if isinstance(effect, AskSlots)]
+    freed = [effect.ticket for effect in decision.effects if isinstance(effect, FreeSlots)]
+    assert len({*had, *asked}) == len(had) + len(asked), "a ticket is asked for once"
+    assert len({*freed}) == len(freed), "what is given back is given back once"
+    assert sorted([*has, *freed]) == sorted([*had, *asked]), "slots are kept or given back, and nothing else is"
+    for name, task in run.tasks.items():
+        takes = not plan.is_scope(name) and plan.step(name).task.pool is not None
+        holds = TICKET in (task.inner or {})
+        if task.state in ATTEMPT_OPEN:
+            assert holds == takes, "an attempt that is open holds the slots that it takes"
+        elif task.state is TaskState.QUEUED:
+            assert holds == (run.state is not RunState.PAUSED), "what waits has its place, unless its run is paused"
+        else:
+            assert not holds, "what has no attempt that is open, and waits for none, holds no slots"
 
 
 def _check_run(run: Run, decision: Decision) -> None:

@@ -3,7 +3,7 @@
 `make verify SEEDS=10000` runs that many seeds; a seed that breaks an invariant is printed with the shortest choices
 that break it too. Each seed is one workflow. Control reads, decides, commits, sends and acknowledges, and may die
 between any two of these; what it reads comes at least once, late, and in order only within one task; workers answer,
-fail, fall silent or die.
+fail, fall silent or die. Other runs take slots of the same pools, and give them back.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from typing import Any
 from uuid import UUID
 
 from choices import Choices, shrunk
+from lines import Lines
 from millrace.core.decide import decide
 from millrace.core.items import outputs_of
 from millrace.core.parse import parse_workflow
@@ -25,6 +26,8 @@ from millrace.core.plan import Plan, compile_plan
 from millrace.core.state import (
     SET_BY,
     TASK_OPEN,
+    Admitted,
+    AskSlots,
     CancelAcknowledged,
     CancelAttempt,
     CancelRequested,
@@ -34,6 +37,7 @@ from millrace.core.state import (
     Dispatch,
     Failed,
     Failure,
+    FreeSlots,
     Input,
     PauseRequested,
     Progressed,
@@ -52,11 +56,12 @@ from millrace.core.state import (
     Voted,
 )
 from programs import document, tasks
-from simulation import T0, check, pending
+from simulation import T0, check, pending, tickets
 
 CHAOS_STEPS = 120
 QUIET_STEPS = 5_000
 BY_HAND = {"ok": True, "x": -1}
+OTHER = "another run's"
 RESULTS = (Succeeded, Failed, CancelAcknowledged)
 Decide = Callable[[Run, Plan, Sequence[Input], datetime, Callable[[], UUID]], Decision]
 
@@ -85,6 +90,8 @@ class Kept:
     applied: Counter[int] = field(default_factory=Counter)
     results: Counter[tuple[UUID, int]] = field(default_factory=Counter)
     ends: int = 0
+    lines: Lines = field(default_factory=lambda: Lines({"p": 2, "q": 1}))
+    mail: list[Admitted] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,7 @@ class Faults:
     forgets: bool = False
     deletes_before_sending: bool = False
     acknowledges_before_committing: bool = False
+    keeps_slots_of_the_lost: bool = False
     decide: Decide = decide
 
 
@@ -121,6 +129,7 @@ class System:
         self._taken: Counter[UUID] = Counter()
         self._seen: set[int] = set()
         self._stopped: set[UUID] = set()
+        self._others: set[UUID] = set()
         self._ids = 100
         self._round: Iterator[str] | None = None
 
@@ -187,6 +196,31 @@ class System:
             kept.outbox += [Message(self._number(), effect.task_id, effect) for effect in sent]
             asked = [effect.name for effect in decision.effects if isinstance(effect, Collect)]
             told = [Collected(name, outputs_of(kept.past | kept.run.tasks, name)) for name in asked]
+            told += self._settle_slots(decision)
+            held = {*kept.lines.leases, *kept.lines.waiters} - self._others
+            assert held == {*tickets(kept.run)}, "who has a ticket has a lease or a place, and nobody else"
+
+    def _settle_slots(self, decision: Decision) -> list[Input]:
+        """Let in whose turn it is; return what the run is told of it at once: it may have it as mail instead."""
+        lines = self.kept.lines
+        lost = self.faults.keeps_slots_of_the_lost and any(task.losses for task in decision.changed.values())
+        for effect in decision.effects:
+            if isinstance(effect, AskSlots):
+                lines.ask(effect)
+            elif isinstance(effect, FreeSlots) and not lost:
+                lines.free(effect.ticket)
+        granted = self._let_in()
+        if self.pick([True, False]):
+            return granted
+        self.kept.mail += granted
+        return []
+
+    def _let_in(self) -> list[Any]:
+        lines = self.kept.lines
+        names = {ticket: one.name for ticket, (_, one) in lines.waiters.items()}
+        grants = lines.let_in(self.now).grants
+        assert all(lines.taken(pool) <= slots for pool, slots in lines.slots.items()), "more slots taken than there are"
+        return [Admitted(names[grant.ticket], grant.ticket) for grant in grants if names[grant.ticket] != OTHER]
 
     # Workers.
 
@@ -256,6 +290,8 @@ class System:
             ways = ("succeeds", "succeeds", "plans", "fails", "is lost", "starts", "goes on", "says nothing more")
             found += [partial(self.work, job, way) for way in ways]
         found += [self.crash, self._again, self._wait_a_little, self._somebody_says, self._somebody_operates]
+        found += [self.read_mail] if self.kept.mail else []
+        found += [self._another_run] if self.kept.lines.leases or self.kept.lines.waiters else []
         if self.next_due() is not None:
             found.append(self.pass_time)
         return found
@@ -267,7 +303,31 @@ class System:
     def unread(self) -> bool:
         """Return whether control has something to read or to send."""
         unread = any(len(told) > self._acknowledged[key] for key, told in self.reports.items())
-        return unread or bool(self.kept.outbox) or self._round is not None
+        return unread or bool(self.kept.outbox) or self._round is not None or bool(self.kept.mail)
+
+    def read_mail(self) -> None:
+        """Tell the run the first that is kept for it."""
+        self.ask(self.kept.mail.pop(0))
+
+    def leave(self) -> None:
+        """Have all other runs give back their slots, and their places."""
+        lines = self.kept.lines
+        for ticket in self._others:
+            lines.free(ticket)
+        self.kept.mail += self._let_in()
+
+    def _another_run(self) -> None:
+        """Have another run ask for slots, or give some back."""
+        lines = self.kept.lines
+        others = [ticket for ticket in [*lines.leases, *lines.waiters] if ticket in self._others]
+        if others and self.pick([True, False]):
+            lines.free(self.pick(others))
+        else:
+            ticket = self.new_id()
+            self._others.add(ticket)
+            turn = (self.pick([1, 2]), self.pick([0, 1]), self.pick(["", "a"]))
+            lines.ask(AskSlots(OTHER, ticket, ticket, self.pick(["p", "q"]), *turn))
+        self.kept.mail += self._let_in()
 
     def _again(self) -> None:
         if told := [one for some in self.reports.values() for one in some]:
@@ -312,26 +372,38 @@ def play(choices: Choices, faults: Faults) -> System:
         choices.pick(system.happenings())()
         if choices.pick(range(200)) == 199:
             system.ask(CancelRequested("enough", force=choices.pick([False, True])))
+    system.leave()
     for _ in range(QUIET_STEPS):
-        if untaken := system.untaken():
-            system.take_order(untaken[0])
-        elif system.jobs:
-            system.work(next(iter(system.jobs.values())), "succeeds")
-        elif system.unread():
-            system.control()
-        elif system.kept.run.state is RunState.PAUSED:
-            system.ask(ResumeRequested("ada"))
-        elif not system.kept.run.state.ended:
-            system.pass_time()
-        else:
+        if not _goes_on(system):
             break
     _judge(system)
     return system
 
 
+def _goes_on(system: System) -> bool:
+    """Let happen what happens when nothing fails any more; return whether anything did."""
+    if system.kept.mail:
+        system.read_mail()
+    elif untaken := system.untaken():
+        system.take_order(untaken[0])
+    elif system.jobs:
+        system.work(next(iter(system.jobs.values())), "succeeds")
+    elif system.unread():
+        system.control()
+    elif system.kept.run.state is RunState.PAUSED:
+        system.ask(ResumeRequested("ada"))
+    elif not system.kept.run.state.ended:
+        system.pass_time()
+    else:
+        return False
+    return True
+
+
 def _judge(system: System) -> None:
     kept = system.kept
     assert kept.run.state.ended, "the run has not ended"
+    assert not kept.lines.leases, "slots were never given back"
+    assert not kept.lines.waiters, "a place in a line was never given up"
     assert kept.ends == 1, f"its end was told {kept.ends} times"
     said = {one.message_id for some in system.reports.values() for one in some}
     assert kept.inbox >= said, "something that was said was never handled"

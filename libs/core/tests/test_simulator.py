@@ -10,6 +10,7 @@ from millrace.core.decide import decide
 from millrace.core.plan import Plan
 from millrace.core.state import (
     SET_BY,
+    TICKET,
     CancelAcknowledged,
     Decision,
     Failed,
@@ -24,7 +25,7 @@ from simulator import Faults, failure_of, found, play
 
 SEEDS = 200
 #: Within so many seeds a planted bug is found.
-FOUND_WITHIN = 200
+FOUND_WITHIN = 400
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
@@ -35,11 +36,14 @@ def test_whatever_fails_and_when_every_run_ends_and_every_message_counts_once(se
 def test_seeds_come_to_every_end_by_many_ways() -> None:
     ends: Counter[str] = Counter()
     forms: Counter[str] = Counter()
+    waited = 0
     for seed in range(SEEDS):
         system = play(Choices(seed), Faults())
         ends[system.kept.run.state] += 1
+        waited += system.kept.lines.numbers
         forms.update({system.plan.step(n).task.form for n in system.kept.run.tasks if not system.plan.is_scope(n)})
 
+    assert waited > SEEDS
     assert set(ends) == {"succeeded", "refused", "failed", "cancelled"}
     assert set(forms) >= {"kind", "end", "wait", "gate", "approve", "foreach", "while", "switch", "parallel", "try"}
 
@@ -107,12 +111,25 @@ def leaves_the_worker_of_a_result_that_was_set(
     return decide(run, plan, inputs, now, new_id)
 
 
+def dispatches_without_slots(
+    run: Run, plan: Plan, inputs: Sequence[Input], now: datetime, new_id: Callable[[], UUID]
+) -> Decision:
+    """Decide, but take back a task's slots when its worker starts."""
+    decision = decide(run, plan, inputs, now, new_id)
+    for task in decision.changed.values():
+        if task.state is TaskState.RUNNING and TICKET in (task.inner or {}):
+            task.inner = None
+    return decision
+
+
 @pytest.mark.parametrize(
     ("faults", "said"),
     [
         (Faults(forgets=True), "handled twice"),
         (Faults(deletes_before_sending=True), "the order was never sent"),
         (Faults(acknowledges_before_committing=True), "never handled"),
+        (Faults(keeps_slots_of_the_lost=True), "nobody else"),
+        (Faults(decide=dispatches_without_slots), "slots are kept or given back"),
         (Faults(decide=believes_every_token), "another attempt than its own"),
         (Faults(decide=forgets_retries), "has a due time"),
         (Faults(decide=begins_while_paused), "in a paused run nothing begins"),

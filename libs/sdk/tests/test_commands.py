@@ -22,6 +22,7 @@ from millrace.runtime.subscriptions import Record
 from millrace.runtime.testing import create_topics, publish, until
 from millrace.runtime.testing.process import Deployment, deployed
 from millrace.runtime.transaction import Database, Transaction, Transactions
+from millrace.sdk.cli import app
 from millrace.sdk.client import Client
 from millrace.sdk.connection import Connection
 from millrace.sdk.held import Which
@@ -292,6 +293,57 @@ tasks:
     approve: {title: {$from: /tasks/labels/output/about}, form: {budget: {type: number}}, need: 1}
 output: {votes: {$from: /tasks/ok/output/votes}}
 """
+
+
+POOLS_PAGE = (Path(__file__).resolve().parents[3] / "docs/pools.md").read_text()
+
+
+async def test_a_pool_lets_in_as_many_as_it_has_slots_and_who_waits_sees_why(world: World) -> None:
+    (written,) = re.findall(r"```yaml\n(.*?)```", POOLS_PAGE, re.DOTALL)
+    (world.folder / "fit.yaml").write_text(written)
+    blocks = re.findall(r"```sh\n(.*?)```", POOLS_PAGE, re.DOTALL)
+    pool, apply, start, show, explain, listing, show_pool, quota, show_quota = "".join(blocks).splitlines()
+    refused = await world.command("apply", "workflow", "fit.yaml", status=1)
+
+    said, _, _, _, _, shown, explained, listed, held, larger, limited, standing = await world.commands(
+        [
+            pool.replace("--slots 4", "--slots 1"),
+            apply,
+            *(start.replace("research", "ops"), start, start.replace("research", "ops")),
+            *(show, explain, listing, f"{show_pool} --json", pool, f"{quota} --json", show_quota),
+        ]
+    )
+
+    assert "there is no pool gpu: `millrace pool apply gpu --slots N` makes one" in refused
+    assert "pool gpu is in force: 0 of 1 slots taken, 0 tasks wait, at most 100 in 60 s, shares research 3" in said
+    assert "queued" in shown
+    assert "waits for a slot of pool gpu: 1 before it; 1 of 1 slots taken" in shown
+    assert "task fit waits for a slot of pool gpu: 1 before it" in explained
+    assert listed.splitlines()[1].split()[:5] == ["gpu", "1", "1", "1", "2"]
+    assert [use["task"] for use in json.loads(held)["holders"]] == ["fit"]
+    assert [use["fairness_key"] for use in json.loads(held)["waiters"]] == ["research", "ops"]
+    assert "pool gpu is in force: 3 of 4 slots taken, 0 tasks wait" in larger, "at once"
+    assert json.loads(limited)["quota"]["max_leases"] == 20
+    assert standing.strip() == "namespace demo: at most 20 tasks hold slots at once; 3 do now, 0 wait"
+    assert "3 tasks hold slots" in await world.command("pool", "delete", "gpu", status=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--rate", "10"), "--rate is '10': how many in how long, such as 10/s"),
+        (("--share", "research"), "--share is 'research': a fairness key and a whole number"),
+        (("--share", "research=99999999"), "at most 1000000"),
+        (("--burst", "3"), "--burst is of a rate"),
+    ],
+)
+def test_an_option_of_a_pool_that_makes_no_sense_says_what_would(
+    options: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        app(["pool", "apply", "gpu", "--slots", "1", *options], standalone_mode=False)
+
+    assert said in capsys.readouterr().err
 
 
 async def test_a_signal_and_an_approval_move_a_run_on_and_who_started_it_may_not_approve(world: World) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from millrace.core import slots
 from millrace.core.backoff import backoff_s
 from millrace.core.draft import Draft
 from millrace.core.expression import ExpressionFailed
@@ -15,6 +16,8 @@ from millrace.core.planning import PLAN, splice
 from millrace.core.pointer import PointerMissing
 from millrace.core.state import (
     ATTEMPT_OPEN,
+    TICKET,
+    Admitted,
     AttemptEnded,
     AttemptFact,
     CancelAcknowledged,
@@ -35,8 +38,31 @@ QUEUE_TIMEOUT, RUN_TIMEOUT, HEARTBEAT_TIMEOUT, TIMEOUT = "QueueTimeout", "RunTim
 MISSING_INPUT, LARGE_INPUT = "MissingInput", "LargeInput"
 
 
-def dispatch(draft: Draft, task: TaskRun) -> None:
-    """Hand a task's next attempt to its queue, or fail it when there is no input for it."""
+def begin(draft: Draft, task: TaskRun) -> None:
+    """Begin a task's next attempt, which waits for slots if it takes any, or fail it when there is no input for it."""
+    given = _input(draft, task)
+    if given is None:
+        return
+    if draft.plan.step(task.name).task.pool is not None:
+        slots.ask(draft, task)
+    else:
+        _dispatch(draft, task, given)
+
+
+def admitted(draft: Draft, told: Admitted) -> str | None:
+    """Dispatch a task that has the slots that it waited for; return why that cannot be, or None."""
+    known = draft.run.tasks.get(told.name)
+    if known is None or known.state is not TaskState.QUEUED or (known.inner or {}).get(TICKET) != str(told.ticket):
+        return f"run {draft.run.run_id} has no task {told.name!r} that waits for slots with ticket {told.ticket}"
+    task = draft.change(told.name)
+    given = _input(draft, task)
+    if given is not None:
+        _dispatch(draft, task, given)
+    return None
+
+
+def _input(draft: Draft, task: TaskRun) -> Any:  # noqa: ANN401 - a JSON object
+    """Return what a task is given; None where it has failed because there is no such thing, or too much of it."""
     step = draft.plan.step(task.name)
     given = step.task.input
     try:
@@ -44,18 +70,23 @@ def dispatch(draft: Draft, task: TaskRun) -> None:
             given = fill_in(given, document_of(draft.run, draft.plan, parent(task.name)))
     except PointerMissing as error:
         draft.fail(task, Failure(MISSING_INPUT, str(error), retryable=False))
-        return
+        return None
     if step.has_pointers and (size := len(json.dumps(given))) > MAX_INPUT_BYTES:
         told = f"its input has {size} bytes, more than {MAX_INPUT_BYTES}: hand on references"
         draft.fail(task, Failure(LARGE_INPUT, told, retryable=False))
-        return
+        return None
+    return given
+
+
+def _dispatch(draft: Draft, task: TaskRun, given: Any) -> None:  # noqa: ANN401 - likewise
+    """Hand a task's next attempt to its queue."""
     task.state = TaskState.DISPATCHED
     task.attempt += 1
     task.token = draft.new_id()
     task.dispatched_at = draft.now
     task.started_at = task.seen_at = task.failure = None
     task.fraction, task.message = 0.0, ""
-    task.due_at = draft.sooner(task, draft.after(step.task.queue_timeout_s))
+    task.due_at = draft.sooner(task, draft.after(draft.plan.step(task.name).task.queue_timeout_s))
     draft.effects.append(Dispatch(task.name, task.task_id, task.attempt, task.token, given))
 
 
@@ -88,7 +119,7 @@ def is_due(draft: Draft, task: TaskRun) -> None:
         failure = Failure(TIMEOUT, f"not done within {limits.timeout_s:g} s in all", retryable=False)
     elif task.state is TaskState.RETRY_WAIT:
         if not draft.holds_back(task):
-            dispatch(draft, task)
+            begin(draft, task)
         return
     elif task.started_at is None:
         failure = Failure(QUEUE_TIMEOUT, f"not started within {limits.queue_timeout_s:g} s", lost=True)
@@ -141,6 +172,7 @@ def _ended(draft: Draft, task: TaskRun, failure: Failure) -> None:
     if not again:
         draft.fail(task, failure)
         return
+    draft.free(task)
     task.state, task.token = TaskState.RETRY_WAIT, None
     wait_s = backoff_s(policy, used, task.task_id, task.attempt)
     task.due_at = draft.sooner(task, draft.after(wait_s))
@@ -151,6 +183,7 @@ def _succeeded(draft: Draft, task: TaskRun, output: Any) -> None:  # noqa: ANN40
     if plans and task.state is TaskState.CANCELLING:
         draft.settle(task, TaskState.CANCELLED)  # what it planned is not begun
     elif plans:
+        draft.free(task)
         splice(draft, task, output[PLAN])
     else:
         task.output = output

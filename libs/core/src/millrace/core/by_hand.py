@@ -7,7 +7,9 @@ from millrace.core.paths import is_within, written
 from millrace.core.state import SET_BY, AttemptEnded, Failure, ResultSet, TaskRun, TaskState
 
 SET_BY_HAND = "SetByHand"
-_OPEN = frozenset({TaskState.DISPATCHED, TaskState.RUNNING, TaskState.RETRY_WAIT, TaskState.WAITING, TaskState.OPEN})
+_OPEN = frozenset(
+    {TaskState.QUEUED, TaskState.DISPATCHED, TaskState.RUNNING, TaskState.RETRY_WAIT, TaskState.WAITING, TaskState.OPEN}
+)
 
 
 def set_result(draft: Draft, told: ResultSet) -> str | None:

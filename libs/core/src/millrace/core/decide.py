@@ -5,8 +5,9 @@ A task is *ready* when all its needs are settled: succeeded, skipped or failed. 
 1. with `run_if: succeeded` (the default) it is skipped unless every need succeeded; with `settled` it goes on whatever
    became of them;
 2. with a `when` that is false it is skipped;
-3. work is dispatched (`attempts`); an `end` ends the run; a `gate` lets the run go on or ends it; a `wait` or an
-   `approve` waits (`waits`); a `subflow` starts another run (`children`); a task with bodies opens them (`blocks`).
+3. work is dispatched (`attempts`), once it has the slots that it takes, if any (`slots`); an `end` ends the run; a
+   `gate` lets it go on or ends it; a `wait` or an `approve` waits (`waits`); a `subflow` starts another run
+   (`children`); a task with bodies opens them (`blocks`).
 
 A task whose attempts are used up has failed. If no task behind it says `run_if: settled`, what it is in, a body or the
 run, fails at once and its open attempts are asked to stop; otherwise it goes on so that that task can put things right,
@@ -35,6 +36,7 @@ from millrace.core.plan import Plan, Step, fill_in, value_at
 from millrace.core.pointer import PointerMissing
 from millrace.core.state import (
     TASK_OPEN,
+    Admitted,
     CancelRequested,
     ChildEnded,
     Collected,
@@ -163,6 +165,7 @@ _TAKES: Mapping[type[Input], Callable[[Draft, Any], str | None]] = {
     ResultSet: by_hand.set_result,
     Signalled: waits.told,
     Voted: waits.told,
+    Admitted: attempts.admitted,
     Collected: items.collected,
     ChildEnded: children.ended,
 }
@@ -212,7 +215,7 @@ def _begin(draft: Draft, path: str, step: Step) -> None:
 def _do(draft: Draft, task: TaskRun, step: Step) -> None:
     spec = step.task
     if spec.kind is not None:
-        attempts.dispatch(draft, task)
+        attempts.begin(draft, task)
     elif spec.end is not None:
         draft.settle(task, TaskState.SUCCEEDED)
         draft.end(RunState(spec.end.state), _reason(draft, task, spec.end.reason))

@@ -14,12 +14,14 @@ from millrace.core.plan import Plan
 from millrace.core.state import (
     CANCEL_GRACE_S,
     TASK_OPEN,
+    TICKET,
     AttemptEnded,
     CancelAttempt,
     CancelRequested,
     Decision,
     Effect,
     Failure,
+    FreeSlots,
     Input,
     Refused,
     Run,
@@ -137,6 +139,7 @@ class Draft:
 
     def settle(self, task: TaskRun, state: TaskState) -> None:
         """Have a task come to its end; what needs it may now begin."""
+        self.free(task)
         task.state, task.token, task.due_at, task.ended_at = state, None, None, self.now
         self.todo.append((parent(task.name), self.plan.step(task.name).dependents))
 
@@ -239,6 +242,13 @@ class Draft:
         if task.token is not None:
             self.effects.append(CancelAttempt(task.name, task.task_id, task.attempt, task.token, reason))
 
+    def free(self, task: TaskRun) -> None:
+        """Have a task give back the slots that it holds, or its place in the line for them, if it has any."""
+        ticket = (task.inner or {}).get(TICKET)
+        if ticket is not None:
+            task.inner = {key: value for key, value in (task.inner or {}).items() if key != TICKET} or None
+            self.effects.append(FreeSlots(UUID(ticket), self.plan.step(task.name).task.pool or ""))
+
     def give_up(self, task: TaskRun) -> None:
         """Wait no more for what has been asked to stop."""
         if task.token is not None:
@@ -274,7 +284,7 @@ class Draft:
             case TaskState.DISPATCHED | TaskState.RUNNING:
                 self.ask_to_stop(task, reason)
                 task.state, task.due_at = TaskState.CANCELLING, self.after(grace_s)
-            case TaskState.RETRY_WAIT | TaskState.WAITING:
+            case TaskState.RETRY_WAIT | TaskState.WAITING | TaskState.QUEUED:
                 if self.stop_child(task, reason, grace_s):
                     task.state, task.outcome = TaskState.CLOSING, TaskState.CANCELLED
                     task.due_at = self.after(CLEANUP_S)
@@ -285,6 +295,7 @@ class Draft:
                 self.todo.append((task.name, ()))
 
     def _cancelled(self, task: TaskRun) -> None:
+        self.free(task)
         task.state, task.token, task.due_at, task.ended_at = TaskState.CANCELLED, None, None, self.now
         self.todo.append((parent(task.name), ()))
 

@@ -39,6 +39,10 @@ MAX_DEPTH = 8
 MAX_WORKFLOW_BYTES = 256 * 1024
 MAX_ITERATIONS = 1_000_000
 MAX_AT_ONCE = 1_000
+#: The most slots that a pool has, and that a task takes.
+MAX_SLOTS = 10_000
+MAX_PRIORITY = 1_000
+MAX_KEY_CHARS = 200
 KIND = r"^[a-z][a-z0-9_]{0,62}\.[a-z][a-z0-9_]{0,62}$"
 
 Seconds = Annotated[float, Field(gt=0, le=30 * 86_400)]
@@ -162,6 +166,12 @@ class Task(Part):
         run_if: `succeeded`: skipped unless every need succeeded. `settled`: whatever became of the needs.
         when: CEL over `outputs.<task>`, `status.<task>` and `trigger`; the task is skipped when it is false.
         input: A JSON object; `{"$from": <JSON pointer>}` in place of a value in it stands for the value there.
+        pool: Whose slots an attempt takes, from before it is dispatched until it has ended. While it waits for them it
+            holds nobody, and none of its times in the queue or the run has begun.
+        weight: How many of them it takes; where the pool has fewer by then, all.
+        priority: Of those that wait for slots of one pool, the higher goes first; `$from` may lead to it.
+        fairness_key: Those of one priority share a pool fairly among their keys, as the pool's `shares` say, not among
+            their numbers; `$from` may lead to it, such as to a team's or a tenant's name.
         queue_timeout_s: From dispatch until a worker has started.
         run_timeout_s: From start until the result.
         heartbeat_timeout_s: Longest silence of a worker that has started.
@@ -180,6 +190,10 @@ class Task(Part):
     when: str | None = None
     input: dict[str, JsonValue] = {}  # noqa: RUF012 - pydantic copies it
     retries: Retries = Retries()
+    pool: Name | None = None
+    weight: Annotated[int, Field(ge=1, le=MAX_SLOTS)] = 1
+    priority: Annotated[int, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY)] | Pointer = 0
+    fairness_key: Annotated[str, Field(max_length=MAX_KEY_CHARS)] | Pointer = ""
     queue_timeout_s: Seconds = 3_600.0
     run_timeout_s: Seconds = 3_600.0
     heartbeat_timeout_s: Seconds = 60.0
@@ -208,6 +222,8 @@ class Task(Part):
             raise ValueError(f"a task has exactly one of {', '.join(n.rstrip('_') for n in FORMS)}; this has {found}")
         if self.kind is None and (work := self.model_fields_set & _WORK_FIELDS):
             raise ValueError(f"{found[0]!r} is no work for a worker, so it has no {', '.join(sorted(work))}")
+        if self.pool is None and (asked := self.model_fields_set & _SLOT_FIELDS):
+            raise ValueError(f"{', '.join(sorted(asked))}: only a task that takes slots of a `pool` has that")
         if (self.end or self.gate) is not None and self.timeout_s is not None:
             raise ValueError(f"{found[0]!r} takes no time, so it has no timeout_s")
         if self.planned and not self.plans:
@@ -278,6 +294,7 @@ class Task(Part):
     def pointers(self) -> Iterator[tuple[str, JsonValue | Pointer]]:
         """Yield what it takes from elsewhere, each with its field: a JSON value with pointers in it, or a pointer."""
         yield "input", self.input
+        yield from (("priority", self.priority), ("fairness_key", self.fairness_key))
         if self.end is not None:
             yield "end.reason", self.end.reason
         if self.gate is not None:
@@ -293,7 +310,8 @@ class Task(Part):
 
 
 FORMS = ("kind", "end", "wait", "gate", "approve", "subflow", "foreach", "while_", "switch", "parallel", "try_")
-_WORK_FIELDS = {"queue", "input", "retries", "queue_timeout_s", "run_timeout_s", "heartbeat_timeout_s", "plans"}
+_SLOT_FIELDS = {"weight", "priority", "fairness_key"}
+_WORK_FIELDS = {"queue", "input", "retries", "queue_timeout_s", "run_timeout_s", "heartbeat_timeout_s", "plans", "pool"}
 
 
 class Workflow(Part):

@@ -2,12 +2,14 @@
 
 While a run is paused, what has begun goes on: facts about its open attempts are taken, their limits hold, waits and
 approvals come to their ends, signals and votes count. What would follow from that is looked at when it is resumed:
-nothing is dispatched, opened, started or put in order before. A run whose end was decided meanwhile ends then. Its own
-time limit stands still; those of its tasks do not, for what they limit goes on.
+nothing is dispatched, opened, started or put in order before, and what waits for slots gives up its place. A run
+whose end was decided meanwhile ends then. Its own time limit stands still; those of its tasks do not, for what they
+limit goes on.
 """
 
 from uuid import UUID
 
+from millrace.core import slots
 from millrace.core.draft import CHILD, Draft
 from millrace.core.parts import MAX_WAIT_S
 from millrace.core.paths import ROOT
@@ -37,6 +39,8 @@ def pause(draft: Draft, asked: PauseRequested) -> str | None:
     run.state, run.due_at = RunState.PAUSED, draft.after(MAX_PAUSE_S)
     draft.run_changed = True
     draft.effects.append(RunPaused(asked.cause))
+    for name in _queued(draft):
+        draft.free(draft.change(name))
     _tell_children(draft, asked)
     return None
 
@@ -66,6 +70,8 @@ def go_on(draft: Draft) -> None:
         draft.change(name).due_at = draft.now
     if run.outcome is not None:
         draft.wind_up()
+    for name in _queued(draft):
+        slots.ask(draft, draft.change(name))
     _look_at_everything(draft)
 
 
@@ -73,6 +79,10 @@ def expire(draft: Draft) -> None:
     """Give up a run that nobody has resumed."""
     go_on(draft)
     draft.end(RunState.FAILED, f"paused for {MAX_PAUSE_S / 86_400:g} days, and nobody has resumed it")
+
+
+def _queued(draft: Draft) -> list[str]:
+    return [name for name, task in draft.run.tasks.items() if task.state is TaskState.QUEUED]
 
 
 def _look_at_everything(draft: Draft) -> None:

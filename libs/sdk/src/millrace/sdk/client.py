@@ -26,6 +26,7 @@ from millrace.runtime.errors import Unavailable
 from millrace.sdk.connection import Connection, connection
 from millrace.sdk.held import HeldEvents
 from millrace.sdk.operations import Operations
+from millrace.sdk.pools import Pools
 from millrace.sdk.predictions import Model, Prediction, Row, infer_request, model_of, predictions
 from millrace.sdk.schedules import Schedules
 
@@ -302,6 +303,11 @@ class Client(Operations):
     def schedules(self) -> Schedules:
         """Return the schedules, by which runs are started."""
         return Schedules(self._channels, self.namespace)
+
+    @cached_property
+    def pools(self) -> Pools:
+        """Return the pools, whose slots tasks take, and the namespace's quota."""
+        return Pools(self._channels, self.namespace)
 
     @cached_property
     def _control(self) -> "ControlServiceAsyncStub":

@@ -25,6 +25,7 @@ STYLES = {
     "ending": "yellow",
     "paused": "magenta",
     "retry_wait": "magenta",
+    "queued": "cyan",
     "refused": "magenta",
     "failed": "red",
     "dead": "red",

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-_GOING = frozenset({"dispatched", "running", "retry_wait", "waiting", "open", "closing"})
+_GOING = frozenset({"queued", "dispatched", "running", "retry_wait", "waiting", "open", "closing"})
 _SHORT_CHARS = 12
 _NOTE_CHARS = 90
 
@@ -95,7 +95,9 @@ def _note(task: Task, most_chars: int | None = _NOTE_CHARS) -> str:
 
 
 def _said(task: Task, most_chars: int | None) -> str:
-    """Return what a task says: its error, how far it is, or what it handed on."""
+    """Return what a task says: what it waits for, its error, how far it is, or what it handed on."""
+    if task.state == "queued":
+        return task.waits_for or f"waits for slots of pool {task.pool}"
     if task.error:
         return task.error
     if task.state in _GOING:

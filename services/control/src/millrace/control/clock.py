@@ -6,7 +6,7 @@ from uuid import UUID
 import structlog
 from millrace.contracts.catalogue import queue_topics
 from millrace.control.domain.events import topics_of_patterns
-from millrace.control.handlers import fire_due, look_at_schedules, look_at_triggers
+from millrace.control.handlers import fire_due, look_at_pools, look_at_schedules, look_at_triggers
 from millrace.control.store import LOOK, Store, Turn
 from millrace.runtime.batches import OutageError, settle
 from millrace.runtime.errors import MillraceError
@@ -15,6 +15,9 @@ from millrace.runtime.topics import AS_THE_OTHERS, create_topics
 from millrace.runtime.transaction import Transactions
 
 log = structlog.get_logger()
+
+HELD_BY_ANOTHER_S = 0.05
+"""When is looked again for what a run is to be told that somebody else holds just now, seconds."""
 
 
 class Clock:
@@ -55,6 +58,8 @@ class Clock:
             async with self._begin() as tx:
                 fired = await fire_due(run_ids, tx)
             done.append(fired)
+            if fired < len(run_ids):
+                Store.signals.due_in(HELD_BY_ANOTHER_S)
 
         async def start(some: Sequence[Turn]) -> None:
             async with self._begin() as tx:
@@ -66,10 +71,16 @@ class Clock:
                 happened = await look_at_schedules(some, tx)
             done.append(happened)
 
+        async def let_in(some: Sequence[Turn]) -> None:
+            async with self._begin() as tx:
+                happened = await look_at_pools((turn.namespace for turn in some), tx)
+            done.append(happened)
+
         schedules = [turn for turn in turns if turn.schedule]
-        triggers = [turn for turn in turns if not turn.schedule]
+        triggers = [turn for turn in turns if not turn.schedule and not turn.of_pools]
         # A run that raises costs only itself; what is put off here is looked for again in `poll_s`.
         try:
+            await settle([turn for turn in turns if turn.of_pools], let_in, _put_off, self._begin.database)
             await settle(due, fire, _put_off, self._begin.database)
             await settle(triggers, start, _put_off, self._begin.database)
             await settle(schedules, fire_schedules, _put_off, self._begin.database)

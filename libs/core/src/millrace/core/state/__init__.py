@@ -1,12 +1,14 @@
 """A run as it stands, what can happen to it and what follows."""
 
 from millrace.core.state.effects import (
+    AskSlots,
     AttemptEnded,
     CancelAttempt,
     Collect,
     Decision,
     Dispatch,
     Effect,
+    FreeSlots,
     Refused,
     RunEnded,
     RunPaused,
@@ -17,6 +19,7 @@ from millrace.core.state.effects import (
 )
 from millrace.core.state.inputs import (
     CANCEL_GRACE_S,
+    Admitted,
     AttemptFact,
     CancelAcknowledged,
     CancelRequested,
@@ -40,6 +43,7 @@ from millrace.core.state.records import (
     SET_BY,
     TAKEN_FROM,
     TASK_OPEN,
+    TICKET,
     Failure,
     Pause,
     Run,
@@ -54,6 +58,9 @@ __all__ = [
     "SET_BY",
     "TAKEN_FROM",
     "TASK_OPEN",
+    "TICKET",
+    "Admitted",
+    "AskSlots",
     "AttemptEnded",
     "AttemptFact",
     "CancelAcknowledged",
@@ -67,6 +74,7 @@ __all__ = [
     "Effect",
     "Failed",
     "Failure",
+    "FreeSlots",
     "Input",
     "Pause",
     "PauseRequested",

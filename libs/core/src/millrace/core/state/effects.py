@@ -22,6 +22,32 @@ class Dispatch:
 
 
 @dataclass(slots=True, frozen=True)
+class AskSlots:
+    """Put the task into the line for slots of a pool; that it has them is told as `Admitted`.
+
+    Attributes:
+        ticket: Names its place in the line, and then its slots.
+        weight: How many it takes.
+    """
+
+    name: str
+    task_id: UUID
+    ticket: UUID
+    pool: str
+    weight: int
+    priority: int
+    fairness_key: str
+
+
+@dataclass(slots=True, frozen=True)
+class FreeSlots:
+    """Let others have the slots that a task held, or its place in the line."""
+
+    ticket: UUID
+    pool: str
+
+
+@dataclass(slots=True, frozen=True)
 class CancelAttempt:
     """Ask the attempt's worker to stop; its token no longer counts unless the run is ending."""
 
@@ -95,7 +121,7 @@ class RunEnded:
 
 
 Lifecycle = RunStarted | RunPaused | RunResumed | RunEnded
-Effect = Dispatch | CancelAttempt | AttemptEnded | Collect | StartChild | TellChild | Lifecycle
+Effect = Dispatch | AskSlots | FreeSlots | CancelAttempt | AttemptEnded | Collect | StartChild | TellChild | Lifecycle
 
 
 @dataclass(slots=True, frozen=True)

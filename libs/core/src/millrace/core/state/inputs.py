@@ -68,6 +68,18 @@ class ResultSet:
 
 
 @dataclass(slots=True, frozen=True)
+class Admitted:
+    """A task has the slots that it waits for.
+
+    Attributes:
+        ticket: As it was asked for them with; it has none of another.
+    """
+
+    name: str
+    ticket: UUID
+
+
+@dataclass(slots=True, frozen=True)
 class _AttemptFact:
     name: str
     task_id: UUID
@@ -151,4 +163,4 @@ AttemptFact = Started | Progressed | Succeeded | Failed | CancelAcknowledged
 Wish = CancelRequested | PauseRequested | ResumeRequested | ResultSet | Signalled | Voted
 
 
-Input = Start | Tick | Wish | ChildEnded | Collected | AttemptFact
+Input = Start | Tick | Wish | Admitted | ChildEnded | Collected | AttemptFact

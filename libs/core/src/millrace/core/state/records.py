@@ -37,6 +37,8 @@ _ENDED = frozenset({RunState.SUCCEEDED, RunState.REFUSED, RunState.FAILED, RunSt
 class TaskState(StrEnum):
     """Where a task of a run stands; one that has no record yet is waiting for its needs."""
 
+    #: It waits for slots of its pool, and holds nobody; while its run is paused, not even its place.
+    QUEUED = "queued"
     DISPATCHED = "dispatched"
     RUNNING = "running"
     #: Its attempt has been asked to stop, because what it is part of is ending.
@@ -56,13 +58,21 @@ class TaskState(StrEnum):
 
 #: Where a task has who set its result by hand, and why; and the run that a result was taken from.
 SET_BY, TAKEN_FROM = "set_by", "taken_from"
+#: Where a task has what names its place in the line of its pool and then the slots that it holds.
+TICKET = "ticket"
 
 
 #: An attempt is with a worker: only in these states does a fact about it count.
 ATTEMPT_OPEN = frozenset({TaskState.DISPATCHED, TaskState.RUNNING, TaskState.CANCELLING})
 
 
-TASK_OPEN = ATTEMPT_OPEN | {TaskState.RETRY_WAIT, TaskState.WAITING, TaskState.OPEN, TaskState.CLOSING}
+TASK_OPEN = ATTEMPT_OPEN | {
+    TaskState.QUEUED,
+    TaskState.RETRY_WAIT,
+    TaskState.WAITING,
+    TaskState.OPEN,
+    TaskState.CLOSING,
+}
 
 
 @dataclass(slots=True, frozen=True)
@@ -117,7 +127,7 @@ class TaskRun:
         fraction: How far the worker says it is, 0 to 1, with its `message`.
         outcome: How it ends, once that is decided and it is closing.
         inner: Of a task with bodies or of a scope: how far it is, as JSON; of any task, that its result was set by hand
-            (`SET_BY`) or comes from an earlier run (`TAKEN_FROM`).
+            (`SET_BY`) or comes from an earlier run (`TAKEN_FROM`), and what names its slots (`TICKET`).
     """
 
     name: str

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
+from millrace.core.bucket import draw
 from millrace.core.triggers.ir import Strategy, Throttle
 
 
@@ -91,17 +92,8 @@ def admit(
         waiting: How many wait.
         full_at: What the last decision gave.
         now: The time.
-
-    Source: the generic cell rate algorithm (ITU-T I.371): a bucket of `burst` that is refilled evenly.
     """
     room = waiting if width is None else max(0, min(waiting, width - under_way))
     if throttle is None or not room:
         return Admission(room, full_at)
-    each = timedelta(seconds=throttle.per_s) / throttle.runs
-    bucket = each * (throttle.burst or throttle.runs)
-    full_at = max(full_at or now, now)
-    # A timedelta divides with rounding: what is shorter than a microsecond keeps nobody.
-    free = (bucket - (full_at - now)) // each if each else room
-    count = max(0, min(room, free))
-    full_at += each * count
-    return Admission(count, full_at, full_at - bucket + each if count < room else None)
+    return Admission(*draw(throttle.runs, throttle.per_s, throttle.burst or throttle.runs, room, full_at, now))

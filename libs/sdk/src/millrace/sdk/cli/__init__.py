@@ -11,6 +11,7 @@ from millrace.sdk.cli import (
     lineage,
     observability,
     people,
+    pools,
     predict,
     publish,
     runs,
@@ -42,7 +43,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 for noun in (
-    *(stack, publish, apply, workflows, triggers, schedules, runs, explain, people, worker),
+    *(stack, publish, apply, workflows, triggers, schedules, runs, explain, people, worker, pools),
     *(predict, lineage, held, observability),
 ):
     app.add_typer(noun.app)

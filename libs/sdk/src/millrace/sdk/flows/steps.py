@@ -52,8 +52,10 @@ class TaskKind:
         run_if: RunIf = "succeeded",
         compensate: BodyFunction | None = None,
         teardown: BodyFunction | None = None,
+        priority: int | Ref | Default | None = None,
+        fairness_key: str | Ref | Default | None = None,
     ) -> Callable[..., Node]:
-        """Return the same kind, to be called once as a step with its own name, order or condition.
+        """Return the same kind, to be called once as a step with its own name, order, condition or turn.
 
         Args:
             name: The step's name; default: the body's name, or the verb of the kind.
@@ -62,12 +64,16 @@ class TaskKind:
             run_if: `settled` runs it whatever became of the steps before it.
             compensate: Calls what undoes it, when what it is in fails later; given a reference to its output.
             teardown: Calls what is done once nothing needs it any more, however that ended; given the same.
+            priority: Of those that wait for slots of its pool, the higher goes first.
+            fairness_key: Those of one priority share the pool fairly among their keys.
         """
         own = getattr(self.body, "__name__", "")
         default = own if own.isidentifier() else self.kind.split(".", 1)[-1]  # a lambda's name is no name
 
         def call(**inputs: Any) -> Node:  # noqa: ANN401 - inputs are JSON or references
             task = {"kind": self.kind, "input": inputs, "run_if": run_if, **self._options}
+            turn = {"priority": priority, "fairness_key": fairness_key}
+            task |= {field: value for field, value in turn.items() if value is not None}
             step = Step(name or default)
             for field, function in (("compensate", compensate), ("teardown", teardown)):
                 if function is not None:
@@ -85,7 +91,8 @@ def task(kind: str, **options: Any) -> TaskKind:  # noqa: ANN401 - the fields of
     Args:
         kind: What work it is, `<service>.<verb>`.
         options: `queue`, `retries` and the timeouts of its steps: `queue_timeout_s`, `run_timeout_s`,
-            `heartbeat_timeout_s`, `timeout_s`; `plans`, when what it hands on may be a `plan`.
+            `heartbeat_timeout_s`, `timeout_s`; `plans`, when what it hands on may be a `plan`; `pool`, whose slots
+            its attempts take, `weight` of them, and its turn in the line for them: `priority`, `fairness_key`.
     """
     retries = options.get("retries")
     if isinstance(retries, Retries):

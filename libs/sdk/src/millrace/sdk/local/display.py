@@ -21,7 +21,7 @@ REFRESH_S = 0.25
 """How often a live tree is drawn anew, seconds."""
 _WIDE = 400
 #: Of these there is nothing to say yet, or nothing that the task they are in does not say.
-_SILENT = frozenset({TaskState.DISPATCHED, TaskState.OPEN, TaskState.CLOSING, TaskState.CANCELLING})
+_SILENT = frozenset({TaskState.QUEUED, TaskState.DISPATCHED, TaskState.OPEN, TaskState.CLOSING, TaskState.CANCELLING})
 
 
 class Display:

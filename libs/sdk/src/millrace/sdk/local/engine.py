@@ -16,6 +16,8 @@ from millrace.core.items import outputs_of
 from millrace.core.paths import ROOT
 from millrace.core.plan import Plan, compile_plan
 from millrace.core.state import (
+    Admitted,
+    AskSlots,
     CancelAcknowledged,
     CancelAttempt,
     ChildEnded,
@@ -208,6 +210,9 @@ class Engine(Generic[R]):
                 kind = run.plan.step(effect.name).task.kind or ""
                 call = Call(run.workflow, effect.name, kind, effect.attempt, effect.input, self._now())
                 self.orders.append(Order(run, call, effect.task_id, effect.token))
+            case AskSlots():
+                # Pools are the services'; here there is one machine, and `workers` says how much is done at once.
+                yield run, Admitted(effect.name, effect.ticket)
             case CancelAttempt():
                 yield from self._stop(run, effect.token)
             case Collect():

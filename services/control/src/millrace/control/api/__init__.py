@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from millrace.contracts.rpc.control.v1 import control_pb2 as pb
 from millrace.control.api.messages import approval_message, offset_of, queue_message, run_message, workflow_message
 from millrace.control.api.operations import Operations
+from millrace.control.api.pools import PoolApi
 from millrace.control.api.schedules import ScheduleApi
 from millrace.control.api.triggers import TriggerApi
 from millrace.control.commands import (
@@ -24,6 +25,7 @@ from millrace.control.handlers import (
     apply_workflow,
     decide_task,
     start_run,
+    why_tasks_wait,
 )
 from millrace.control.store import Store
 from millrace.runtime.caller import caller
@@ -36,7 +38,7 @@ WATCH_POLL_S = 1.0
 """How often a watched run is looked at when nothing in this process has changed it, seconds."""
 
 
-class ControlApi(Operations, TriggerApi, ScheduleApi):
+class ControlApi(Operations, TriggerApi, ScheduleApi, PoolApi):
     """What control answers; one line each way."""
 
     async def ApplyWorkflow(self, request: pb.ApplyWorkflowRequest, tx: Store) -> pb.ApplyWorkflowResponse:
@@ -76,7 +78,8 @@ class ControlApi(Operations, TriggerApi, ScheduleApi):
     async def GetRun(self, request: pb.GetRunRequest, tx: Store) -> pb.GetRunResponse:
         asked = GetRun(namespace=request.namespace, run_id=request.run_id)
         kept = await tx.run(asked.namespace, asked.run_id)
-        return pb.GetRunResponse(run=run_message(kept, past=await tx.past(kept.run.run_id, SHOWN)))
+        past, slots = await tx.past(kept.run.run_id, SHOWN), await why_tasks_wait(kept, tx)
+        return pb.GetRunResponse(run=run_message(kept, past=past, slots=slots))
 
     async def WatchRun(
         self, request: pb.WatchRunRequest, begin: Transactions[Store]

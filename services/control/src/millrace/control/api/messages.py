@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -20,9 +21,23 @@ SHOWN_BYTES = 2 * 1024 * 1024
 """The most of outputs that one answer holds; a message has at most twice that."""
 
 
-def run_message(kept: KeptRun, *, tasks: bool = True, past: Sequence[TaskRun] = ()) -> pb.Run:
-    """Return a run, with its tasks and those `past` of scopes that are over."""
+def run_message(
+    kept: KeptRun,
+    *,
+    tasks: bool = True,
+    past: Sequence[TaskRun] = (),
+    slots: Mapping[str, str] = MappingProxyType({}),
+) -> pb.Run:
+    """Return a run.
+
+    Args:
+        kept: Which.
+        tasks: With its tasks.
+        past: Those of scopes that are over.
+        slots: What those wait for that wait for slots, by name.
+    """
     run, shown = kept.run, _Shown()
+    told = [_task(name, task, kept, shown, slots) for name, task in in_order(kept, past)] if tasks else []
     return pb.Run(
         run_id=str(run.run_id),
         workflow=kept.workflow,
@@ -38,7 +53,7 @@ def run_message(kept: KeptRun, *, tasks: bool = True, past: Sequence[TaskRun] = 
         started_at=time_message(run.started_at),
         ended_at=time_message(run.ended_at),
         output_json=shown.take(run.output) if tasks else "",
-        tasks=[_task(name, task, kept, shown) for name, task in in_order(kept, past)] if tasks else [],
+        tasks=told,
         schedule_json=json.dumps(run.trigger["schedule"]) if "schedule" in run.trigger else "",
         rerun_of=str(kept.rerun_of or ""),
         paused_at=time_message(run.pause.at if run.pause is not None else None),
@@ -134,10 +149,11 @@ class _Shown:
         return text
 
 
-def _task(name: str, task: TaskRun | None, kept: KeptRun, shown: _Shown) -> pb.Task:
+def _task(name: str, task: TaskRun | None, kept: KeptRun, shown: _Shown, slots: Mapping[str, str]) -> pb.Task:
     kind = kind_of(name, kept.plan)
+    pool = "" if kept.plan.is_scope(name) else kept.plan.step(name).task.pool or ""
     if task is None:
-        return pb.Task(name=name, kind=kind, state="blocked")
+        return pb.Task(name=name, kind=kind, state="blocked", pool=pool)
     return pb.Task(
         task_id=str(task.task_id),
         name=name,
@@ -153,6 +169,8 @@ def _task(name: str, task: TaskRun | None, kept: KeptRun, shown: _Shown) -> pb.T
         ended_at=time_message(task.ended_at),
         set_by=(task.inner or {}).get(SET_BY, ""),
         taken_from=(task.inner or {}).get(TAKEN_FROM, ""),
+        pool=pool,
+        waits_for=slots.get(name, ""),
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -139,10 +140,16 @@ class Turn:
     next_at: datetime | None
 
 
-def explain_run(kept: KeptRun, turn: Turn | None) -> list[str]:
-    """Return what started a run, then why it stands where it does, a sentence each."""
+def explain_run(kept: KeptRun, turn: Turn | None, slots: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+    """Return what started a run, then why it stands where it does, a sentence each.
+
+    Args:
+        kept: The run.
+        turn: Why it waits for its turn, where it has to.
+        slots: What its tasks wait for that wait for slots, by name.
+    """
     again = [f"{kept.principal} has run {kept.rerun_of} done again by it"] if kept.rerun_of is not None else []
-    return [_what_started(kept), *again, *_how_it_stands(kept, turn)]
+    return [_what_started(kept), *again, *_how_it_stands(kept, turn, slots)]
 
 
 def _what_started(kept: KeptRun) -> str:
@@ -162,7 +169,7 @@ def _what_started(kept: KeptRun) -> str:
     return f"trigger {kept.trigger_name} started it for {len([*led_by(kept)])} events under key {given['key']!r}{how}"
 
 
-def _how_it_stands(kept: KeptRun, turn: Turn | None) -> Iterator[str]:
+def _how_it_stands(kept: KeptRun, turn: Turn | None, slots: Mapping[str, str]) -> Iterator[str]:
     run = kept.run
     if run.state is RunState.PENDING:
         yield from _why_it_waits(kept, turn)
@@ -174,7 +181,7 @@ def _how_it_stands(kept: KeptRun, turn: Turn | None) -> Iterator[str]:
     else:
         yield f"it is {run.state}" + (f": {run.cause}" if run.cause else "")
         open_tasks = [task for task in run.tasks.values() if task.state in TASK_OPEN]
-        yield from (_task(task) for task in open_tasks[:MAX_TASKS])
+        yield from (_task(task, slots.get(task.name, "")) for task in open_tasks[:MAX_TASKS])
         if len(open_tasks) > MAX_TASKS:
             yield f"{len(open_tasks) - MAX_TASKS} more tasks are under way"
 
@@ -198,7 +205,9 @@ def _why_it_waits(kept: KeptRun, turn: Turn | None) -> Iterator[str]:
     yield f"{turn.waiting} runs wait before it"
 
 
-def _task(task: TaskRun) -> str:
+def _task(task: TaskRun, waits_for: str) -> str:
+    if waits_for:
+        return f"task {task.name} {waits_for}"
     due = f", until {task.due_at:%Y-%m-%d %H:%M:%S} UTC at most" if task.due_at else ""
     attempt = f" (attempt {task.attempt})" if task.attempt > 1 else ""
     return f"task {task.name} is {task.state}{attempt}{due}"

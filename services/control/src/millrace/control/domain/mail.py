@@ -1,10 +1,11 @@
-"""What one run tells another, as it is kept until that one is told."""
+"""What one run, or a pool, tells another run, as it is kept until that one is told."""
 
 from typing import Any
 from uuid import UUID
 
 from millrace.core.state import (
     CANCEL_GRACE_S,
+    Admitted,
     CancelRequested,
     ChildEnded,
     Input,
@@ -31,6 +32,8 @@ def mail_of(told: Input) -> dict[str, Any]:
             return {"pause": cause}
         case ResumeRequested(cause=cause):
             return {"resume": cause}
+        case Admitted(name=name, ticket=ticket):
+            return {"admitted": name, "ticket": str(ticket)}
         case Start():
             return {"start": True}
     raise TypeError(f"no run tells another {type(told).__name__}")
@@ -46,6 +49,8 @@ def read_mail(told: dict[str, Any]) -> Input:
         return PauseRequested(told["pause"])
     if "resume" in told:
         return ResumeRequested(told["resume"])
+    if "admitted" in told:
+        return Admitted(told["admitted"], UUID(told["ticket"]))
     if "start" in told:
         return Start()
     about = told["child_ended"]

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from operator import attrgetter
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -112,17 +113,18 @@ class KeptRun:
 _values = attrgetter(*(field.name for field in fields(KeptRun)))
 
 
-def input_of(report: TaskReport, live: Collection[str] = ()) -> Input:
+def input_of(report: TaskReport, live: Collection[str] = (), slots: Mapping[str, int] = MappingProxyType({})) -> Input:
     """Return what a report means to a decision.
 
     Args:
         report: What a service or a team's worker says.
         live: The queues of the namespace's teams, which what it plans may name.
+        slots: How many slots the pools have that what it plans names.
     """
     at = (report.name, report.task_id, report.attempt, report.token)
     match report:
         case TaskSucceeded():
-            why = misfit_in_plan(report.output, live)
+            why = misfit_in_plan(report.output, live, slots)
             failure = Failure(INVALID_PLAN, why, retryable=False)
             return Failed(*at, failure) if why else Succeeded(*at, report.output)
         case TaskFailed(error="cancelled"):

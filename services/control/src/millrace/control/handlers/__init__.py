@@ -2,6 +2,7 @@
 
 from millrace.contracts import SERVICES
 from millrace.contracts.tasks import TaskReport
+from millrace.control.handlers.admission import look_at_pools
 from millrace.control.handlers.definitions import (
     apply_trigger,
     apply_workflow,
@@ -20,6 +21,7 @@ from millrace.control.handlers.operations import (
     set_task_result,
     signal_run,
 )
+from millrace.control.handlers.pools import apply_pool, apply_quota, delete_pool, get_pool, why_tasks_wait
 from millrace.control.handlers.queues import apply_queue
 from millrace.control.handlers.runs import apply_reports, decide_task, fire_due, start_run
 from millrace.control.handlers.schedules import (
@@ -36,7 +38,9 @@ from millrace.runtime.subscriptions import Subscription, on_batch
 
 __all__ = [
     "SUBSCRIPTIONS",
+    "apply_pool",
     "apply_queue",
+    "apply_quota",
     "apply_reports",
     "apply_schedule",
     "apply_trigger",
@@ -45,10 +49,13 @@ __all__ = [
     "cancel_run",
     "change_runs",
     "decide_task",
+    "delete_pool",
     "delete_schedule",
     "explain_event",
     "explain_run",
     "fire_due",
+    "get_pool",
+    "look_at_pools",
     "look_at_schedules",
     "look_at_triggers",
     "pause_run",
@@ -66,6 +73,7 @@ __all__ = [
     "start_run",
     "take_records",
     "unblock_trigger",
+    "why_tasks_wait",
 ]
 
 TASK_TOPICS = tuple(f"{name}.tasks" for name in SERVICES)

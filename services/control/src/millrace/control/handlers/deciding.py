@@ -6,7 +6,9 @@ from uuid import UUID
 
 import structlog
 from millrace.contracts.event import Event
+from millrace.control.domain.admission import Claims
 from millrace.control.domain.runs import KeptRun, Parent, events_of
+from millrace.control.handlers.admission import settle_claims
 from millrace.control.store import Store
 from millrace.core import state
 from millrace.core.children import MAX_CHAIN, TOO_DEEP
@@ -92,11 +94,19 @@ def pending(
 
 
 async def _follow(decided: Sequence[tuple[KeptRun, Decision]], causes: Mapping[UUID, Event | None], tx: Store) -> None:
-    """Do what decisions ask of control itself, and go on with what comes of it."""
+    """Do what decisions ask of control itself and of pools, and go on with what comes of it."""
+    held = {kept.run.run_id: kept for kept, _ in decided}
+    claims = Claims()
     while decided:
+        claims.take(decided)
         told = [(kept, await _done(kept, decision, tx), causes.get(kept.run.run_id)) for kept, decision in decided]
-        if again := [one for one in told if one[1]]:
+        again: list[tuple[KeptRun, Sequence[Input], Event | None]] = [one for one in told if one[1]]
+        if again or claims.touched:
             await tx.settle()  # the same rows are written a second time
+        if claims.touched and not again:
+            # Last of all, with all rows written: who holds what pools have waits for nothing that another may hold.
+            granted, claims = await settle_claims(claims, held.keys(), tx), Claims()
+            again = [(held[run_id], said, causes.get(run_id)) for run_id, said in granted.items()]
         decided = _decide(again, tx)
 
 

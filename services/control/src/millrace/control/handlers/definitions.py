@@ -1,6 +1,7 @@
 """Workflows and triggers are put in force."""
 
 from millrace.control.commands import ApplyTrigger, ApplyWorkflow, PauseTrigger, ResumeTrigger, UnblockTrigger
+from millrace.control.handlers.pools import check_pools
 from millrace.control.handlers.queues import check_queues
 from millrace.control.store import HeldTrigger, ShownTrigger, Store
 from millrace.core.difference import differences
@@ -14,9 +15,10 @@ async def apply_workflow(command: ApplyWorkflow, tx: Store) -> list[str] | None:
         What differs from the version before, a line each; None where it is in force already.
 
     Raises:
-        InvalidInput: A task is for a queue that is not there.
+        InvalidInput: A task is for a queue that is not there, or takes slots of a pool that has not as many.
     """
     await check_queues(command.workflow, command.namespace, tx)
+    await check_pools(command.workflow, command.namespace, tx)
     before = await tx.put_workflow(command.namespace, command.workflow, command.principal)
     if not before:
         return None if before is None else []

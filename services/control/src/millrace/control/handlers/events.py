@@ -9,6 +9,7 @@ from millrace.control.domain.explain import explain_run as explain_run_of
 from millrace.control.domain.runs import KeptRun
 from millrace.control.domain.schedules import schedule_of
 from millrace.control.handlers.deciding import SERVICE
+from millrace.control.handlers.pools import why_tasks_wait
 from millrace.control.handlers.triggers import start_runs
 from millrace.control.store import Arrival, InForce, Kept, Rules, Start, Store
 from millrace.core.triggers import Match, match
@@ -60,7 +61,7 @@ async def explain_run(asked: GetRun, tx: Store) -> tuple[KeptRun, list[str]]:
     turn = None
     if kept.run.started_at is None and not kept.run.state.ended and kept.place is not None:
         turn = await _turn(kept, kept.place, tx)
-    return kept, explain_run_of(kept, turn)
+    return kept, explain_run_of(kept, turn, await why_tasks_wait(kept, tx))
 
 
 async def _turn(kept: KeptRun, place: int, tx: Store) -> Turn:

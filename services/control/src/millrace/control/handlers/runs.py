@@ -12,6 +12,7 @@ from millrace.control.domain.plans import planned_tasks
 from millrace.control.domain.runs import KeptRun, input_of
 from millrace.control.handlers.deciding import advance, begin_runs, pending
 from millrace.control.handlers.operations import tell
+from millrace.control.handlers.pools import slots_for
 from millrace.control.handlers.queues import queues_for
 from millrace.control.store import Store
 from millrace.core.ir import Task
@@ -79,8 +80,9 @@ async def apply_reports(reports: Sequence[TaskReport], tx: Store) -> None:
     for kept in kept_runs:
         mine = by_run[kept.run.run_id]
         # Of the run's own namespace, whatever a report says: a team's worker writes those.
-        live = await queues_for(_planned(mine), kept.namespace, tx)
-        told.append((kept, [input_of(report, live) for report in mine], mine[-1]))
+        live = await queues_for(planned := _planned(mine), kept.namespace, tx)
+        slots = await slots_for(planned, kept.namespace, tx)
+        told.append((kept, [input_of(report, live, slots) for report in mine], mine[-1]))
     await advance(told, tx)
     await failpoint("control.decided")
 

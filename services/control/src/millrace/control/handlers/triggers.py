@@ -173,6 +173,8 @@ async def _offer(
 
 async def follow(following: Following, tx: Store) -> None:
     """Keep new runs, and begin and end what is to be."""
+    # Before any begins: whoever has begun one may hold what pools have, and then waits for no run.
+    there = await tx.hold_runs(ids) if (ids := following.turn | following.ended.keys()) else []
     plans = await tx.plans(made.sha256 for made in following.new)
     runs = [
         pending(
@@ -190,10 +192,10 @@ async def follow(following: Following, tx: Store) -> None:
     ]
     if runs:
         await begin_runs(runs, [kept for kept in runs if kept.run.run_id in following.at_once], tx)
-    if there := following.turn | following.ended.keys():
+    if there:
         told = [
             (kept, [CancelRequested(cause) if (cause := following.ended.get(kept.run.run_id)) else state.Start()], None)
-            for kept in await tx.hold_runs(there)
+            for kept in there
             if not kept.run.state.ended
         ]
         await advance(told, tx)

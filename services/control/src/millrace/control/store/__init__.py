@@ -1,11 +1,13 @@
 """All of control's SQL, on one transaction."""
 
+from millrace.control.store.admission import Admissions, HeldAdmission
 from millrace.control.store.backfills import Backfills, HeldBackfill
 from millrace.control.store.definitions import LOOK, InForce, Rules
 from millrace.control.store.due import Turn
 from millrace.control.store.events import Arrival, Kept, Start, key_of
 from millrace.control.store.gatherings import Gatherings, KeptMemory, QueuedEvent, Settled
 from millrace.control.store.operations import Operations
+from millrace.control.store.pools import Pools
 from millrace.control.store.queues import Queues
 from millrace.control.store.runs import Runs, Waiting
 from millrace.control.store.schedules import HeldSchedule, NewFire, Schedules
@@ -14,13 +16,14 @@ from millrace.control.store.triggers import HeldTrigger, ShownTrigger
 from millrace.control.store.turns import Turns
 
 
-class Store(Runs, Gatherings, Schedules, Backfills, Queues, Operations, Turns):
-    """What control keeps: definitions, events, runs and schedules."""
+class Store(Runs, Gatherings, Schedules, Backfills, Queues, Operations, Turns, Admissions, Pools):
+    """What control keeps: definitions, events, runs, schedules and pools."""
 
 
 __all__ = [
     "LOOK",
     "Arrival",
+    "HeldAdmission",
     "HeldBackfill",
     "HeldSchedule",
     "HeldTrigger",

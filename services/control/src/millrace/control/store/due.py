@@ -1,7 +1,8 @@
-"""What is due: of runs, of triggers and of schedules, found by one statement."""
+"""What is due: of runs, of triggers, of schedules and of pools, found by one statement."""
 
 from dataclasses import dataclass
 
+from millrace.control.domain.admission import POOLS
 from millrace.control.domain.schedules import schedule_of
 from millrace.control.store.rows import holds_up
 
@@ -71,12 +72,14 @@ SELECT * FROM (
         ) AS open)
     LIMIT 100
 ) AS schedules
+UNION ALL
+SELECT * FROM (SELECT NULL::uuid, namespace, '{POOLS}' FROM admission WHERE due_at <= now() LIMIT 100) AS pools
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A trigger of which something is due, or a schedule."""
+    """A trigger of which something is due, or a schedule, or the pools of a namespace."""
 
     namespace: str
     trigger: str
@@ -85,3 +88,8 @@ class Turn:
     def schedule(self) -> str:
         """Return the schedule that it is about; empty where it is about a trigger."""
         return schedule_of(self.trigger)
+
+    @property
+    def of_pools(self) -> bool:
+        """Return whether it is about the namespace's pools."""
+        return self.trigger == POOLS

@@ -236,7 +236,7 @@ class Runs(Definitions):
         return len(await self.fetch(FORGET_RUNS, first_id(before), before, limit))
 
     async def due(self) -> tuple[list[UUID], list[Turn]]:
-        """Return the runs, and the triggers and schedules, of which something is due."""
+        """Return the runs, and the triggers, schedules and pools, of which something is due."""
         rows = await self.fetch(DUE)
         turns = [Turn(row["namespace"], row["trigger_name"]) for row in rows if row["namespace"]]
         return [row["run_id"] for row in rows if not row["namespace"]], turns

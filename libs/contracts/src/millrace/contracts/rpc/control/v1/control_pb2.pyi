@@ -502,6 +502,186 @@ class Queue(_message.Message):
     live: bool
     def __init__(self, name: _Optional[str] = ..., principal: _Optional[str] = ..., applied_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., live: bool = ...) -> None: ...
 
+class ApplyPoolRequest(_message.Message):
+    __slots__ = ("namespace", "request_id", "name", "slots", "rate", "shares")
+    class SharesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    RATE_FIELD_NUMBER: _ClassVar[int]
+    SHARES_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    request_id: str
+    name: str
+    slots: int
+    rate: Rate
+    shares: _containers.ScalarMap[str, int]
+    def __init__(self, namespace: _Optional[str] = ..., request_id: _Optional[str] = ..., name: _Optional[str] = ..., slots: _Optional[int] = ..., rate: _Optional[_Union[Rate, _Mapping]] = ..., shares: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
+class Rate(_message.Message):
+    __slots__ = ("count", "per_s", "burst")
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    PER_S_FIELD_NUMBER: _ClassVar[int]
+    BURST_FIELD_NUMBER: _ClassVar[int]
+    count: int
+    per_s: float
+    burst: int
+    def __init__(self, count: _Optional[int] = ..., per_s: _Optional[float] = ..., burst: _Optional[int] = ...) -> None: ...
+
+class ApplyPoolResponse(_message.Message):
+    __slots__ = ("pool", "unchanged")
+    POOL_FIELD_NUMBER: _ClassVar[int]
+    UNCHANGED_FIELD_NUMBER: _ClassVar[int]
+    pool: Pool
+    unchanged: bool
+    def __init__(self, pool: _Optional[_Union[Pool, _Mapping]] = ..., unchanged: bool = ...) -> None: ...
+
+class GetPoolRequest(_message.Message):
+    __slots__ = ("namespace", "name")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    name: str
+    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class GetPoolResponse(_message.Message):
+    __slots__ = ("pool", "holders", "waiters")
+    POOL_FIELD_NUMBER: _ClassVar[int]
+    HOLDERS_FIELD_NUMBER: _ClassVar[int]
+    WAITERS_FIELD_NUMBER: _ClassVar[int]
+    pool: Pool
+    holders: _containers.RepeatedCompositeFieldContainer[PoolUse]
+    waiters: _containers.RepeatedCompositeFieldContainer[PoolUse]
+    def __init__(self, pool: _Optional[_Union[Pool, _Mapping]] = ..., holders: _Optional[_Iterable[_Union[PoolUse, _Mapping]]] = ..., waiters: _Optional[_Iterable[_Union[PoolUse, _Mapping]]] = ...) -> None: ...
+
+class PoolUse(_message.Message):
+    __slots__ = ("run_id", "task", "weight", "priority", "fairness_key", "since")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    FAIRNESS_KEY_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    task: str
+    weight: int
+    priority: int
+    fairness_key: str
+    since: _timestamp_pb2.Timestamp
+    def __init__(self, run_id: _Optional[str] = ..., task: _Optional[str] = ..., weight: _Optional[int] = ..., priority: _Optional[int] = ..., fairness_key: _Optional[str] = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class ListPoolsRequest(_message.Message):
+    __slots__ = ("namespace", "limit", "after")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    limit: int
+    after: str
+    def __init__(self, namespace: _Optional[str] = ..., limit: _Optional[int] = ..., after: _Optional[str] = ...) -> None: ...
+
+class ListPoolsResponse(_message.Message):
+    __slots__ = ("pools", "next_after")
+    POOLS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_AFTER_FIELD_NUMBER: _ClassVar[int]
+    pools: _containers.RepeatedCompositeFieldContainer[Pool]
+    next_after: str
+    def __init__(self, pools: _Optional[_Iterable[_Union[Pool, _Mapping]]] = ..., next_after: _Optional[str] = ...) -> None: ...
+
+class DeletePoolRequest(_message.Message):
+    __slots__ = ("namespace", "request_id", "name")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    request_id: str
+    name: str
+    def __init__(self, namespace: _Optional[str] = ..., request_id: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class DeletePoolResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Pool(_message.Message):
+    __slots__ = ("name", "slots", "rate", "shares", "principal", "applied_at", "taken", "leases", "waiting")
+    class SharesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    RATE_FIELD_NUMBER: _ClassVar[int]
+    SHARES_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_AT_FIELD_NUMBER: _ClassVar[int]
+    TAKEN_FIELD_NUMBER: _ClassVar[int]
+    LEASES_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    slots: int
+    rate: Rate
+    shares: _containers.ScalarMap[str, int]
+    principal: str
+    applied_at: _timestamp_pb2.Timestamp
+    taken: int
+    leases: int
+    waiting: int
+    def __init__(self, name: _Optional[str] = ..., slots: _Optional[int] = ..., rate: _Optional[_Union[Rate, _Mapping]] = ..., shares: _Optional[_Mapping[str, int]] = ..., principal: _Optional[str] = ..., applied_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., taken: _Optional[int] = ..., leases: _Optional[int] = ..., waiting: _Optional[int] = ...) -> None: ...
+
+class ApplyQuotaRequest(_message.Message):
+    __slots__ = ("namespace", "request_id", "max_leases")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MAX_LEASES_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    request_id: str
+    max_leases: int
+    def __init__(self, namespace: _Optional[str] = ..., request_id: _Optional[str] = ..., max_leases: _Optional[int] = ...) -> None: ...
+
+class ApplyQuotaResponse(_message.Message):
+    __slots__ = ("quota", "unchanged")
+    QUOTA_FIELD_NUMBER: _ClassVar[int]
+    UNCHANGED_FIELD_NUMBER: _ClassVar[int]
+    quota: Quota
+    unchanged: bool
+    def __init__(self, quota: _Optional[_Union[Quota, _Mapping]] = ..., unchanged: bool = ...) -> None: ...
+
+class GetQuotaRequest(_message.Message):
+    __slots__ = ("namespace",)
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    def __init__(self, namespace: _Optional[str] = ...) -> None: ...
+
+class GetQuotaResponse(_message.Message):
+    __slots__ = ("quota",)
+    QUOTA_FIELD_NUMBER: _ClassVar[int]
+    quota: Quota
+    def __init__(self, quota: _Optional[_Union[Quota, _Mapping]] = ...) -> None: ...
+
+class Quota(_message.Message):
+    __slots__ = ("max_leases", "leases", "waiting", "principal", "applied_at")
+    MAX_LEASES_FIELD_NUMBER: _ClassVar[int]
+    LEASES_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_AT_FIELD_NUMBER: _ClassVar[int]
+    max_leases: int
+    leases: int
+    waiting: int
+    principal: str
+    applied_at: _timestamp_pb2.Timestamp
+    def __init__(self, max_leases: _Optional[int] = ..., leases: _Optional[int] = ..., waiting: _Optional[int] = ..., principal: _Optional[str] = ..., applied_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
 class ExplainEventRequest(_message.Message):
     __slots__ = ("namespace", "source", "event_id")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
@@ -709,7 +889,7 @@ class Run(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., workflow: _Optional[str] = ..., workflow_hash: _Optional[str] = ..., state: _Optional[str] = ..., cause: _Optional[str] = ..., principal: _Optional[str] = ..., trigger: _Optional[str] = ..., event_source: _Optional[str] = ..., event_id: _Optional[str] = ..., trigger_data_json: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., tasks: _Optional[_Iterable[_Union[Task, _Mapping]]] = ..., trace_id: _Optional[str] = ..., output_json: _Optional[str] = ..., schedule_json: _Optional[str] = ..., rerun_of: _Optional[str] = ..., paused_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., paused_by: _Optional[str] = ...) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("task_id", "name", "kind", "state", "attempts", "duration_s", "output_json", "error", "progress", "progress_message", "dispatched_at", "ended_at", "set_by", "taken_from")
+    __slots__ = ("task_id", "name", "kind", "state", "attempts", "duration_s", "output_json", "error", "progress", "progress_message", "dispatched_at", "ended_at", "set_by", "taken_from", "pool", "waits_for")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -724,6 +904,8 @@ class Task(_message.Message):
     ENDED_AT_FIELD_NUMBER: _ClassVar[int]
     SET_BY_FIELD_NUMBER: _ClassVar[int]
     TAKEN_FROM_FIELD_NUMBER: _ClassVar[int]
+    POOL_FIELD_NUMBER: _ClassVar[int]
+    WAITS_FOR_FIELD_NUMBER: _ClassVar[int]
     task_id: str
     name: str
     kind: str
@@ -738,7 +920,9 @@ class Task(_message.Message):
     ended_at: _timestamp_pb2.Timestamp
     set_by: str
     taken_from: str
-    def __init__(self, task_id: _Optional[str] = ..., name: _Optional[str] = ..., kind: _Optional[str] = ..., state: _Optional[str] = ..., attempts: _Optional[int] = ..., duration_s: _Optional[float] = ..., output_json: _Optional[str] = ..., error: _Optional[str] = ..., progress: _Optional[float] = ..., progress_message: _Optional[str] = ..., dispatched_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., set_by: _Optional[str] = ..., taken_from: _Optional[str] = ...) -> None: ...
+    pool: str
+    waits_for: str
+    def __init__(self, task_id: _Optional[str] = ..., name: _Optional[str] = ..., kind: _Optional[str] = ..., state: _Optional[str] = ..., attempts: _Optional[int] = ..., duration_s: _Optional[float] = ..., output_json: _Optional[str] = ..., error: _Optional[str] = ..., progress: _Optional[float] = ..., progress_message: _Optional[str] = ..., dispatched_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., set_by: _Optional[str] = ..., taken_from: _Optional[str] = ..., pool: _Optional[str] = ..., waits_for: _Optional[str] = ...) -> None: ...
 
 class ApplyScheduleRequest(_message.Message):
     __slots__ = ("namespace", "request_id", "schedule")

@@ -129,6 +129,36 @@ class ControlServiceStub(object):
                 request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ListQueuesRequest.SerializeToString,
                 response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ListQueuesResponse.FromString,
                 _registered_method=True)
+        self.ApplyPool = channel.unary_unary(
+                '/millrace.control.v1.ControlService/ApplyPool',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ApplyPoolRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ApplyPoolResponse.FromString,
+                _registered_method=True)
+        self.GetPool = channel.unary_unary(
+                '/millrace.control.v1.ControlService/GetPool',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.GetPoolRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.GetPoolResponse.FromString,
+                _registered_method=True)
+        self.ListPools = channel.unary_unary(
+                '/millrace.control.v1.ControlService/ListPools',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ListPoolsRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ListPoolsResponse.FromString,
+                _registered_method=True)
+        self.DeletePool = channel.unary_unary(
+                '/millrace.control.v1.ControlService/DeletePool',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.DeletePoolRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.DeletePoolResponse.FromString,
+                _registered_method=True)
+        self.ApplyQuota = channel.unary_unary(
+                '/millrace.control.v1.ControlService/ApplyQuota',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ApplyQuotaRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ApplyQuotaResponse.FromString,
+                _registered_method=True)
+        self.GetQuota = channel.unary_unary(
+                '/millrace.control.v1.ControlService/GetQuota',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.GetQuotaRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.GetQuotaResponse.FromString,
+                _registered_method=True)
         self.ExplainEvent = channel.unary_unary(
                 '/millrace.control.v1.ControlService/ExplainEvent',
                 request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ExplainEventRequest.SerializeToString,
@@ -340,6 +370,47 @@ class ControlServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ApplyPool(self, request, context):
+        """Has a pool of so many slots, at once also for those that wait for them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPool(self, request, context):
+        """A pool, who holds slots of it, and who waits for some.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPools(self, request, context):
+        """The pools of the namespace, by name, and how they stand.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeletePool(self, request, context):
+        """Has a pool no more that no workflow in force names and nobody uses.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApplyQuota(self, request, context):
+        """Says how many tasks of the namespace may hold slots at once, over all its pools.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetQuota(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ExplainEvent(self, request, context):
         """Why an event did or did not start a run.
         """
@@ -542,6 +613,36 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.ListQueues,
                     request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ListQueuesRequest.FromString,
                     response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ListQueuesResponse.SerializeToString,
+            ),
+            'ApplyPool': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApplyPool,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ApplyPoolRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ApplyPoolResponse.SerializeToString,
+            ),
+            'GetPool': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPool,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.GetPoolRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.GetPoolResponse.SerializeToString,
+            ),
+            'ListPools': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPools,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ListPoolsRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ListPoolsResponse.SerializeToString,
+            ),
+            'DeletePool': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeletePool,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.DeletePoolRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.DeletePoolResponse.SerializeToString,
+            ),
+            'ApplyQuota': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApplyQuota,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ApplyQuotaRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ApplyQuotaResponse.SerializeToString,
+            ),
+            'GetQuota': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetQuota,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.GetQuotaRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.GetQuotaResponse.SerializeToString,
             ),
             'ExplainEvent': grpc.unary_unary_rpc_method_handler(
                     servicer.ExplainEvent,
@@ -1132,6 +1233,168 @@ class ControlService(object):
             '/millrace.control.v1.ControlService/ListQueues',
             millrace_dot_control_dot_v1_dot_control__pb2.ListQueuesRequest.SerializeToString,
             millrace_dot_control_dot_v1_dot_control__pb2.ListQueuesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApplyPool(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/ApplyPool',
+            millrace_dot_control_dot_v1_dot_control__pb2.ApplyPoolRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.ApplyPoolResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPool(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/GetPool',
+            millrace_dot_control_dot_v1_dot_control__pb2.GetPoolRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.GetPoolResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPools(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/ListPools',
+            millrace_dot_control_dot_v1_dot_control__pb2.ListPoolsRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.ListPoolsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeletePool(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/DeletePool',
+            millrace_dot_control_dot_v1_dot_control__pb2.DeletePoolRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.DeletePoolResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApplyQuota(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/ApplyQuota',
+            millrace_dot_control_dot_v1_dot_control__pb2.ApplyQuotaRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.ApplyQuotaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetQuota(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/GetQuota',
+            millrace_dot_control_dot_v1_dot_control__pb2.GetQuotaRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.GetQuotaResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -68,6 +68,17 @@ class ControlServiceStub:
     """Makes a queue of a team's own, which its workers take tasks from; live within 2 s."""
     ListQueues: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListQueuesRequest, _control_pb2.ListQueuesResponse]
     """The queues of the namespace, by name."""
+    ApplyPool: _grpc.UnaryUnaryMultiCallable[_control_pb2.ApplyPoolRequest, _control_pb2.ApplyPoolResponse]
+    """Has a pool of so many slots, at once also for those that wait for them."""
+    GetPool: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetPoolRequest, _control_pb2.GetPoolResponse]
+    """A pool, who holds slots of it, and who waits for some."""
+    ListPools: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListPoolsRequest, _control_pb2.ListPoolsResponse]
+    """The pools of the namespace, by name, and how they stand."""
+    DeletePool: _grpc.UnaryUnaryMultiCallable[_control_pb2.DeletePoolRequest, _control_pb2.DeletePoolResponse]
+    """Has a pool no more that no workflow in force names and nobody uses."""
+    ApplyQuota: _grpc.UnaryUnaryMultiCallable[_control_pb2.ApplyQuotaRequest, _control_pb2.ApplyQuotaResponse]
+    """Says how many tasks of the namespace may hold slots at once, over all its pools."""
+    GetQuota: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetQuotaRequest, _control_pb2.GetQuotaResponse]
     ExplainEvent: _grpc.UnaryUnaryMultiCallable[_control_pb2.ExplainEventRequest, _control_pb2.ExplainEventResponse]
     """Why an event did or did not start a run."""
     ExplainRun: _grpc.UnaryUnaryMultiCallable[_control_pb2.ExplainRunRequest, _control_pb2.ExplainRunResponse]
@@ -139,6 +150,17 @@ class ControlServiceAsyncStub(ControlServiceStub):
     """Makes a queue of a team's own, which its workers take tasks from; live within 2 s."""
     ListQueues: _aio.UnaryUnaryMultiCallable[_control_pb2.ListQueuesRequest, _control_pb2.ListQueuesResponse]  # type: ignore[assignment]
     """The queues of the namespace, by name."""
+    ApplyPool: _aio.UnaryUnaryMultiCallable[_control_pb2.ApplyPoolRequest, _control_pb2.ApplyPoolResponse]  # type: ignore[assignment]
+    """Has a pool of so many slots, at once also for those that wait for them."""
+    GetPool: _aio.UnaryUnaryMultiCallable[_control_pb2.GetPoolRequest, _control_pb2.GetPoolResponse]  # type: ignore[assignment]
+    """A pool, who holds slots of it, and who waits for some."""
+    ListPools: _aio.UnaryUnaryMultiCallable[_control_pb2.ListPoolsRequest, _control_pb2.ListPoolsResponse]  # type: ignore[assignment]
+    """The pools of the namespace, by name, and how they stand."""
+    DeletePool: _aio.UnaryUnaryMultiCallable[_control_pb2.DeletePoolRequest, _control_pb2.DeletePoolResponse]  # type: ignore[assignment]
+    """Has a pool no more that no workflow in force names and nobody uses."""
+    ApplyQuota: _aio.UnaryUnaryMultiCallable[_control_pb2.ApplyQuotaRequest, _control_pb2.ApplyQuotaResponse]  # type: ignore[assignment]
+    """Says how many tasks of the namespace may hold slots at once, over all its pools."""
+    GetQuota: _aio.UnaryUnaryMultiCallable[_control_pb2.GetQuotaRequest, _control_pb2.GetQuotaResponse]  # type: ignore[assignment]
     ExplainEvent: _aio.UnaryUnaryMultiCallable[_control_pb2.ExplainEventRequest, _control_pb2.ExplainEventResponse]  # type: ignore[assignment]
     """Why an event did or did not start a run."""
     ExplainRun: _aio.UnaryUnaryMultiCallable[_control_pb2.ExplainRunRequest, _control_pb2.ExplainRunResponse]  # type: ignore[assignment]
@@ -321,6 +343,53 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.ListQueuesResponse, _abc.Awaitable[_control_pb2.ListQueuesResponse]]:
         """The queues of the namespace, by name."""
+
+    @_abc_1.abstractmethod
+    def ApplyPool(
+        self,
+        request: _control_pb2.ApplyPoolRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ApplyPoolResponse, _abc.Awaitable[_control_pb2.ApplyPoolResponse]]:
+        """Has a pool of so many slots, at once also for those that wait for them."""
+
+    @_abc_1.abstractmethod
+    def GetPool(
+        self,
+        request: _control_pb2.GetPoolRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.GetPoolResponse, _abc.Awaitable[_control_pb2.GetPoolResponse]]:
+        """A pool, who holds slots of it, and who waits for some."""
+
+    @_abc_1.abstractmethod
+    def ListPools(
+        self,
+        request: _control_pb2.ListPoolsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ListPoolsResponse, _abc.Awaitable[_control_pb2.ListPoolsResponse]]:
+        """The pools of the namespace, by name, and how they stand."""
+
+    @_abc_1.abstractmethod
+    def DeletePool(
+        self,
+        request: _control_pb2.DeletePoolRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.DeletePoolResponse, _abc.Awaitable[_control_pb2.DeletePoolResponse]]:
+        """Has a pool no more that no workflow in force names and nobody uses."""
+
+    @_abc_1.abstractmethod
+    def ApplyQuota(
+        self,
+        request: _control_pb2.ApplyQuotaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ApplyQuotaResponse, _abc.Awaitable[_control_pb2.ApplyQuotaResponse]]:
+        """Says how many tasks of the namespace may hold slots at once, over all its pools."""
+
+    @_abc_1.abstractmethod
+    def GetQuota(
+        self,
+        request: _control_pb2.GetQuotaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.GetQuotaResponse, _abc.Awaitable[_control_pb2.GetQuotaResponse]]: ...
 
     @_abc_1.abstractmethod
     def ExplainEvent(
