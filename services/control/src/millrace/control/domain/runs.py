@@ -1,12 +1,13 @@
 """What a decision says to others: orders to queues, facts about runs, lineage."""
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from millrace.contracts import control as facts
+from millrace.contracts import tasks
 from millrace.contracts.event import Event
 from millrace.contracts.openlineage import (
     PARENT_SCHEMA_URL,
@@ -30,6 +31,7 @@ from millrace.core.planning import INVALID_PLAN
 from millrace.core.state import (
     CancelAcknowledged,
     CancelAttempt,
+    Carried,
     Decision,
     Dispatch,
     Failed,
@@ -115,12 +117,16 @@ def input_of(report: TaskReport, live: Collection[str] = ()) -> Input:
         case TaskFailed():
             lost = report.error in BLAMELESS
             failure = Failure(report.error, report.message, retryable=report.retryable, lost=lost)
-            return Failed(*at, failure)
+            return Failed(*at, failure, carried=_carried(report.carried))
         case TaskProgressed():
-            return Progressed(*at, report.fraction, report.message)
+            return Progressed(*at, report.fraction, report.message, carried=_carried(report.carried))
         case TaskStarted():
             return Started(*at)
     return Progressed(*at)
+
+
+def _carried(told: tasks.Carried | None) -> Carried | None:
+    return Carried(told.checkpoint, told.external_ref) if told is not None else None
 
 
 def events_of(kept: KeptRun, decision: Decision, now: datetime) -> Iterator[Event]:
@@ -181,6 +187,7 @@ def _order(kept: KeptRun, effect: Dispatch, now: datetime) -> TaskDispatched:
         deadline=now + timedelta(seconds=task.queue_timeout_s + task.run_timeout_s),
         # The worker's own lease lapses first, so that its service can say so itself.
         heartbeat_timeout_s=task.heartbeat_timeout_s / 2,
+        carried=tasks.Carried(**asdict(effect.carried)) if effect.carried is not None else None,
     )
 
 
