@@ -39,7 +39,12 @@ async def test_a_task_is_done_once_however_often_it_is_dispatched_and_says_what_
 @pytest.mark.parametrize(
     ("change", "error", "message", "retryable"),
     [
-        ({"kind": "x.unknown"}, "InvalidInput", "has no task x.unknown: it has x.carry, x.carry_waiting, x.compute", False),
+        (
+            {"kind": "x.unknown"},
+            "InvalidInput",
+            "has no task x.unknown: it has x.carry, x.carry_waiting, x.compute",
+            False,
+        ),
         ({"input": {"mark": "m"}}, "InvalidInput", "x.compute: folder: Field required", False),
         ({"then": "refuse"}, "InvalidInput", "this can never be", False),
         ({"then": "stumble"}, "ZeroDivisionError", "internal error; the service's log has more", True),

@@ -18,6 +18,7 @@ from millrace.runtime.tasks.child import PREEMPTED, Child, Lost
 from millrace.runtime.tasks.computing import Talk
 from millrace.runtime.tasks.job import WaitingJob
 from millrace.runtime.tasks.slots import Slots
+from millrace.runtime.telemetry import current_traceparent
 from millrace.runtime.transaction import Transactions
 from pydantic import TypeAdapter
 
@@ -88,9 +89,8 @@ class Doing:
         def progressed(fraction: float, message: str) -> None:
             attempt.fraction, attempt.message = fraction, message
 
-        traceparent = attempt.envelope.traceparent if attempt.envelope else ""
         try:
-            result = await child.run(traceparent, progressed, partial(self._keep, attempt))
+            result = await child.run(current_traceparent(), progressed, partial(self._keep, attempt))
         finally:
             seconds[0] = child.cpu_s
         given = inspect.signature(attempt.kind.work, eval_str=True).return_annotation

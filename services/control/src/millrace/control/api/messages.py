@@ -66,7 +66,11 @@ def workflow_message(row: Mapping[str, Any]) -> pb.Workflow:
 def queue_message(row: Mapping[str, Any]) -> pb.Queue:
     """Return a team's queue."""
     return pb.Queue(
-        name=row["name"], principal=row["principal"], applied_at=time_message(row["applied_at"]), live=row["live"]
+        name=row["name"],
+        principal=row["principal"],
+        applied_at=time_message(row["applied_at"]),
+        live=row["live"],
+        transport=row["transport"],
     )
 
 

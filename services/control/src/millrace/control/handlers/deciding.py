@@ -7,12 +7,14 @@ from uuid import UUID
 import structlog
 from millrace.contracts.event import Event
 from millrace.control.domain.runs import KeptRun, Parent, events_of
+from millrace.control.handlers.orders import keep_orders, stopped_unleased
 from millrace.control.store import Store
 from millrace.core import state
 from millrace.core.children import MAX_CHAIN, TOO_DEEP
 from millrace.core.decide import decide
 from millrace.core.plan import Plan, compile_plan
 from millrace.core.state import (
+    CancelAttempt,
     ChildEnded,
     Collect,
     Collected,
@@ -38,7 +40,7 @@ log = structlog.get_logger()
 async def advance(told: Iterable[tuple[KeptRun, Sequence[Input], Event | None]], tx: Store) -> Sequence[Refused]:
     """Decide on held runs, keep what was decided and say what follows; return what was refused."""
     asked = [*told]
-    decided = _decide(asked, tx)
+    decided = await _decide(asked, tx)
     await _follow(decided, {kept.run.run_id: cause for kept, _, cause in asked}, tx)
     return [refused for _, decision in decided for refused in decision.refused]
 
@@ -50,7 +52,7 @@ async def begin_runs(runs: Sequence[KeptRun], at_once: Sequence[KeptRun], tx: St
         decision = decide(kept.run, kept.plan, [state.Start()], tx.now, tx.new_id)
         kept.run = decision.run
         decided.append((kept, decision))
-        _say(kept, decision, None, tx)
+        await _say(kept, decision, None, tx)
     tx.add_runs(runs)
     for kept in runs:
         if kept.rerun_of is not None:
@@ -95,7 +97,7 @@ async def _follow(decided: Sequence[tuple[KeptRun, Decision]], causes: Mapping[U
     """Do what decisions ask of control itself, and go on with what comes of it."""
     while decided:
         told = [(kept, await _done(kept, decision, tx), causes.get(kept.run.run_id)) for kept, decision in decided]
-        decided = _decide([one for one in told if one[1]], tx)
+        decided = await _decide([one for one in told if one[1]], tx)
 
 
 async def _done(kept: KeptRun, decision: Decision, tx: Store) -> Sequence[Input]:
@@ -107,6 +109,8 @@ async def _done(kept: KeptRun, decision: Decision, tx: Store) -> Sequence[Input]
                 told.append(Collected(name, await tx.outputs(kept.run.run_id, name)))
             case StartChild():
                 told += await _start_child(kept, effect, tx)
+            case CancelAttempt():
+                told += await stopped_unleased(kept, effect, tx)
             case TellChild(run_id=run_id, told=wish):
                 tx.add_mail(run_id, wish)
             case RunEnded(state=ended, cause=cause) if kept.parent is not None:
@@ -147,7 +151,7 @@ async def _start_child(kept: KeptRun, asked: StartChild, tx: Store) -> Sequence[
     return []
 
 
-def _decide(
+async def _decide(
     told: Iterable[tuple[KeptRun, Sequence[Input], Event | None]], tx: Store
 ) -> Sequence[tuple[KeptRun, Decision]]:
     decided: list[tuple[KeptRun, Decision]] = []
@@ -166,17 +170,20 @@ def _decide(
                 )
         decided.append((kept, decision))
         if decision.changed or decision.run_changed:
-            _say(kept, decision, cause, tx)
+            await _say(kept, decision, cause, tx)
     if changed := [(kept, made) for kept, made in decided if made.changed or made.run_changed]:
         tx.save_decisions(changed)
     return decided
 
 
-def _say(kept: KeptRun, decision: Decision, cause: Event | None, tx: Store) -> None:
+async def _say(kept: KeptRun, decision: Decision, cause: Event | None, tx: Store) -> None:
+    events: Iterable[Event] = events_of(kept, decision, tx.now)
+    if leased := await tx.leased_queues(kept.plan.queues):
+        events = keep_orders(kept, decision, events, leased, tx)
     if cause is not None:
-        for event in events_of(kept, decision, tx.now):
+        for event in events:
             tx.emit(event, cause=cause)
     elif decision.effects:
         with span(SERVICE, "run decide", parent=kept.traceparent):
-            for event in events_of(kept, decision, tx.now):
+            for event in events:
                 tx.emit(event)

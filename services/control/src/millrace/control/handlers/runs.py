@@ -16,7 +16,7 @@ from millrace.control.handlers.queues import queues_for
 from millrace.control.store import Store
 from millrace.core.ir import Task
 from millrace.core.paths import written
-from millrace.core.state import Tick, Voted
+from millrace.core.state import Input, Tick, Voted
 from millrace.runtime.errors import NotFound
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.telemetry import current_traceparent
@@ -78,11 +78,16 @@ async def apply_reports(reports: Sequence[TaskReport], tx: Store) -> None:
     told = []
     for kept in kept_runs:
         mine = by_run[kept.run.run_id]
-        # Of the run's own namespace, whatever a report says: a team's worker writes those.
-        live = await queues_for(_planned(mine), kept.namespace, tx)
-        told.append((kept, [input_of(report, live) for report in mine], mine[-1]))
+        told.append((kept, await inputs_of(mine, kept, tx), mine[-1]))
     await advance(told, tx)
     await failpoint("control.decided")
+
+
+async def inputs_of(reports: Sequence[TaskReport], kept: KeptRun, tx: Store) -> list[Input]:
+    """Return what reports of a run's tasks mean to a decision on it."""
+    # Of the run's own namespace, whatever a report says: a team's worker writes those.
+    live = await queues_for(_planned(reports), kept.namespace, tx)
+    return [input_of(report, live) for report in reports]
 
 
 def _planned(reports: Sequence[TaskReport]) -> list[Task]:
