@@ -6,12 +6,11 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID, uuid4
 
 import structlog
 from millrace.contracts.rpc.control.v1 import worker_pb2 as pb
-from millrace.contracts.rpc.control.v1.worker_pb2_grpc import WorkerServiceAsyncStub
 from millrace.contracts.tasks import Carried
 from millrace.runtime.errors import InvalidInput, MillraceError, Overloaded, Unavailable
 from millrace.runtime.subscriptions import TaskKind
@@ -32,6 +31,9 @@ DRAIN_S = 10.0
 """How long a worker that has to go lets its work end, or keep how far it is, seconds; then as long to tell of it."""
 MOST_WAITING = 500
 """How many coroutines are under way at once; they only wait."""
+
+if TYPE_CHECKING:
+    from millrace.contracts.rpc.control.v1.worker_pb2_grpc import WorkerServiceAsyncStub
 
 Place = tuple[UUID, int]
 Asked = tuple[Attempt, Carried, asyncio.Future[None]]
@@ -54,7 +56,7 @@ class Leases:
 
     def __init__(
         self,
-        stub: WorkerServiceAsyncStub,
+        stub: "WorkerServiceAsyncStub",
         queue: str,
         kinds: Sequence[TaskKind],
         namespace: str,

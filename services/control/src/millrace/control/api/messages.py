@@ -157,6 +157,7 @@ def _task(name: str, task: TaskRun | None, kept: KeptRun, shown: _Shown) -> pb.T
         ended_at=time_message(task.ended_at),
         set_by=(task.inner or {}).get(SET_BY, ""),
         taken_from=(task.inner or {}).get(TAKEN_FROM, ""),
+        external_ref=task.carried.external_ref if task.carried is not None else "",
     )
 
 
