@@ -90,16 +90,16 @@ def other():
 class Team:
     """A team with a queue of its own, whose worker is a process."""
 
-    def __init__(self, deployment: Deployment, dsn: str, folder: Path, *, grpc: bool) -> None:
-        self.transport: Literal["kafka", "grpc"] = "grpc" if grpc else "kafka"
-        self._options = ["--grpc", deployment.services["control"].target] if grpc else []
+    def __init__(self, deployment: Deployment, dsn: str, folder: Path, how: str) -> None:
+        self.transport: Literal["kafka", "grpc"] = "grpc" if how == "grpc" else "kafka"
+        self._how, self._control = how, deployment.services["control"].target
         self.queue = f"q{uuid4().hex[:8]}"
         self.folder = folder
         self.client = Client(self._connection(deployment), namespace="demo")
         shared = deployment.settings["control"]
         names = ("KAFKA_SERVERS", "ARTIFACTS_URL", "AUTH_JWKS", "AUTH_GRANTS", "ENDPOINTS", "TOKEN_FILE")
         self._environment = {"MILLRACE_TOKEN": deployment.authority.token("dev")}
-        if not grpc:
+        if how == "kafka":
             self._environment |= {f"WORKER_{name}": shared[name] for name in names}
             self._environment |= {"WORKER_POSTGRES_DSN": dsn, "MILLRACE_ENDPOINTS": shared["ENDPOINTS"]}
         package = folder / "acme"
@@ -109,6 +109,10 @@ class Team:
         (package / "page.py").write_text(text.replace("acme.", f"{self.queue}."))
         (package / "__main__.py").write_text("raise SystemExit('it was run')")
         (package / "tasks.py").write_text(TASKS.format(queue=self.queue))
+        (app,) = re.findall(r"```python\n# app.py\n(.*?)```", PAGE, re.DOTALL)
+        for page, ours in (('"acme"', f'"{self.queue}"'), ("kafka.example:9092", shared["KAFKA_SERVERS"])):
+            app = app.replace(page, ours)
+        (folder / "app.py").write_text(app.replace("acme.tasks", "acme"))
         self.processes: list[subprocess.Popen[str]] = []
 
     @property
@@ -119,7 +123,9 @@ class Team:
     def start(self, *, instance: int = 0) -> None:
         """Start a worker, another one than that which was started last."""
         command = [str(Path(sys.executable).parent / "millrace"), "worker", "--queue", self.queue, "acme", "-n", "demo"]
-        command += ["--instance", str(instance), *self._options]
+        command += ["--instance", str(instance), *(("--grpc", self._control) if self._how == "grpc" else ())]
+        if self._how == "faststream":
+            command = [sys.executable, "app.py"]
         with (self.folder / "worker.log").open("a") as log:
             made = subprocess.Popen(
                 command, cwd=self.folder, env=os.environ | self._environment, stdout=log, stderr=log, text=True
@@ -130,6 +136,15 @@ class Team:
         """End the worker that was started last as by `kill -9`."""
         self.process.kill()
         self.process.wait(10)
+
+    async def live(self) -> None:
+        """Have the queue, and return once its topics are there."""
+        await self.client.apply_queue(self.queue, self.transport)
+
+        async def there() -> bool:
+            return [one.live for one in await self.client.queues()] == [True]
+
+        await until(there, seconds=30)
 
     async def run(self, workflow: dict[str, Any], data: Any = None) -> str:
         """Start a run of a workflow as soon as the queue is live; return its id."""
@@ -157,12 +172,21 @@ class Team:
 
 
 @asynccontextmanager
-async def team_of(postgres: Server, servers: str, folder: Path, *, grpc: bool) -> AsyncIterator[Team]:
-    """Run control, and a team beside it, until the block ends."""
+async def team_of(postgres: Server, servers: str, folder: Path, how: str) -> AsyncIterator[Team]:
+    """Run control, and a team beside it, until the block ends.
+
+    Args:
+        postgres: The tests' PostgreSQL.
+        servers: The tests' Kafka.
+        folder: The team's.
+        how: What its workers are: `kafka`, `grpc`, or `faststream` for apps of that.
+    """
     async with deployed(("control",), postgres, servers, folder) as deployment:
-        made = Team(deployment, await fresh_database(postgres, "worker"), folder, grpc=grpc)
+        made = Team(deployment, await fresh_database(postgres, "worker"), folder, how)
         try:
             async with made.client:
+                if how == "faststream":
+                    await made.live()
                 yield made
         finally:
             for process in made.processes:
@@ -172,7 +196,7 @@ async def team_of(postgres: Server, servers: str, folder: Path, *, grpc: bool) -
 
 def work(kind: str, **more: Any) -> dict[str, Any]:
     """Return a task that is tried once, and again only when its worker is lost."""
-    return {"kind": kind, "retries": {"backoff_s": 0, "max_attempts": 1}, **more}
+    return {"kind": kind, "retries": {"backoff_s": 0, "max_attempts": 1}, "heartbeat_timeout_s": 15, **more}
 
 
 async def is_there(file: Path) -> bool:

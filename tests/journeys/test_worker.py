@@ -1,4 +1,4 @@
-"""A team's own worker, `millrace worker`, beside control: the same over Kafka and by leases."""
+"""A team's own worker beside control: the same over Kafka, by leases, and in an app of FastStream."""
 
 import asyncio
 import json
@@ -18,9 +18,9 @@ from millrace.runtime.testing import Server, until
 from tests.journeys.team import PAGE, Team, is_gone, is_there, team_of, work
 
 
-@pytest.fixture(params=["kafka", "grpc"])
+@pytest.fixture(params=["kafka", "grpc", "faststream"])
 async def team(request: Any, postgres: Server, broker: Any, tmp_path: Path) -> AsyncIterator[Team]:
-    async with team_of(postgres, broker.servers, tmp_path, grpc=request.param == "grpc") as made:
+    async with team_of(postgres, broker.servers, tmp_path, request.param) as made:
         yield made
 
 

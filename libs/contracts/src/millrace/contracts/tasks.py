@@ -19,7 +19,7 @@ class Carried(BaseModel):
     """What an attempt of a task leaves to the next one.
 
     Attributes:
-        checkpoint: How far the work has come, in its own words: JSON, at most 64 KiB; a larger one travels as an artifact.
+        checkpoint: How far the work has come, in its own words: JSON, at most 64 KiB; a larger one is an artifact.
         external_ref: What it has begun elsewhere, such as the id of an outside job; empty for nothing.
     """
 
