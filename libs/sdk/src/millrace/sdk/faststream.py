@@ -76,6 +76,7 @@ class TaskRouter(KafkaRouter):
         self._attempts: dict[Place, Attempt] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._telling: asyncio.Task[None] | None = None
+        self._leaving = False
         self._reports = self.publisher(f"{queue}.tasks")
 
         async def take(message: KafkaMessage) -> None:
@@ -87,6 +88,7 @@ class TaskRouter(KafkaRouter):
 
     async def leave(self) -> None:
         """Tell all work that it has to go, wait for it for 10 s at most, and give back what has not ended."""
+        self._leaving = True
         for attempt in self._attempts.values():
             attempt.preempt()
         if workers := [attempt.worker for attempt in self._attempts.values() if attempt.worker is not None]:
@@ -102,6 +104,8 @@ class TaskRouter(KafkaRouter):
     # Orders.
 
     async def _take(self, message: KafkaMessage) -> None:
+        if self._leaving:
+            return  # not acknowledged, so that it is delivered to who comes next
         record: Any = message.raw_message
         try:
             envelope = read_envelope(read_headers(record.headers))
@@ -114,8 +118,12 @@ class TaskRouter(KafkaRouter):
         await message.ack()
         if isinstance(order, TaskCancelled):
             await self._cancel(order, envelope)
-        elif attempt is not None:
+        elif attempt is not None and attempt.place not in self._attempts:
+            self._room.take()
+            self._attempts[attempt.place] = attempt
             attempt.worker = self._run(self._work(attempt))
+            if self._telling is None:
+                self._telling = asyncio.create_task(self._tell())
 
     async def _accepted(self, order: Event, envelope: Envelope) -> Attempt | None:
         """Return the attempt that is to begin, once control knows."""
@@ -129,12 +137,6 @@ class TaskRouter(KafkaRouter):
         await self._room.free()
         attempt = Attempt(order, kind, envelope, carried=order.carried, announced=True, told=time.monotonic())
         await self._say(TaskStarted(**about(self._queue, order)), envelope)
-        if attempt.place in self._attempts:
-            return None  # it was delivered again while it is under way here
-        self._room.take()
-        self._attempts[attempt.place] = attempt
-        if self._telling is None:
-            self._telling = asyncio.create_task(self._tell())
         return attempt
 
     async def _cancel(self, order: TaskOrder, envelope: Envelope) -> None:

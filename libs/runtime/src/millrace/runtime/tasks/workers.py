@@ -199,7 +199,7 @@ class Workers:
 
     def preempt(self) -> None:
         """Tell all work that the worker has to go; what has not begun goes back at once."""
-        for attempt in self._attempts.values():
+        for attempt in [one for one in self._attempts.values() if not one.preempted]:
             attempt.preempt()
             if attempt.begun is None and attempt.worker is not None:
                 attempt.worker.cancel()
