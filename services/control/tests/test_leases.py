@@ -31,12 +31,12 @@ AGAIN = {"retries": {"backoff_s": 0, "max_attempts": 1}}
 Leased = Any
 
 
-async def begun(tx: Store, namespace: str = "demo", data: Any = None, **tasks: Any) -> UUID:
+async def begun(tx: Store, data: Any = None, queue: str = "acme", **tasks: Any) -> UUID:
     """Start a run whose tasks workers lease."""
-    await apply_queue(ApplyQueue(namespace=namespace, principal="ada", queue="acme", transport="grpc"), tx)
+    await apply_queue(ApplyQueue(namespace="demo", principal="ada", queue=queue, transport="grpc"), tx)
     made = parse_workflow({"name": "w", "tasks": tasks or {"a": {"kind": "acme.do", "input": {"n": 1}, **AGAIN}}})
-    await apply_workflow(ApplyWorkflow(namespace=namespace, principal="ada", workflow=made), tx)
-    started = await start_run(StartRun(namespace=namespace, principal="ada", workflow="w", data=data), tx)
+    await apply_workflow(ApplyWorkflow(namespace="demo", principal="ada", workflow=made), tx)
+    started = await start_run(StartRun(namespace="demo", principal="ada", workflow="w", data=data), tx)
     return started.run.run_id
 
 
@@ -307,11 +307,11 @@ async def test_two_workers_that_ask_at_once_share_the_tasks_and_none_is_given_tw
     async with Database(await fresh_database(postgres, "control")) as database:
         begin = Transactions(database, Store)
         async with begin() as tx:
-            await begun(tx, **{f"t{n}": {"kind": "acme.do"} for n in range(20)})
+            await begun(tx, queue="shared", **{f"t{n}": {"kind": "shared.do"} for n in range(20)})
 
         async def asked(worker: str) -> list[Any]:
             async with begin() as tx:
-                return [of(row) for row in await lease_tasks(asks(worker, max_tasks=3), tx)]
+                return [of(row) for row in await lease_tasks(asks(worker, queue="shared", max_tasks=3), tx)]
 
         given = await asyncio.gather(*(asked(f"w{n}") for n in range(6)))
         taken = [row["task_id"] for rows in given for row in rows]

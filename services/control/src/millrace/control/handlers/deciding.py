@@ -31,6 +31,7 @@ from millrace.core.state import (
 )
 from millrace.runtime.errors import NotFound
 from millrace.runtime.telemetry import span
+from millrace.runtime.transaction import UnexpectedError
 
 SERVICE = "control"
 
@@ -97,7 +98,9 @@ async def _follow(decided: Sequence[tuple[KeptRun, Decision]], causes: Mapping[U
     """Do what decisions ask of control itself, and go on with what comes of it."""
     while decided:
         told = [(kept, await _done(kept, decision, tx), causes.get(kept.run.run_id)) for kept, decision in decided]
-        decided = await _decide([one for one in told if one[1]], tx)
+        if again := [one for one in told if one[1]]:
+            await tx.settle()  # the same rows are written a second time
+        decided = await _decide(again, tx)
 
 
 async def _done(kept: KeptRun, decision: Decision, tx: Store) -> Sequence[Input]:
@@ -171,14 +174,17 @@ async def _decide(
         decided.append((kept, decision))
         if decision.changed or decision.run_changed:
             await _say(kept, decision, cause, tx)
-    if changed := [(kept, made) for kept, made in decided if made.changed or made.run_changed]:
-        tx.save_decisions(changed)
+    # What is decided of a run that is not locked counts only if it is still so, also that nothing is to be done.
+    if saved := [one for one in decided if one[1].changed or one[1].run_changed or one[0].locker is not None]:
+        tx.save_decisions(saved)
     return decided
 
 
 async def _say(kept: KeptRun, decision: Decision, cause: Event | None, tx: Store) -> None:
     events: Iterable[Event] = events_of(kept, decision, tx.now)
     if leased := await tx.leased_queues(kept.plan.queues):
+        if tx.hopes:
+            raise UnexpectedError(f"run {kept.run.run_id} has tasks that are leased, under its lock only")
         events = keep_orders(kept, decision, events, leased, tx)
     if cause is not None:
         for event in events:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import ClassVar
 from uuid import UUID
 
 import asyncpg
@@ -9,7 +10,7 @@ from millrace.contracts import SERVICES
 from millrace.contracts.tasks import TaskCancelled, TaskDispatched
 from millrace.control.store.definitions import Definitions
 
-LEASED_QUEUES = "SELECT name FROM queue WHERE name = ANY($1) AND transport = 'grpc'"
+TRANSPORTS = "SELECT name, transport FROM queue WHERE name = ANY($1)"
 ADD = """
 INSERT INTO lease (task_id, attempt, token, run_id, queue, kind, dispatched, traceparent)
 VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8)
@@ -57,19 +58,22 @@ Place = tuple[UUID, int]
 
 
 class Leases(Definitions):
-    """Orders that workers ask for; but for reading, under the lock of their runs only."""
+    """Orders that workers ask for; but for reading, under the lock of their runs only.
 
-    _transports: dict[str, bool] | None = None
+    Attributes:
+        leased: Whether the tasks of a queue are leased, which never changes, as far as this process knows.
+    """
+
+    leased: ClassVar[dict[str, bool]] = dict.fromkeys(SERVICES, False)
 
     async def leased_queues(self, names: Collection[str]) -> frozenset[str]:
-        """Return those of some queues whose tasks are leased; looked up once in a transaction, for services never."""
-        if all(name in SERVICES for name in names):
-            return frozenset()
-        self._transports = known = self._transports or dict.fromkeys(SERVICES, False)
-        if asked := sorted(set(names) - known.keys()):
-            known |= dict.fromkeys(asked, False)
-            known |= {row["name"]: True for row in await self.fetch(LEASED_QUEUES, asked)}
-        return frozenset(name for name in names if known[name])
+        """Return those of some queues whose tasks are leased; each is looked up once, and a service's never."""
+        known = self.leased
+        if asked := [name for name in names if name not in known]:
+            found = {row["name"]: row["transport"] == "grpc" for row in await self.fetch(TRANSPORTS, asked)}
+            self.on_commit(lambda: self.leased.update(found))
+            known = known | found
+        return frozenset(name for name in names if known.get(name))
 
     def add_lease(self, order: TaskDispatched, traceparent: str) -> None:
         """Keep an order until its attempt is over."""
