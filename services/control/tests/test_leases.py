@@ -1,11 +1,12 @@
 """Tasks that workers lease: given to one of them, theirs while they say so, done again when they are lost."""
 
 import asyncio
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from millrace.contracts.tasks import Carried, TaskCancelled, TaskDispatched, TaskFailed, TaskProgressed
+from millrace.contracts.tasks import Carried, TaskCancelled, TaskDispatched, TaskFailed, TaskProgressed, TaskSucceeded
 from millrace.control.commands import ApplyQueue, ApplyWorkflow, StartRun
 from millrace.control.commands.operations import CancelRun
 from millrace.control.commands.workers import Beat, CompleteTasks, KeepAlive, LeaseTasks, Result
@@ -24,8 +25,9 @@ from millrace.control.store import Store
 from millrace.core.parse import parse_workflow
 from millrace.core.state import TaskState
 from millrace.runtime.errors import Conflict, InvalidInput, NotFound
+from millrace.runtime.hope import Hope
 from millrace.runtime.testing import Server, fresh_database
-from millrace.runtime.transaction import Database, Transactions
+from millrace.runtime.transaction import Database, Transactions, UnexpectedError
 
 AGAIN = {"retries": {"backoff_s": 0, "max_attempts": 1}}
 Leased = Any
@@ -320,3 +322,23 @@ async def test_two_workers_that_ask_at_once_share_the_tasks_and_none_is_given_tw
 
     assert len(taken) == len(set(taken)) > 0
     assert {row["task_id"] for row in rows} == set(taken)
+
+
+async def test_a_run_whose_tasks_go_out_both_ways_is_decided_on_under_its_lock(postgres: Server) -> None:
+    tasks = {"a": {"kind": "data.x"}, "b": {"kind": "mixed.do", "needs": ["a"]}}
+    async with Database(await fresh_database(postgres, "control")) as database:
+        begin = Transactions(database, Store)
+        async with begin() as tx:
+            await begun(tx, queue="mixed", **tasks)
+            (order,) = (event for event in tx.emitted if isinstance(event, TaskDispatched))
+        about = {name: getattr(order, name) for name in ("namespace", "task_id", "attempt", "token", "run_id", "kind")}
+        report = TaskSucceeded(**about, service="data", name="a", workflow="w", output={}, duration_s=1, cpu_s=1)
+
+        with pytest.raises(UnexpectedError, match="under its lock only"):
+            async with begin.hoping() as tx:
+                await apply_reports([report], tx)
+        await Hope("control").do(begin, partial(apply_reports, [report]))
+        async with begin() as tx:
+            (row,) = await lease_tasks(asks(queue="mixed"), tx)
+
+    assert row["dispatched"]["name"] == "b"
