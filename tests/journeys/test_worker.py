@@ -1,136 +1,27 @@
-"""A team's own worker, `millrace worker`, beside control, over a real broker and a real PostgreSQL."""
+"""A team's own worker beside control: the same over Kafka, by leases, and in an app of FastStream."""
 
 import asyncio
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
-from collections.abc import AsyncIterator
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 import yaml
-from millrace.contracts.rpc.control.v1.control_pb2 import Run
-from millrace.runtime.client import FixedToken
-from millrace.runtime.errors import InvalidInput
-from millrace.runtime.testing import Server, fresh_database, until
-from millrace.runtime.testing.process import Deployment, deployed
-from millrace.sdk.client import Client
-from millrace.sdk.connection import Connection
+from millrace.runtime.testing import Server, until
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs/workers.md").read_text()
-TASKS = """
-import asyncio
-import os
-import time
-from pathlib import Path
-
-from millrace.sdk.flows import task
-from millrace.sdk.work import attempt, progress
+from tests.journeys.team import PAGE, Team, is_gone, is_there, team_of, work
 
 
-@task("{queue}.slow")
-def slow(marks):
-    Path(marks, f"began-{{attempt().number}}").write_text(str(os.getpid()))
-    progress(0.5, "half way")
-    if attempt().number == 1:
-        time.sleep(600)
-    with Path(marks, "done").open("a") as done:
-        done.write(f"{{attempt().number}}\\n")
-    return {{"attempt": attempt().number}}
-
-
-@task("{queue}.wave")
-async def wave(name):
-    await asyncio.sleep(0)
-    return {{"waved": f"at {{name}}", "process": os.getpid()}}
-
-
-@task("{queue}.fail")
-def fail():
-    raise LookupError("secret")
-
-
-@task("other.kind")
-def other():
-    pass
-"""
-
-
-class Team:
-    """A team with a queue of its own, whose worker is a process."""
-
-    def __init__(self, deployment: Deployment, dsn: str, folder: Path) -> None:
-        self.queue = f"q{uuid4().hex[:8]}"
-        self.folder = folder
-        self.client = Client(self._connection(deployment), namespace="demo")
-        shared = deployment.settings["control"]
-        names = ("KAFKA_SERVERS", "ARTIFACTS_URL", "AUTH_JWKS", "AUTH_GRANTS", "ENDPOINTS", "TOKEN_FILE")
-        self._environment = {f"WORKER_{name}": shared[name] for name in names} | {
-            "WORKER_POSTGRES_DSN": dsn,
-            "MILLRACE_ENDPOINTS": shared["ENDPOINTS"],
-            "MILLRACE_TOKEN": deployment.authority.token("dev"),
-        }
-        package = folder / "acme"
-        package.mkdir()
-        (package / "__init__.py").touch()
-        (text,) = re.findall(r"```python\n# acme/tasks.py\n(.*?)```", PAGE, re.DOTALL)
-        (package / "page.py").write_text(text.replace("acme.", f"{self.queue}."))
-        (package / "__main__.py").write_text("raise SystemExit('it was run')")
-        (package / "tasks.py").write_text(TASKS.format(queue=self.queue))
-        self.process: subprocess.Popen[str] | None = None
-
-    def start(self) -> None:
-        command = [str(Path(sys.executable).parent / "millrace"), "worker", "--queue", self.queue, "acme", "-n", "demo"]
-        with (self.folder / "worker.log").open("a") as log:
-            self.process = subprocess.Popen(
-                command, cwd=self.folder, env=os.environ | self._environment, stdout=log, stderr=log, text=True
-            )
-
-    async def run(self, workflow: dict[str, Any], data: Any = None) -> str:
-        """Start a run of a workflow as soon as the queue is live; return its id."""
-        document = json.dumps({**workflow, "name": f"w-{uuid4().hex[:8]}"})
-
-        async def applied() -> bool:
-            try:
-                await self.client.apply_workflow(document)
-            except InvalidInput as error:
-                assert "there is no queue" in str(error)  # noqa: PT017 - until it is live
-                return False
-            return True
-
-        assert await until(applied, seconds=30), (self.folder / "worker.log").read_text()
-        return (await self.client.start_run(json.loads(document)["name"], data)).run_id
-
-    async def ended(self, run_id: str) -> Run:
-        async with asyncio.timeout(60):
-            return [run async for run in self.client.watch_run(run_id)][-1]
-
-    @staticmethod
-    def _connection(deployment: Deployment) -> Connection:
-        endpoints = {name: process.target for name, process in deployment.services.items()}
-        return Connection(endpoints, FixedToken(deployment.authority.token("dev")))
-
-
-@pytest.fixture
-async def team(postgres: Server, broker: Any, tmp_path: Path) -> AsyncIterator[Team]:
-    async with deployed(("control",), postgres, broker.servers, tmp_path) as deployment:
-        made = Team(deployment, await fresh_database(postgres, "worker"), tmp_path)
-        try:
-            async with made.client:
-                yield made
-        finally:
-            if made.process is not None:
-                made.process.kill()
-                made.process.wait(10)
-
-
-def work(kind: str, **more: Any) -> dict[str, Any]:
-    return {"kind": kind, "retries": {"backoff_s": 0, "max_attempts": 1}, **more}
+@pytest.fixture(params=["kafka", "grpc", "faststream"])
+async def team(request: Any, postgres: Server, broker: Any, tmp_path: Path) -> AsyncIterator[Team]:
+    async with team_of(postgres, broker.servers, tmp_path, request.param) as made:
+        yield made
 
 
 async def test_a_teams_functions_are_done_by_its_own_worker(team: Team) -> None:
@@ -144,7 +35,6 @@ async def test_a_teams_functions_are_done_by_its_own_worker(team: Team) -> None:
 
     run = await team.ended(await team.run({"tasks": tasks}))
 
-    assert team.process is not None
     wave, wrong, fail, last = run.tasks
     assert json.loads(wave.output_json) == {"waved": "at ada", "process": team.process.pid}
     assert wrong.error.startswith("InvalidInput: wave(): missing a required argument: 'name'")
@@ -154,11 +44,11 @@ async def test_a_teams_functions_are_done_by_its_own_worker(team: Team) -> None:
     example = await team.ended(await team.run(yaml.safe_load(text), {"name": "ada"}))
     assert json.loads(example.output_json) == {"said": "hello ada"}
     (queue,) = await team.client.queues()
-    assert (queue.name, queue.principal, queue.live) == (team.queue, "dev", True)
+    assert (queue.name, queue.principal, queue.live, queue.transport) == (team.queue, "dev", True, team.transport)
 
 
 async def test_a_queue_is_live_within_2_s_and_once_however_often_it_is_asked_for(team: Team) -> None:
-    asked = await asyncio.gather(*(team.client.apply_queue(team.queue) for _ in range(3)))
+    asked = await asyncio.gather(*(team.client.apply_queue(team.queue, team.transport) for _ in range(3)))
 
     async def live() -> bool:
         return [one.live for one in await team.client.queues()] == [True]
@@ -171,12 +61,10 @@ async def test_the_task_of_a_killed_worker_is_done_again_and_has_its_effect_once
     team.start()
     task = work(f"{team.queue}.slow", input={"marks": str(team.folder)})
     run_id = await team.run({"tasks": {"slow": task}})
-    await until(lambda: _is_there(team.folder / "began-1"), seconds=30)
+    await until(lambda: is_there(team.folder / "began-1"), seconds=30)
     computing = int((team.folder / "began-1").read_text())
 
-    assert team.process is not None
-    team.process.kill()
-    team.process.wait(10)
+    team.kill()
     team.start()
     run = await team.ended(run_id)
 
@@ -190,22 +78,98 @@ async def test_a_cancelled_task_is_killed_and_a_stopped_worker_leaves_in_order(t
     team.start()
     task = work(f"{team.queue}.slow", input={"marks": str(team.folder)})
     run_id = await team.run({"tasks": {"slow": task}})
-    await until(lambda: _is_there(team.folder / "began-1"), seconds=30)
+    await until(lambda: is_there(team.folder / "began-1"), seconds=30)
     computing = int((team.folder / "began-1").read_text())
 
     await team.client.cancel_run(run_id, "not today")
     run = await team.ended(run_id)
-    assert team.process is not None
     team.process.send_signal(signal.SIGTERM)
 
     assert (run.state, run.tasks[0].state) == ("cancelled", "cancelled")
-    assert await until(lambda: _is_gone(Path(f"/proc/{computing}")), seconds=10)
+    assert await until(lambda: is_gone(Path(f"/proc/{computing}")), seconds=10)
     assert team.process.wait(30) == 0
 
 
-async def _is_there(file: Path) -> bool:
-    return file.exists() and bool(file.read_text())
+class OutsideSystem(ThreadingHTTPServer):
+    """A system of somebody else's that takes jobs: `POST /jobs` begins one, `GET /jobs/ID` says how it is."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), OutsideCalls)
+        self.submitted: list[str] = []
+        self.asked: Counter[str] = Counter()
+        self.done = threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
 
 
-async def _is_gone(file: Path) -> bool:
-    return not file.exists()
+class OutsideCalls(BaseHTTPRequestHandler):
+    """What is asked of it."""
+
+    server: OutsideSystem
+
+    def do_POST(self) -> None:
+        self.server.submitted.append(f"job-{len(self.server.submitted) + 1}")
+        self._answer(self.server.submitted[-1])
+
+    def do_GET(self) -> None:
+        self.server.asked[self.path.rpartition("/")[2]] += 1
+        self._answer("done" if self.server.done.is_set() else "running")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _answer(self, text: str) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+
+@pytest.fixture
+def system() -> Iterator[OutsideSystem]:
+    with OutsideSystem() as made:
+        serving = threading.Thread(target=made.serve_forever)
+        serving.start()
+        yield made
+        made.shutdown()
+        serving.join()
+
+
+async def test_m5_an_outside_job_is_submitted_once_and_gone_on_with_when_its_worker_is_killed(
+    team: Team, system: OutsideSystem
+) -> None:
+    team.start()
+    run_id = await team.run({"tasks": {"a": work(f"{team.queue}.outside", input={"server": system.url})}})
+    await until(lambda: _is_asked_for(system), seconds=30)
+
+    team.kill()
+    system.asked.clear()
+    team.start()
+    await until(lambda: _is_asked_for(system), seconds=60)
+    system.done.set()
+    run = await team.ended(run_id)
+
+    assert system.submitted == ["job-1"]
+    assert json.loads(run.tasks[0].output_json) == {"job": "job-1", "attempt": 2}
+    assert run.tasks[0].external_ref == "job-1"
+
+
+async def test_a_worker_that_has_to_go_leaves_its_task_where_it_is_to_another(team: Team) -> None:
+    team.start()
+    task = work(f"{team.queue}.count", input={"marks": str(team.folder), "to": 200})
+    run_id = await team.run({"tasks": {"a": task}})
+    await until(lambda: is_there(team.folder / "counted"), seconds=30)
+
+    team.process.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(team.process.wait, 30) == 0
+    (team.folder / "hurry").touch()
+    team.start(instance=1)
+    run = await team.ended(run_id)
+
+    assert json.loads(run.tasks[0].output_json) == {"attempt": 2}
+    assert (team.folder / "counted").read_text().split() == [str(n) for n in range(1, 201)]
+
+
+async def _is_asked_for(system: OutsideSystem) -> bool:
+    return bool(system.asked)

@@ -12,6 +12,8 @@ from millrace.runtime import telemetry
 from millrace.runtime.testing import create_topics, fresh_database
 from millrace.runtime.transaction import Database, Transactions
 from runtime_effects import Effects
+from task_service import TaskService
+from test_outbox import PARTITIONS
 
 _names = itertools.count()
 
@@ -48,3 +50,12 @@ async def begin(dsn: str) -> AsyncIterator[Transactions[Effects]]:
 async def versions_topic(broker: Any) -> str:
     await create_topics(broker.servers, {"data.versions": 2})
     return "data.versions"
+
+
+@pytest.fixture
+async def tasks(service_name: str, broker: Any, dsn: str, tmp_path: Path) -> AsyncIterator[TaskService]:
+    topics = (f"control.tasks.{service_name}", f"{service_name}.tasks", f"{service_name}.lineage")
+    await create_topics(broker.servers, dict.fromkeys(topics, PARTITIONS))
+    made = TaskService(service_name, dsn, broker.servers, tmp_path)
+    yield made
+    made.stop()

@@ -2,16 +2,19 @@
 
 import asyncio
 import os
+import signal
+import subprocess
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from millrace.contracts.tasks import Carried
 from millrace.runtime.artifacts import Artifacts
 from millrace.runtime.client import Channels, Token
 from millrace.runtime.consume import Consumer, Readers
-from millrace.runtime.errors import Conflict, InvalidInput
+from millrace.runtime.errors import Conflict, InvalidInput, Preempted
 from millrace.runtime.outbox import Relay
 from millrace.runtime.subscriptions import task
 from millrace.runtime.tasks import Job, Workers
@@ -50,6 +53,37 @@ def compute(step: Step, job: Job) -> Result:
     return Result(mark=step.mark, pid=os.getpid())
 
 
+def carry(step: Step, job: Job) -> Result:
+    """Begin something outside and keep how far it is, once; go on with that in every other attempt."""
+    left = job.task.carried
+    if left is None:
+        with (step.folder / "submitted").open("a") as submitted:
+            submitted.write(f"{step.mark}\n")
+        job.carry(Carried(external_ref=f"job-{step.mark}"))
+        job.carry(Carried(external_ref=f"job-{step.mark}", checkpoint={"epoch": 1}))
+        started = subprocess.Popen(["/bin/sleep", "120"])
+        (step.folder / f"{step.mark}.pid").write_text(f"{os.getpid()} {started.pid}")
+        while not job.preempted or step.then == "hang":
+            time.sleep(0.02)
+        job.carry(Carried(external_ref=f"job-{step.mark}", checkpoint={"epoch": 2}))
+        raise Preempted
+    return Result(mark=f"{left.external_ref} from {left.checkpoint['epoch']}", pid=os.getpid())
+
+
+async def carry_waiting(step: Step, job: Job) -> Result:
+    """Do the same on the loop."""
+    left = job.task.carried
+    if left is None:
+        await job.carry(Carried(external_ref=f"job-{step.mark}"))
+        await job.carry(Carried(external_ref=f"job-{step.mark}", checkpoint={"epoch": 1}))
+        (step.folder / f"{step.mark}.pid").write_text(str(os.getpid()))
+        while not job.preempted or step.then == "hang":
+            await asyncio.sleep(0.02)
+        await job.carry(Carried(external_ref=f"job-{step.mark}", checkpoint={"epoch": 2}))
+        raise Preempted
+    return Result(mark=f"{left.external_ref} from {left.checkpoint['epoch']}", pid=os.getpid())
+
+
 async def wait(step: Step, job: Job) -> Result:
     """Wait for a file, on the loop."""
     while step.then == "wait" and not (step.folder / "released").exists():
@@ -67,7 +101,12 @@ async def keep(result: Result, tx: Effects) -> dict[str, Any]:
     return {"mark": result.mark, "pid": result.pid}
 
 
-TASKS = (task("x.compute", Step, compute, keep), task("x.wait", Step, wait, keep))
+TASKS = (
+    task("x.compute", Step, compute, keep),
+    task("x.wait", Step, wait, keep),
+    task("x.carry", Step, carry, keep),
+    task("x.carry_waiting", Step, carry_waiting, keep),
+)
 
 
 async def main(service: str, dsn: str, servers: str, folder: str, instance: str) -> None:
@@ -88,8 +127,19 @@ async def main(service: str, dsn: str, servers: str, folder: str, instance: str)
         consumer = Consumer(service, settings, begin, readers=readers)
         relay = Relay(database, settings, service)
         await workers.recover()
+        parts = asyncio.gather(workers.run(), consumer.run(), relay.run())
+
+        async def leave() -> None:
+            consumer.stop()
+            await workers.drain(2)
+            relay.stop()
+            parts.cancel()
+
+        leaving: list[asyncio.Task[None]] = []
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, lambda: leaving.append(loop.create_task(leave())))
         with suppress(asyncio.CancelledError):
-            await asyncio.gather(workers.run(), consumer.run(), relay.run())
+            await parts
 
 
 if __name__ == "__main__":

@@ -1,102 +1,16 @@
 """What a service promises of work: accepted once, done at least once, finished once, and never silently lost."""
 
 import asyncio
-import os
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import psutil
 import pytest
-from millrace.contracts.event import Event, all_events
-from millrace.contracts.tasks import TaskCancelled, TaskDispatched, TaskReport
 from millrace.runtime.ids import new_id
-from millrace.runtime.testing import create_topics, publish, until
+from millrace.runtime.testing import until
 from millrace.runtime.transaction import Transactions
 from runtime_effects import Effects
-from test_outbox import PARTITIONS, records
-
-TESTS = Path(__file__).parent
-
-
-class TaskService:
-    """A service process that takes tasks, and what it reports."""
-
-    def __init__(self, name: str, dsn: str, servers: str, folder: Path) -> None:
-        self.name = name
-        self.servers = servers
-        self.folder = folder
-        self._arguments = [sys.executable, str(TESTS / "task_process.py"), name, dsn, servers, str(folder)]
-        self._processes: list[subprocess.Popen[bytes]] = []
-
-    def start(self, instance: int = 0) -> subprocess.Popen[bytes]:
-        folders = os.pathsep.join(str(path) for path in (TESTS, *sys.path) if path)
-        process = subprocess.Popen([*self._arguments, str(instance)], env=os.environ | {"PYTHONPATH": folders})
-        self._processes.append(process)
-        return process
-
-    def stop(self) -> None:
-        for process in self._processes:
-            process.kill()
-            process.wait(10)
-
-    def order(self, mark: str, kind: str = "x.compute", then: str = "succeed", **changes: Any) -> TaskDispatched:
-        fields = {
-            "namespace": "demo",
-            "queue": self.name,
-            "task_id": new_id(),
-            "attempt": 1,
-            "token": new_id(),
-            "kind": kind,
-            "input": {"folder": str(self.folder), "mark": mark, "then": then},
-            "run_id": new_id(),
-            "workflow": "w",
-            "name": "step",
-            "principal": "dev",
-            "deadline": datetime.now(UTC) + timedelta(minutes=5),
-        }
-        return TaskDispatched(**(fields | changes))
-
-    async def publish(self, *orders: Event, times: int = 1) -> None:
-        await publish(self.servers, orders, times=times)
-
-    async def reports(self, task_id: UUID) -> list[TaskReport]:
-        """Return what was reported of a task so far, duplicates of the relay left out."""
-        seen: dict[str, TaskReport] = {}
-        for record in await records(self.servers, f"{self.name}.tasks", str(task_id)):
-            headers = {name: value.decode() for name, value in record.headers}
-            seen[headers["ce_id"]] = all_events()[headers["ce_type"]].model_validate_json(record.value)
-        return list(seen.values())
-
-    async def ended(self, task_id: UUID, count: int = 1) -> list[TaskReport]:
-        """Return the reports that end attempts of a task, once there are so many."""
-
-        async def enough() -> list[TaskReport]:
-            ends = [r for r in await self.reports(task_id) if type(r).__name__ in ("TaskSucceeded", "TaskFailed")]
-            return ends if len(ends) >= count else []
-
-        found: list[TaskReport] = await until(enough, seconds=60)
-        return found
-
-
-@pytest.fixture
-async def tasks(service_name: str, broker: Any, dsn: str, tmp_path: Path) -> AsyncIterator[TaskService]:
-    topics = (f"control.tasks.{service_name}", f"{service_name}.tasks", f"{service_name}.lineage")
-    await create_topics(broker.servers, dict.fromkeys(topics, PARTITIONS))
-    made = TaskService(service_name, dsn, broker.servers, tmp_path)
-    yield made
-    made.stop()
-
-
-def exists(file: Path) -> Callable[[], Any]:
-    async def there() -> bool:
-        return file.exists()
-
-    return there
+from task_service import TaskService, exists
+from test_outbox import records
 
 
 async def kept(begin: Transactions[Effects]) -> list[str]:
@@ -125,7 +39,12 @@ async def test_a_task_is_done_once_however_often_it_is_dispatched_and_says_what_
 @pytest.mark.parametrize(
     ("change", "error", "message", "retryable"),
     [
-        ({"kind": "x.unknown"}, "InvalidInput", "has no task x.unknown: it has x.compute, x.wait", False),
+        (
+            {"kind": "x.unknown"},
+            "InvalidInput",
+            "has no task x.unknown: it has x.carry, x.carry_waiting, x.compute",
+            False,
+        ),
         ({"input": {"mark": "m"}}, "InvalidInput", "x.compute: folder: Field required", False),
         ({"then": "refuse"}, "InvalidInput", "this can never be", False),
         ({"then": "stumble"}, "ZeroDivisionError", "internal error; the service's log has more", True),
@@ -209,7 +128,7 @@ async def test_a_cancelled_task_is_killed_and_says_so(tasks: TaskService, begin:
     marker = tasks.folder / "a.1.pid"
     await until(exists(marker))
 
-    await tasks.publish(_cancel(order))
+    await tasks.publish(tasks.cancel(order))
     (end,) = await tasks.ended(order.task_id)
 
     async def child_is_gone() -> bool:
@@ -224,7 +143,7 @@ async def test_a_cancel_that_comes_first_keeps_the_task_from_being_done(
     tasks: TaskService, begin: Transactions[Effects]
 ) -> None:
     order = tasks.order("a")
-    await tasks.publish(_cancel(order), order)
+    await tasks.publish(tasks.cancel(order), order)
 
     tasks.start()
     (end,) = await tasks.ended(order.task_id)
@@ -236,7 +155,7 @@ async def test_a_cancel_that_comes_first_keeps_the_task_from_being_done(
 async def test_a_cancel_with_a_stale_token_is_not_obeyed(tasks: TaskService, begin: Transactions[Effects]) -> None:
     tasks.start()
     order = tasks.order("a", kind="x.wait", then="wait")
-    await tasks.publish(order, _cancel(order).model_copy(update={"token": new_id()}))
+    await tasks.publish(order, tasks.cancel(order).model_copy(update={"token": new_id()}))
     probe = tasks.order("b", kind="x.wait", task_id=order.task_id, attempt=2)
     await tasks.publish(probe)
     await tasks.ended(order.task_id)
@@ -246,12 +165,6 @@ async def test_a_cancel_with_a_stale_token_is_not_obeyed(tasks: TaskService, beg
 
     assert {type(end).__name__ for end in ends} == {"TaskSucceeded"}
     assert sorted(await kept(begin)) == ["kept a", "kept b"]
-
-
-def _cancel(order: TaskDispatched) -> TaskCancelled:
-    return TaskCancelled(
-        namespace=order.namespace, queue=order.queue, task_id=order.task_id, attempt=order.attempt, token=order.token
-    )
 
 
 async def test_work_in_progress_does_not_keep_others_from_finishing(

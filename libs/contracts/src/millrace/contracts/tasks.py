@@ -1,14 +1,42 @@
 """What control and the services say to one another of work."""
 
+import json
 from datetime import datetime
 from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 from millrace.contracts.event import Event
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+
+MAX_CHECKPOINT_BYTES = 64 * 1024
+MAX_EXTERNAL_REF_CHARS = 1024
 
 Output = dict[str, Any]
 """What a task hands on: JSON, at most 64 KiB; larger values travel as artifacts."""
+
+
+class Carried(BaseModel):
+    """What an attempt of a task leaves to the next one.
+
+    Attributes:
+        checkpoint: How far the work has come, in its own words: JSON, at most 64 KiB; a larger one is an artifact.
+        external_ref: What it has begun elsewhere, such as the id of an outside job; empty for nothing.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    checkpoint: JsonValue = None
+    external_ref: Annotated[str, Field(max_length=MAX_EXTERNAL_REF_CHARS, pattern=r"^[^\x00]*$")] = ""
+
+    @field_validator("checkpoint")
+    @classmethod
+    def _can_be_kept(cls, checkpoint: JsonValue) -> JsonValue:
+        dumped = json.dumps(checkpoint, allow_nan=False)
+        if len(dumped) > MAX_CHECKPOINT_BYTES:
+            raise ValueError(f"it has {len(dumped)} bytes, more than {MAX_CHECKPOINT_BYTES}: put it in an artifact")
+        if "\\u0000" in dumped:
+            raise ValueError("it holds a NUL character, which cannot be stored")
+        return checkpoint
 
 
 class TaskOrder(Event):
@@ -35,6 +63,7 @@ class TaskDispatched(TaskOrder):
         principal: On whose behalf it is done.
         deadline: When control gives the attempt up.
         heartbeat_timeout_s: The longest silence of a worker before its lease has lapsed, seconds.
+        carried: What earlier attempts have left to this one.
     """
 
     kind: str
@@ -45,6 +74,7 @@ class TaskDispatched(TaskOrder):
     principal: str
     deadline: datetime
     heartbeat_timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    carried: Carried | None = None
 
 
 class TaskCancelled(TaskOrder):
@@ -79,10 +109,12 @@ class TaskProgressed(TaskReport):
     Attributes:
         fraction: How much is done, 0 to 1.
         message: What is being done, in a few words.
+        carried: What it leaves to the next attempt, where that is not what was said before.
     """
 
     fraction: Annotated[float, Field(ge=0, le=1)]
     message: str = ""
+    carried: Carried | None = None
 
 
 class TaskSucceeded(TaskReport):
@@ -108,6 +140,7 @@ class TaskFailed(TaskReport):
         retryable: Whether another attempt could end otherwise.
         duration_s: Wall time from acceptance to the end, seconds.
         cpu_s: Processor time that the work took, seconds.
+        carried: What it leaves to the next attempt.
     """
 
     error: str
@@ -115,3 +148,4 @@ class TaskFailed(TaskReport):
     retryable: bool
     duration_s: Annotated[float, Field(ge=0)] = 0.0
     cpu_s: Annotated[float, Field(ge=0)] = 0.0
+    carried: Carried | None = None

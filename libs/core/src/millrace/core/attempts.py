@@ -87,7 +87,7 @@ def _dispatch(draft: Draft, task: TaskRun, given: Any) -> None:  # noqa: ANN401 
     task.started_at = task.seen_at = task.failure = None
     task.fraction, task.message = 0.0, ""
     task.due_at = draft.sooner(task, draft.after(draft.plan.step(task.name).task.queue_timeout_s))
-    draft.effects.append(Dispatch(task.name, task.task_id, task.attempt, task.token, given))
+    draft.effects.append(Dispatch(task.name, task.task_id, task.attempt, task.token, given, task.carried))
 
 
 def take_fact(draft: Draft, fact: AttemptFact) -> str | None:
@@ -100,6 +100,7 @@ def take_fact(draft: Draft, fact: AttemptFact) -> str | None:
     if isinstance(fact, Started | Progressed):
         return _alive(draft, known, fact)
     task = draft.change(known.name)
+    task.carried = fact.carried or task.carried
     if isinstance(fact, Succeeded):
         _succeeded(draft, task, fact.output)
     elif isinstance(fact, CancelAcknowledged):
@@ -140,6 +141,7 @@ def _alive(draft: Draft, known: TaskRun, fact: Started | Progressed) -> str | No
     task.state = TaskState.RUNNING
     task.started_at = task.started_at or draft.now
     task.seen_at = draft.now
+    task.carried = fact.carried or task.carried
     if isinstance(fact, Progressed) and fact.fraction is not None:
         task.fraction, task.message = fact.fraction, fact.message
     limits = draft.plan.step(task.name).task
@@ -187,6 +189,8 @@ def _succeeded(draft: Draft, task: TaskRun, output: Any) -> None:  # noqa: ANN40
         splice(draft, task, output[PLAN])
     else:
         task.output = output
+        if task.carried is not None:
+            task.carried = replace(task.carried, checkpoint=None)  # nobody goes on from there
         draft.settle(task, TaskState.SUCCEEDED)
 
 

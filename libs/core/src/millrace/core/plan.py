@@ -69,6 +69,7 @@ class Plan:
         blocks: Its bodies by their paths as written; the workflow's own tasks are at the empty path.
         cleans_up: It has a body that does.
         may_last: It may take a while to stop: something cleans up, or a run of another workflow is to end.
+        queues: Those that its work is for.
     """
 
     workflow: Workflow
@@ -76,6 +77,7 @@ class Plan:
     blocks: Mapping[str, Block]
     cleans_up: bool
     may_last: bool
+    queues: frozenset[str]
 
     def step(self, path: str) -> Step:
         """Return what a task of a run does."""
@@ -108,7 +110,9 @@ def _compiled(workflow: "_ByHash") -> Plan:
         for name, step in _steps(body.tasks, order, field).items():
             steps[inside(path, name)] = step
     cleans_up = any(block.cleans_up for block in blocks.values())
-    return Plan(flow, steps, blocks, cleans_up, cleans_up or any(step.task.subflow for step in steps.values()))
+    queues = frozenset(step.task.work_queue for step in steps.values() if step.task.kind is not None)
+    may_last = cleans_up or any(step.task.subflow for step in steps.values())
+    return Plan(flow, steps, blocks, cleans_up, may_last, queues)
 
 
 def bodies_of(body: Body, path: str = ROOT, at: str = "", what: str = "") -> Iterator[tuple[str, str, str, Body]]:

@@ -5,6 +5,13 @@ class MillraceError(Exception):
     """Something went wrong, in words that name the thing by its id and say what would be right."""
 
 
+class Preempted(BaseException):
+    """Raised in work whose worker has to go: it goes on elsewhere, from what it has kept, as if it had been lost.
+
+    It is no `Exception`, so that work which goes on after errors does not go on after this.
+    """
+
+
 class InvalidInput(MillraceError):
     """What was asked can never succeed as it stands."""
 

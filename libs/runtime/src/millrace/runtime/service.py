@@ -241,6 +241,8 @@ class Service:
         self.health.draining = True
         await failpoint("service.draining")
         self.ready.clear()
+        if self._workers:
+            self._workers.preempt()
         await self.rpc.set_serving(serving=False)
         for part in rest:
             part.cancel()

@@ -83,9 +83,16 @@ class Client(Operations):
         request = control.ApplyWorkflowRequest(namespace=self.namespace, request_id=_new(), workflow=workflow)
         return await self._control.ApplyWorkflow(request)
 
-    async def apply_queue(self, queue: str) -> control.Queue:
-        """Have a queue of the namespace's own, and return it; it is live within 2 s."""
-        request = control.ApplyQueueRequest(namespace=self.namespace, request_id=_new(), queue=queue)
+    async def apply_queue(self, queue: str, transport: Literal["kafka", "grpc"] = "kafka") -> control.Queue:
+        """Have a queue of the namespace's own, and return it; it is live within 2 s.
+
+        Args:
+            queue: Its name.
+            transport: Whether its tasks go out on Kafka, or its workers lease them from control.
+        """
+        request = control.ApplyQueueRequest(
+            namespace=self.namespace, request_id=_new(), queue=queue, transport=transport
+        )
         return (await self._control.ApplyQueue(request)).queue
 
     async def queues(self) -> Sequence[control.Queue]:

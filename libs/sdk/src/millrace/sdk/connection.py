@@ -61,6 +61,16 @@ def connection(folder: Path = DEFAULT_FOLDER) -> Connection:
     )
 
 
+def connection_to(service: str, target: str, folder: Path = DEFAULT_FOLDER) -> Connection:
+    """Return how to reach one service where it is known to answer, with `MILLRACE_TOKEN` or the token of a folder.
+
+    Raises:
+        Unavailable: There is neither.
+    """
+    token = os.environ.get(TOKEN)
+    return Connection({service: target}, FixedToken(token) if token else connection(folder).token)
+
+
 def kafka_servers(folder: Path = DEFAULT_FOLDER) -> str:
     """Return the brokers to publish to: `MILLRACE_KAFKA_SERVERS`, or that of the stack of a folder.
 

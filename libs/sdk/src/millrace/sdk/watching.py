@@ -91,7 +91,8 @@ def _note(task: Task, most_chars: int | None = _NOTE_CHARS) -> str:
     """Return who has set its result, where that is from, and what a task says."""
     set_by = f"set by {task.set_by}" if task.set_by else ""
     taken_from = f"from run {task.taken_from}" if task.taken_from else ""
-    return "  ".join(filter(None, (set_by, taken_from, _said(task, most_chars))))
+    outside = f"outside: {task.external_ref}" if task.external_ref else ""
+    return "  ".join(filter(None, (set_by, taken_from, outside, _said(task, most_chars))))
 
 
 def _said(task: Task, most_chars: int | None) -> str:

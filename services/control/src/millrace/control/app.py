@@ -1,9 +1,12 @@
 """Wiring."""
 
+from datetime import timedelta
 from functools import partial
 
 from millrace.contracts.rpc.control.v1 import control_pb2 as pb
+from millrace.contracts.rpc.control.v1 import worker_pb2 as worker_pb
 from millrace.control.api import ControlApi
+from millrace.control.api.workers import WorkerApi
 from millrace.control.clock import Clock, Queues, Topics
 from millrace.control.handlers import SUBSCRIPTIONS, reports_of, take_records
 from millrace.control.settings import Settings
@@ -11,6 +14,9 @@ from millrace.control.store import Store
 from millrace.runtime.housekeeping import older_than
 from millrace.runtime.service import service
 from millrace.runtime.topics import topic_names
+
+LEASE_RETENTION = timedelta(days=1)
+"""How long it is known of a leased attempt that its worker has said how it ended: longer than one goes on saying it."""
 
 
 async def main(settings: Settings) -> None:
@@ -29,10 +35,12 @@ async def main(settings: Settings) -> None:
         control.listen(topics.earliest, take_records, begin, start="earliest")
         control.listen(topics.latest, take_records, begin, start="now")
         control.serve(pb.DESCRIPTOR.services_by_name["ControlService"], ControlApi(), begin)
+        control.serve(worker_pb.DESCRIPTOR.services_by_name["WorkerService"], WorkerApi(), begin)
         control.housekeep(
             older_than(settings.run_retention, "run", Store.forget_runs, begin),
             older_than(settings.event_retention, "event", Store.forget_events, begin),
             older_than(settings.run_retention, "schedule_fire", Store.forget_fires, begin),
+            older_than(LEASE_RETENTION, "lease", Store.forget_leases, begin),
         )
         control.background(Clock(begin, settings.clock_poll_s, topics.told).run)
         control.background(topics.run)

@@ -50,6 +50,7 @@ class Clock:
         async with self._begin(LOOK) as tx:
             due, turns = await tx.due()
         self._told(tx.opening["topics"])
+        Store.signals.changed(tx.opening["waiting"])
         if due or turns:
             await failpoint("control.due")
         done: list[int] = []

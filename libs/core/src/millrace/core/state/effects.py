@@ -7,7 +7,7 @@ from uuid import UUID
 
 from millrace.core.ir import Workflow
 from millrace.core.state.inputs import CancelRequested, Input, PauseRequested, ResumeRequested
-from millrace.core.state.records import Failure, Run, RunState, TaskRun
+from millrace.core.state.records import Carried, Failure, Run, RunState, TaskRun
 
 
 @dataclass(slots=True, frozen=True)
@@ -19,6 +19,7 @@ class Dispatch:
     attempt: int
     token: UUID
     input: Any
+    carried: Carried | None = None
 
 
 @dataclass(slots=True, frozen=True)

@@ -1,11 +1,11 @@
 """What can happen to a run."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from millrace.core.state.records import Failure, RunState, TaskState
+from millrace.core.state.records import Carried, Failure, RunState, TaskState
 
 CANCEL_GRACE_S = 30.0
 """How long what has been asked to stop is waited for where nobody says otherwise, seconds."""
@@ -85,6 +85,7 @@ class _AttemptFact:
     task_id: UUID
     attempt: int
     token: UUID
+    carried: Carried | None = field(default=None, kw_only=True)
 
 
 @dataclass(slots=True, frozen=True)

@@ -98,6 +98,19 @@ class Failure:
 
 
 @dataclass(slots=True, frozen=True)
+class Carried:
+    """What an attempt of a task leaves to the next one.
+
+    Attributes:
+        checkpoint: How far the work has come, in its own words: a JSON value.
+        external_ref: What it has begun elsewhere, such as the id of an outside job; empty for nothing.
+    """
+
+    checkpoint: Any = None
+    external_ref: str = ""
+
+
+@dataclass(slots=True, frozen=True)
 class Pause:
     """Why nothing in a run begins.
 
@@ -128,6 +141,7 @@ class TaskRun:
         outcome: How it ends, once that is decided and it is closing.
         inner: Of a task with bodies or of a scope: how far it is, as JSON; of any task, that its result was set by hand
             (`SET_BY`) or comes from an earlier run (`TAKEN_FROM`), and what names its slots (`TICKET`).
+        carried: What its attempts have left to the next one; None where they have said nothing.
     """
 
     name: str
@@ -149,6 +163,7 @@ class TaskRun:
     message: str = ""
     outcome: TaskState | None = None
     inner: Mapping[str, Any] | None = None
+    carried: Carried | None = None
 
     def copy(self) -> "TaskRun":
         """Return another one like it; `dataclasses.replace` takes ten times as long."""

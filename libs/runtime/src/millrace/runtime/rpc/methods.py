@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
-from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from millrace.contracts.rpc.options.v1 import access_pb2
@@ -131,7 +130,7 @@ def _rpc(method: MethodDescriptor, servicer: object, begin: Begin) -> Rpc:
     transactional = access.transaction != access_pb2.TRANSACTION_MODE_NONE
     field = access.namespace_field or "namespace"
     fields = method.input_type.fields_by_name
-    mutates = access.action != access_pb2.ACTION_READ and options.idempotency_level != MethodOptions.NO_SIDE_EFFECTS
+    mutates = access.action != access_pb2.ACTION_READ and not options.idempotency_level
     if field not in fields:
         raise TypeError(f"{name} has no field {field} in its request: its namespace could not be told")
     if mutates and REQUEST_ID not in fields:

@@ -2,12 +2,13 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from millrace.contracts.openlineage import LineageReported, run_event
-from millrace.contracts.tasks import Output, TaskDispatched, TaskFailed
+from millrace.contracts.tasks import Carried, Output, TaskDispatched, TaskFailed
 from millrace.runtime.envelope import Envelope
 from millrace.runtime.errors import InvalidInput
 from millrace.runtime.subscriptions import TaskKind
@@ -24,6 +25,10 @@ class Attempt:
 
     Attributes:
         begun: When its work began; until then it waits for a slot.
+        carried: What it leaves to the next attempt, as it is kept.
+        untold: Whether that is not told yet.
+        preempted: Whether its work has been told that the worker has to go.
+        tells_child: Passes that on to where it computes.
     """
 
     task: TaskDispatched
@@ -36,11 +41,21 @@ class Attempt:
     message: str = ""
     told: float = 0.0
     worker: asyncio.Task[None] | None = None
+    carried: Carried | None = None
+    untold: bool = False
+    preempted: bool = False
+    tells_child: Callable[[], None] | None = None
 
     @property
     def place(self) -> tuple[UUID, int]:
         """Return what its row is known by."""
         return (self.task.task_id, self.task.attempt)
+
+    def preempt(self) -> None:
+        """Tell its work that the worker has to go; what waits for a slot goes at once."""
+        self.preempted = True
+        if self.tells_child is not None:
+            self.tells_child()
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +76,12 @@ def about(service: str, task: TaskDispatched) -> dict[str, Any]:
     return {"service": service} | {name: getattr(task, name) for name in same}
 
 
-def failed(service: str, task: TaskDispatched, error: str, message: str, *, retryable: bool) -> TaskFailed:
+def failed(
+    service: str, task: TaskDispatched, error: str, message: str, *, retryable: bool, carried: Carried | None = None
+) -> TaskFailed:
     """Return the report of an attempt that ended without its effects."""
-    return TaskFailed(**about(service, task), error=error, message=message[:2000], retryable=retryable)
+    said = about(service, task)
+    return TaskFailed(**said, error=error, message=message[:2000], retryable=retryable, carried=carried)
 
 
 def check_size(task: TaskDispatched, output: Output) -> None:

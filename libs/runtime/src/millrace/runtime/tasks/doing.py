@@ -1,42 +1,58 @@
 """How work is done: a coroutine on the service's loop, a plain function in a child process."""
 
+import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import grpc
 import structlog
+from millrace.contracts.tasks import Carried, TaskDispatched
 from millrace.runtime.artifacts import Artifacts
 from millrace.runtime.client import Channels
-from millrace.runtime.errors import InvalidInput, MillraceError
-from millrace.runtime.settings import ServiceSettings
+from millrace.runtime.errors import InvalidInput, MillraceError, Preempted
 from millrace.runtime.tasks.attempts import Attempt, Ended
-from millrace.runtime.tasks.child import Child, Lost
+from millrace.runtime.tasks.child import PREEMPTED, Child, Lost
+from millrace.runtime.tasks.computing import Talk
+from millrace.runtime.tasks.job import WaitingJob
 from millrace.runtime.tasks.slots import Slots
+from millrace.runtime.traceparent import current_traceparent
 from millrace.runtime.transaction import Transactions
 from pydantic import TypeAdapter
 
 log = structlog.get_logger()
 
 
+Keep = Callable[[Attempt, Carried], asyncio.Future[None]]
+"""Keeps what an attempt leaves to the next one; done once it is kept."""
+
+
 class Doing:
-    """Does the work of one service's attempts; at most so many compute at once."""
+    """Does the work of attempts; at most so many compute at once.
+
+    Args:
+        service: Whose.
+        at_once: How many.
+        keep: Keeps what an attempt leaves to the next one.
+        waiting: Makes what a coroutine gets beside its input.
+        computing: Makes what a plain function gets, in its own process.
+    """
 
     def __init__(
         self,
         service: str,
-        settings: ServiceSettings,
-        begin: Transactions[Any],
-        artifacts: Artifacts,
-        channels: Channels,
+        at_once: int,
+        keep: Keep,
+        waiting: Callable[[Attempt], Any],
+        computing: Callable[[Talk, TaskDispatched], Any],
     ) -> None:
         self._service = service
-        self._settings = settings
-        self._begin = begin
-        self._artifacts = artifacts
-        self._channels = channels
-        self._slots = Slots(settings.concurrent_tasks)
+        self._slots = Slots(at_once)
+        self._keep = keep
+        self._waiting = waiting
+        self._computing = computing
 
     async def do(self, attempt: Attempt) -> Ended:
         """Do the work of an attempt and return how it ended."""
@@ -45,12 +61,12 @@ class Doing:
         try:
             if inspect.iscoroutinefunction(attempt.kind.work):
                 attempt.begun = time.monotonic()
-                job = LoopJob(attempt, self._artifacts, self._channels, self._begin)
-                result = await _Measured(attempt.kind.work(step, job), seconds)
+                result = await _Measured(attempt.kind.work(step, self._waiting(attempt)), seconds)
             else:
                 async with self._slots.place(attempt.task.namespace):
-                    attempt.begun = time.monotonic()
                     result = await self._compute(attempt, step, seconds)
+        except Preempted:
+            return Ended(attempt, seconds[0], error=PREEMPTED, message="the worker has to go")
         except Lost:
             return Ended(attempt, seconds[0], error="lost", message="the worker process ended before its work")
         except MillraceError as error:
@@ -64,27 +80,31 @@ class Doing:
         return Ended(attempt, seconds[0], result=result)
 
     async def _compute(self, attempt: Attempt, step: Any, seconds: list[float]) -> Any:  # noqa: ANN401 - work's own types
-        child = Child(self._service, self._settings, self._begin.store, attempt.kind.work, attempt.task, step)
+        if attempt.preempted:
+            raise Preempted
+        attempt.begun = time.monotonic()
+        child = Child(self._service, self._computing, attempt.kind.work, attempt.task, step)
+        attempt.tells_child = child.preempt
 
         def progressed(fraction: float, message: str) -> None:
             attempt.fraction, attempt.message = fraction, message
 
-        traceparent = attempt.envelope.traceparent if attempt.envelope else ""
         try:
-            result = await child.run(traceparent, progressed)
+            result = await child.run(current_traceparent(), progressed, partial(self._keep, attempt))
         finally:
             seconds[0] = child.cpu_s
         given = inspect.signature(attempt.kind.work, eval_str=True).return_annotation
         return TypeAdapter(Any if given is inspect.Signature.empty else given).validate_json(result)
 
 
-class LoopJob:
-    """The job of work that only waits, on the service's own loop."""
+class LoopJob(WaitingJob):
+    """The job of a service's work that only waits, on the service's own loop."""
 
-    def __init__(self, attempt: Attempt, artifacts: Artifacts, channels: Channels, begin: Transactions[Any]) -> None:
-        self.task = attempt.task
+    def __init__(
+        self, attempt: Attempt, keep: Keep, artifacts: Artifacts, channels: Channels, begin: Transactions[Any]
+    ) -> None:
+        super().__init__(attempt, keep)
         self.artifacts = artifacts
-        self._attempt = attempt
         self._channels = channels
         self._begin = begin
 
@@ -99,10 +119,6 @@ class LoopJob:
     def wait(self, awaitable: Awaitable[Any]) -> Any:  # noqa: ANN401 - see Job
         """Refuse: a coroutine awaits."""
         raise TypeError(f"{self.task.kind} is a coroutine: it awaits, and does not wait for {awaitable}")
-
-    def progress(self, fraction: float, message: str = "") -> None:
-        """Say how far the work is."""
-        self._attempt.fraction, self._attempt.message = fraction, message
 
 
 class _Measured:

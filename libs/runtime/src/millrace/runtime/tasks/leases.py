@@ -30,6 +30,21 @@ FROM unnest($1::uuid[], $2::int[]) AS t(task_id, attempt)
 WHERE job.task_id = t.task_id AND job.attempt = t.attempt AND job.state = 'leased' AND job.owner = $3
 RETURNING job.task_id, job.attempt
 """
+# What an attempt leaves to the next one stands in its own order, as if control had said so.
+CARRY = """
+UPDATE job SET heartbeat_at = now(), dispatched = jsonb_set(job.dispatched, '{carried}', t.carried::jsonb)
+FROM unnest($1::uuid[], $2::int[], $3::uuid[], $4::text[]) AS t(task_id, attempt, token, carried)
+WHERE job.task_id = t.task_id AND job.attempt = t.attempt AND job.token = t.token AND job.state = 'leased'
+    AND job.owner = $5
+RETURNING job.task_id, job.attempt
+"""
+# Newer than what control knew when it said the next attempt: that may have been told later, or not at all.
+CARRIED = """
+SELECT job.task_id, job.dispatched->'carried' AS carried
+FROM unnest($1::uuid[], $2::int[]) AS t(task_id, attempt)
+JOIN job ON job.task_id = t.task_id AND job.attempt = t.attempt - 1
+WHERE jsonb_typeof(job.dispatched->'carried') = 'object'
+"""
 END_FORMER_LIFE = "UPDATE job SET state = 'failed' WHERE state = 'leased' AND owner = $1 RETURNING dispatched"
 END_LAPSED = """
 UPDATE job SET state = 'failed' WHERE (task_id, attempt) IN (

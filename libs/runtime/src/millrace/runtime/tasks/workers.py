@@ -10,15 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from millrace.contracts.event import Event
-from millrace.contracts.tasks import (
-    TaskCancelled,
-    TaskDispatched,
-    TaskOrder,
-    TaskProgressed,
-    TaskStarted,
-    TaskSucceeded,
-)
+from millrace.contracts.tasks import Carried, TaskCancelled, TaskDispatched, TaskOrder, TaskSucceeded
 from millrace.runtime.artifacts import Artifacts
 from millrace.runtime.batches import OutageError, settle
 from millrace.runtime.client import Channels
@@ -29,24 +21,26 @@ from millrace.runtime.hope import Hope
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Subscription, TaskKind, on_batch
 from millrace.runtime.tasks.attempts import Attempt, Ended, about, check_size, failed, report_lineage
-from millrace.runtime.tasks.doing import Doing
+from millrace.runtime.tasks.child import PREEMPTED
+from millrace.runtime.tasks.computing import ComputeJob
+from millrace.runtime.tasks.doing import Doing, LoopJob
 from millrace.runtime.tasks.leases import (
     ACCEPT,
     ACCEPT_NEW,
     BEAT,
     CANCEL,
+    CARRIED,
     END,
     END_FORMER_LIFE,
     END_LAPSED,
     WAS_CANCELLED,
 )
+from millrace.runtime.tasks.telling import Telling
 from millrace.runtime.telemetry import NAMESPACE, RUN_ID, TASK_DURATION, TASK_ID, TASKS_RUNNING, span
 from millrace.runtime.traceparent import traceparent_of
 from millrace.runtime.transaction import Transaction, Transactions
 from pydantic import ValidationError
 
-STARTED_AFTER_S = 1.0
-PROGRESS_EVERY_S = 5.0
 HEARTBEAT_S = 3.0
 MAX_FINISHES = 200
 MOST_ACCEPTED = 2000
@@ -70,8 +64,15 @@ class Workers:
         self._owner = f"{service}-{settings.instance}"
         self._begin = begin
         self._kinds = {kind.kind: kind for kind in kinds}
-        self._doing = Doing(service, settings, begin, artifacts, channels)
         self._attempts: dict[tuple[UUID, int], Attempt] = {}
+        self._telling = Telling(service, self._owner, begin, self._attempts, self._drop)
+        self._doing = Doing(
+            service,
+            settings.concurrent_tasks,
+            self._telling.keep,
+            lambda attempt: LoopJob(attempt, self._telling.keep, artifacts, channels, begin),
+            partial(ComputeJob, service=service, settings=settings, store=begin.store),
+        )
         self._ended: asyncio.Queue[Ended] = asyncio.Queue()
         self._hope = Hope(service)
 
@@ -95,6 +96,7 @@ class Workers:
                 except InvalidInput as error:
                     tx.emit(failed(self._service, order, "InvalidInput", str(error), retryable=False), cause=order)
         if accepted:
+            await self._take_over(accepted, tx)
             tasks = [attempt.task for attempt in accepted]
             columns = [
                 [getattr(t, name) for t in tasks] for name in ("task_id", "attempt", "token", "namespace", "kind")
@@ -114,6 +116,18 @@ class Workers:
         for order in orders:
             if isinstance(order, TaskCancelled):
                 await self._cancel(order, tx)
+
+    async def _take_over(self, accepted: Sequence[Attempt], tx: Transaction) -> None:
+        """Give attempts what the ones before them have left here."""
+        again = [attempt for attempt in accepted if attempt.task.attempt > 1]
+        if again:
+            places = [[a.task.task_id for a in again], [a.task.attempt for a in again]]
+            left = {row["task_id"]: row["carried"] for row in await tx.fetch(CARRIED, *places)}
+            for attempt in again:
+                if (carried := left.get(attempt.task.task_id)) is not None:
+                    attempt.task = attempt.task.model_copy(update={"carried": Carried.model_validate(carried)})
+        for attempt in accepted:
+            attempt.carried = attempt.task.carried
 
     async def _refuse_cancelled(self, tasks: Sequence[TaskDispatched], tx: Transaction) -> None:
         for task in tasks:
@@ -178,16 +192,23 @@ class Workers:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._finish_all())
             group.create_task(self._keep_leases())
-            group.create_task(self._tell_progress())
+            group.create_task(self._telling.run())
 
     async def recover(self) -> None:
         """Report the leases of this process's former life as lost; before anything is accepted."""
-        async with self._begin() as tx:
-            self._report_lost(await tx.fetch(END_FORMER_LIFE, self._owner), tx)
-            await failpoint("tasks.recovered")
+        await self._end_leases("lost")
+
+    def preempt(self) -> None:
+        """Tell all work that the worker has to go; what has not begun goes back at once."""
+        for attempt in [one for one in self._attempts.values() if not one.preempted]:
+            attempt.preempt()
+            if attempt.begun is None and attempt.worker is not None:
+                attempt.worker.cancel()
+                self._ended.put_nowait(Ended(attempt, 0.0, error=PREEMPTED, message="the worker has to go"))
 
     async def drain(self, seconds: float) -> None:
-        """Let work in flight end, as far as it does in time; the rest is reported as lost."""
+        """Let work in flight end, as far as it does in time; the rest is reported as preempted."""
+        self.preempt()
         workers = [attempt.worker for attempt in self._attempts.values() if attempt.worker]
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -198,7 +219,12 @@ class Workers:
             if attempt.worker:
                 attempt.worker.cancel()
         with suppress(MillraceError):
-            await self.recover()
+            await self._end_leases(PREEMPTED)
+
+    async def _end_leases(self, error: str) -> None:
+        async with self._begin() as tx:
+            self._report_lost(await tx.fetch(END_FORMER_LIFE, self._owner), tx, error)
+            await failpoint("tasks.recovered")
 
     async def _finish_all(self) -> None:
         while True:
@@ -245,7 +271,7 @@ class Workers:
         if ended.error:
             tx.emit(
                 failed(self._service, task, ended.error, ended.message, retryable=ended.retryable).model_copy(
-                    update={"duration_s": duration_s, "cpu_s": ended.cpu_s}
+                    update={"duration_s": duration_s, "cpu_s": ended.cpu_s, "carried": attempt.carried}
                 )
             )
         else:
@@ -290,34 +316,8 @@ class Workers:
                 for place in set(places) - {(row["task_id"], row["attempt"]) for row in kept}:
                     self._drop(place)
 
-    async def _tell_progress(self) -> None:
-        while True:
-            await asyncio.sleep(STARTED_AFTER_S / 2)
-            now = time.monotonic()
-            events: list[tuple[Attempt, Event]] = []
-            for attempt in self._attempts.values():
-                said = about(self._service, attempt.task)
-                if attempt.begun is None:
-                    continue
-                if not attempt.announced and now - attempt.begun > STARTED_AFTER_S:
-                    attempt.announced, attempt.told = True, now
-                    events.append((attempt, TaskStarted(**said)))
-                # Said even when nothing has moved: to control, silence means that the worker is gone.
-                elif attempt.announced and now - attempt.told > PROGRESS_EVERY_S:
-                    attempt.told = now
-                    fraction = min(1.0, max(0.0, attempt.fraction))
-                    events.append((attempt, TaskProgressed(**said, fraction=fraction, message=attempt.message[:200])))
-            if events:
-                with suppress(MillraceError, OSError):
-                    async with self._begin() as tx:
-                        for attempt, event in events:
-                            tx.handling(None, attempt.envelope)
-                            tx.emit(event)
-                        await failpoint("tasks.told")
-
-    def _report_lost(self, rows: Sequence[Any], tx: Transaction) -> None:
+    def _report_lost(self, rows: Sequence[Any], tx: Transaction, error: str = "lost") -> None:
         for row in rows:
             task = TaskDispatched.model_validate(row["dispatched"])
-            tx.emit(
-                failed(self._service, task, "lost", f"the worker of attempt {task.attempt} is gone", retryable=True)
-            )
+            why = f"the worker of attempt {task.attempt} is gone"
+            tx.emit(failed(self._service, task, error, why, retryable=True, carried=task.carried))

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ from millrace.runtime.errors import InvalidInput, Unavailable
 from millrace.sdk.cli.connection import FOLDER, NAMESPACE, Folder, Json, Namespace, asked
 from millrace.sdk.cli.output import console, moment, print_json, say, table
 from millrace.sdk.client import Client
-from millrace.sdk.connection import kafka_servers
+from millrace.sdk.connection import Connection, connection_to, kafka_servers
 from millrace.sdk.stack.state import DEVELOPER
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ def worker(
     queue: Annotated[str, typer.Option("--queue", "-q", help="Whose tasks: the part of their kinds before the dot.")],
     at_once: Annotated[int, typer.Option("--at-once", min=1, max=64, help="Functions that compute at once.")] = 2,
     instance: Annotated[int, typer.Option("--instance", min=0, help="Its ordinal among the queue's workers.")] = 0,
+    grpc: Annotated[
+        str, typer.Option("--grpc", metavar="HOST:PORT", help="Lease tasks from control there; no Kafka, no database.")
+    ] = "",
     state: Folder = FOLDER,
     namespace: Namespace = NAMESPACE,
     as_json: Json = False,
@@ -36,24 +40,32 @@ def worker(
     """Do the tasks of a queue with the `@task` functions of a package, until it is stopped.
 
     The queue is made where it is not there. Outside the embedded stack, `WORKER_POSTGRES_DSN` and the other settings of
-    a service, beginning with `WORKER_`, say where its own database and the rest are. What it logs is JSON.
+    a service, beginning with `WORKER_`, say where its own database and the rest are. With `--grpc` it needs none of
+    them: only control's address, and MILLRACE_TOKEN outside the embedded stack. What it logs is JSON.
 
     Example: `millrace worker --queue acme acme.tasks`
+
+    Example: `millrace worker --queue acme --grpc control.example:50051 acme.tasks`
     """
     # Whoever only asks does not wait for what does the work: it is most of a service.
     import uvloop  # noqa: PLC0415
-    from millrace.sdk.worker import kinds_of, serve  # noqa: PLC0415
+    from millrace.sdk.worker import kinds_of, lease, serve  # noqa: PLC0415
 
     sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
     kinds = kinds_of(package, queue)
-    settings = _settings(queue, state, at_once, instance)
-    found = asked(state, namespace, lambda client: _live(client, queue))
+    if grpc:
+        place = connection_to("control", grpc, state)
+        found = asyncio.run(_leased(place, queue, namespace))
+        work = partial(lease, queue, kinds, place, namespace, at_once=at_once, instance=instance)
+    else:
+        work = partial(serve, queue, kinds, _settings(queue, state, at_once, instance))
+        found = asked(state, namespace, lambda client: _live(client, queue))
     if as_json:
         print_json(found)
     else:
         say("queue [bold]{queue}[/]: {kinds}", queue=queue, kinds=", ".join(kind.kind for kind in kinds))
     sys.stdout.flush()
-    uvloop.run(serve(queue, kinds, settings))
+    uvloop.run(work())
 
 
 @app.command()
@@ -65,10 +77,16 @@ def queues(state: Folder = FOLDER, namespace: Namespace = NAMESPACE, as_json: Js
     found = asked(state, namespace, lambda client: client.queues())
     if as_json:
         return print_json(found)
-    shown = table("queue", "live", "since", "by")
+    shown = table("queue", "transport", "live", "since", "by")
     for one in found:
-        shown.add_row(one.name, "yes" if one.live else "no", moment(one.applied_at), one.principal)
+        shown.add_row(one.name, one.transport, "yes" if one.live else "no", moment(one.applied_at), one.principal)
     return console.print(shown if found else f"no queue in namespace {namespace}: `millrace worker` makes one")
+
+
+async def _leased(place: Connection, queue: str, namespace: str) -> object:
+    """Return the queue, whose tasks are leased."""
+    async with Client(place, namespace=namespace) as client:
+        return await client.apply_queue(queue, "grpc")
 
 
 async def _live(client: Client, queue: str) -> object:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from millrace.core.parts import canonical_json
-from millrace.runtime.errors import InvalidInput
+from millrace.runtime.errors import InvalidInput, Preempted
 
 LocalBody = Callable[..., Any]
 """What does a kind of task in this process: takes the input's fields, returns the output: a dict, or nothing."""
@@ -99,8 +99,8 @@ def name_of(body: LocalBody) -> str:
 def raised(error: BaseException) -> Raised:
     """Return what it means that work raised this."""
     error.__traceback__ = _from_the_author(error.__traceback__)
-    final, lost = isinstance(error, InvalidInput), isinstance(error, Lost)
-    kind = "lost" if lost else type(error).__name__
+    final, lost = isinstance(error, InvalidInput), isinstance(error, Lost | Preempted)
+    kind = {Lost: "lost", Preempted: "preempted"}.get(type(error), type(error).__name__)
     return Raised(kind, str(error), error, place_of(error.__traceback__), final, lost)
 
 

@@ -3,13 +3,14 @@
 import importlib
 import multiprocessing
 import os
-import signal
 import threading
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
+from millrace.contracts.tasks import Carried
 from millrace.runtime.errors import InvalidInput
+from millrace.runtime.tasks import group
 from millrace.sdk import work
 from millrace.sdk.local.bodies import LocalBody, Lost, Raised, name_of, output_of, place_of, raised, text_of
 from millrace.sdk.local.captured import captured, flush
@@ -39,6 +40,7 @@ def in_child(body: LocalBody, arguments: dict[str, Any], attempt: work.Attempt) 
         return _listen(ours, attempt)
     finally:
         process.kill()
+        group.end(process.pid)
         process.join(_ENDS_WITHIN_S)
         ours.close()
 
@@ -54,6 +56,8 @@ def _listen(pipe: Connection, attempt: work.Attempt) -> dict[str, Any] | Raised 
         match said:
             case "progress", fraction, message:
                 attempt.moved(fraction, message)
+            case "carry", carried:
+                attempt.keep(Carried.model_validate(carried))
             case "line", text:
                 attempt.line(text)
             case "output", output:
@@ -75,12 +79,12 @@ def _place(body: LocalBody) -> tuple[str, str]:
     return module, name
 
 
-def _told(attempt: work.Attempt) -> tuple[str, str, str, int]:
-    return attempt.run_id, attempt.task, attempt.kind, attempt.number
+def _told(attempt: work.Attempt) -> dict[str, Any]:
+    return {name: getattr(attempt, name) for name in ("run_id", "task", "kind", "number", "task_id", "carried")}
 
 
-def _main(pipe: Connection, place: tuple[str, str], arguments: dict[str, Any], told: tuple[str, str, str, int]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a key stroke is for the process that it works for
+def _main(pipe: Connection, place: tuple[str, str], arguments: dict[str, Any], told: dict[str, Any]) -> None:
+    group.lead()
     threading.Thread(target=_end_with_parent, args=(pipe,), daemon=True).start()
     lock = threading.Lock()
 
@@ -89,7 +93,10 @@ def _main(pipe: Connection, place: tuple[str, str], arguments: dict[str, Any], t
             pipe.send(said)
 
     attempt = work.Attempt(
-        *told, lambda fraction, message: say("progress", fraction, message), lambda t: say("line", t)
+        **told,
+        moved=lambda fraction, message: say("progress", fraction, message),
+        line=lambda text: say("line", text),
+        keep=lambda carried: say("carry", carried.model_dump()),
     )
     with captured(), work.doing(attempt):
         came = _do(place, arguments)
@@ -120,4 +127,4 @@ def _end_with_parent(pipe: Connection) -> None:
     """End when the other end of the pipe is gone: nothing is ever sent this way."""
     with suppress(EOFError, OSError):
         pipe.recv()
-    os._exit(1)
+    group.end_own()

@@ -4,11 +4,13 @@ import heapq
 import itertools
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
+from millrace.contracts.tasks import Carried
+from millrace.core import state
 from millrace.core.children import MAX_CHAIN, TOO_DEEP
 from millrace.core.decide import decide
 from millrace.core.ir import Workflow
@@ -56,6 +58,7 @@ class Order:
     call: Call
     task_id: UUID
     token: UUID
+    carried: Carried
 
     @property
     def place(self) -> tuple[str, UUID, int, UUID]:
@@ -138,10 +141,13 @@ class Engine(Generic[R]):
         order.run.calls.append(order.call)
         self.tell(order.run, Started(*order.place))
 
-    def progressed(self, order: Order, fraction: float, message: str) -> None:
-        """Say how far an attempt is."""
+    def progressed(
+        self, order: Order, fraction: float | None = None, message: str = "", carried: Carried | None = None
+    ) -> None:
+        """Say how far an attempt is, and what it leaves to the next one, where there is news of that."""
         if order.token in self._worked_on:
-            self.tell(order.run, Progressed(*order.place, fraction, message))
+            left = state.Carried(carried.checkpoint, carried.external_ref) if carried is not None else None
+            self.tell(order.run, Progressed(*order.place, fraction, message, carried=left))
 
     def ended(self, order: Order, came: Raised | dict[str, Any]) -> None:
         """Say what came of an attempt."""
@@ -209,7 +215,8 @@ class Engine(Generic[R]):
             case Dispatch():
                 kind = run.plan.step(effect.name).task.kind or ""
                 call = Call(run.workflow, effect.name, kind, effect.attempt, effect.input, self._now())
-                self.orders.append(Order(run, call, effect.task_id, effect.token))
+                left = Carried(**asdict(effect.carried)) if effect.carried is not None else Carried()
+                self.orders.append(Order(run, call, effect.task_id, effect.token, left))
             case AskSlots():
                 # Pools are the services'; here there is one machine, and `workers` says how much is done at once.
                 yield run, Admitted(effect.name, effect.ticket)

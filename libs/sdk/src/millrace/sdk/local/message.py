@@ -61,6 +61,7 @@ def task_message(run: LocalRun, name: str, task: TaskRun | None, now: datetime |
         progress_message=task.message,
         dispatched_at=_time(began_at),
         ended_at=_time(task.ended_at),
+        external_ref=task.carried.external_ref if task.carried is not None else "",
     )
 
 

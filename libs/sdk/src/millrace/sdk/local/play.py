@@ -156,8 +156,8 @@ class _Player:
         match what:
             case Began(order=order):
                 self._engine.began(order)
-            case Moved(order=order, fraction=fraction, message=message):
-                self._engine.progressed(order, fraction, message)
+            case Moved(order=order, fraction=fraction, message=message, carried=carried):
+                self._engine.progressed(order, fraction, message, carried)
             case Printed(order=order, text=text):
                 self._workers.read()
                 self._line(order.run, Line(self._clock.now(), order.call.task, text))

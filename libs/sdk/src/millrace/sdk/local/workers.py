@@ -14,6 +14,7 @@ from queue import SimpleQueue
 from typing import Any
 from uuid import UUID
 
+from millrace.contracts.tasks import Carried
 from millrace.sdk import work
 from millrace.sdk.local.bodies import LocalBody, Raised, body_of, called_with, name_of, output_of, raised
 from millrace.sdk.local.captured import flush
@@ -40,11 +41,12 @@ class Began:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """An attempt says how far it is."""
+    """An attempt says how far it is, or what it leaves to the next one."""
 
     order: Order
-    fraction: float
-    message: str
+    fraction: float | None = None
+    message: str = ""
+    carried: Carried | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,9 @@ class _Hand:
             order.call.attempt,
             moved=self._moved,
             line=self._line,
+            task_id=str(order.task_id),
+            carried=order.carried,
+            keep=lambda carried: heard(Moved(order, carried=carried)),
         )
         self.stop: Callable[[], object] = self.attempt.stopped.set
         self.task: asyncio.Task[Came] | None = None

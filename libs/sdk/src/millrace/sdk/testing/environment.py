@@ -154,7 +154,12 @@ class Environment:
         self._engine.began(order)
         stand_in = self._stand_in(order.call)
         answer = stand_in.next() if stand_in is not None else body_of(self._bodies, order.call.kind)
-        came = came_of(order, answer, lambda fraction, message: self._engine.progressed(order, fraction, message))
+        came = came_of(
+            order,
+            answer,
+            lambda fraction, message: self._engine.progressed(order, fraction, message),
+            lambda carried: self._engine.progressed(order, carried=carried),
+        )
         takes_s = stand_in.takes_s if stand_in is not None else 0.0
         if takes_s == 0:
             self._engine.ended(order, came)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from millrace.contracts.tasks import Carried
 from millrace.sdk import work
 from millrace.sdk.local import LocalBody
 from millrace.sdk.local.bodies import Raised, called_with, output_of, raised
@@ -31,23 +32,39 @@ class StandIn:
         return self.answers[min(self.asked, len(self.answers)) - 1]
 
 
-def came_of(order: Order, answer: Any, moved: Callable[[float, str], None]) -> Came:  # noqa: ANN401 - see `stub`
+def came_of(
+    order: Order,
+    answer: Any,  # noqa: ANN401 - see `stub`
+    moved: Callable[[float, str], None],
+    left: Callable[[Carried], None],
+) -> Came:
     """Return what comes of an attempt.
 
     Args:
         order: Which.
         answer: An output, a function that is called with the input, or an error that is raised.
         moved: Is told how far it is.
+        left: Is told what it leaves to the next one.
     """
     call = order.call
-    with work.doing(work.Attempt(str(order.run.run_id), call.task, call.kind, call.attempt, moved)):
+    attempt = work.Attempt(
+        str(order.run.run_id),
+        call.task,
+        call.kind,
+        call.attempt,
+        moved,
+        task_id=str(order.task_id),
+        carried=order.carried,
+        keep=left,
+    )
+    with work.doing(attempt):
         if isinstance(answer, type) and issubclass(answer, BaseException):
             return raised(answer())
         if isinstance(answer, BaseException):
             return raised(answer.with_traceback(None))
         try:
             return output_of(call.kind, _returned(answer, call.input) if callable(answer) else answer)
-        except Exception as error:  # noqa: BLE001 - work may raise anything
+        except (Exception, work.Preempted) as error:  # noqa: BLE001 - work may raise anything
             return raised(error)
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
-from millrace.contracts.tasks import Output
+from millrace.contracts.tasks import Carried, Output
 from millrace.runtime.errors import InvalidInput, NotFound
 from millrace.runtime.subscriptions import TaskKind as Row
 from millrace.runtime.subscriptions import task
@@ -86,7 +86,17 @@ async def _hand_on(output: dict[str, Any], _: Transaction) -> Output:
 
 def _attempt(job: Job) -> work.Attempt:
     about = job.task
-    return work.Attempt(str(about.run_id), about.name, about.kind, about.attempt, moved=job.progress)
+    return work.Attempt(
+        str(about.run_id),
+        about.name,
+        about.kind,
+        about.attempt,
+        moved=job.progress,
+        task_id=str(about.task_id),
+        carried=about.carried or Carried(),
+        keep=job.carry,
+        preempted=lambda: job.preempted,
+    )
 
 
 def _body(place: Place) -> LocalBody:

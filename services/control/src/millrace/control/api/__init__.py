@@ -59,7 +59,12 @@ class ControlApi(Operations, TriggerApi, ScheduleApi, PoolApi):
         return pb.ListWorkflowsResponse(workflows=[workflow_message(row) for row in found])
 
     async def ApplyQueue(self, request: pb.ApplyQueueRequest, tx: Store) -> pb.ApplyQueueResponse:
-        command = ApplyQueue(namespace=request.namespace, principal=caller().principal, queue=request.queue)
+        command = ApplyQueue(
+            namespace=request.namespace,
+            principal=caller().principal,
+            queue=request.queue,
+            transport=request.transport or "kafka",
+        )
         found, new = await apply_queue(command, tx)
         return pb.ApplyQueueResponse(queue=queue_message(found), unchanged=not new)
 

@@ -81,7 +81,11 @@ def workflow_message(row: Mapping[str, Any]) -> pb.Workflow:
 def queue_message(row: Mapping[str, Any]) -> pb.Queue:
     """Return a team's queue."""
     return pb.Queue(
-        name=row["name"], principal=row["principal"], applied_at=time_message(row["applied_at"]), live=row["live"]
+        name=row["name"],
+        principal=row["principal"],
+        applied_at=time_message(row["applied_at"]),
+        live=row["live"],
+        transport=row["transport"],
     )
 
 
@@ -171,6 +175,7 @@ def _task(name: str, task: TaskRun | None, kept: KeptRun, shown: _Shown, slots: 
         taken_from=(task.inner or {}).get(TAKEN_FROM, ""),
         pool=pool,
         waits_for=slots.get(name, ""),
+        external_ref=task.carried.external_ref if task.carried is not None else "",
     )
 
 

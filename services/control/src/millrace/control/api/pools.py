@@ -8,7 +8,7 @@ from millrace.control.api.messages import time_message
 from millrace.control.commands.pools import ApplyPool, ApplyQuota, DeletePool, GetPool, ListPools
 from millrace.control.handlers import apply_pool, apply_quota, delete_pool, get_pool
 from millrace.control.store import Store
-from millrace.runtime.access import caller
+from millrace.runtime.caller import caller
 
 
 class PoolApi:

@@ -1,7 +1,7 @@
 """What control can be asked, checked at the edge."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from millrace.contracts import SERVICES
@@ -75,6 +75,7 @@ class ApplyQueue(Command):
     namespace: Namespace
     principal: str
     queue: Annotated[str, Field(pattern=NAME)]
+    transport: Literal["kafka", "grpc"] = "kafka"
 
     @field_validator("queue")
     @classmethod

@@ -1,7 +1,7 @@
 """What a decision says to others: orders to queues, facts about runs, lineage."""
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from operator import attrgetter
 from types import MappingProxyType
@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from millrace.contracts import control as facts
+from millrace.contracts import tasks
 from millrace.contracts.event import Event
 from millrace.contracts.openlineage import (
     PARENT_SCHEMA_URL,
@@ -32,6 +33,7 @@ from millrace.core.planning import INVALID_PLAN
 from millrace.core.state import (
     CancelAcknowledged,
     CancelAttempt,
+    Carried,
     Decision,
     Dispatch,
     Failed,
@@ -132,12 +134,16 @@ def input_of(report: TaskReport, live: Collection[str] = (), slots: Mapping[str,
         case TaskFailed():
             lost = report.error in BLAMELESS
             failure = Failure(report.error, report.message, retryable=report.retryable, lost=lost)
-            return Failed(*at, failure)
+            return Failed(*at, failure, carried=_carried(report.carried))
         case TaskProgressed():
-            return Progressed(*at, report.fraction, report.message)
+            return Progressed(*at, report.fraction, report.message, carried=_carried(report.carried))
         case TaskStarted():
             return Started(*at)
     return Progressed(*at)
+
+
+def _carried(told: tasks.Carried | None) -> Carried | None:
+    return Carried(told.checkpoint, told.external_ref) if told is not None else None
 
 
 def events_of(kept: KeptRun, decision: Decision, now: datetime) -> Iterator[Event]:
@@ -198,6 +204,7 @@ def _order(kept: KeptRun, effect: Dispatch, now: datetime) -> TaskDispatched:
         deadline=now + timedelta(seconds=task.queue_timeout_s + task.run_timeout_s),
         # The worker's own lease lapses first, so that its service can say so itself.
         heartbeat_timeout_s=task.heartbeat_timeout_s / 2,
+        carried=tasks.Carried(**asdict(effect.carried)) if effect.carried is not None else None,
     )
 
 

@@ -12,6 +12,7 @@ from millrace.control.handlers.definitions import (
 )
 from millrace.control.handlers.events import explain_event, explain_run, take_records
 from millrace.control.handlers.firing import look_at_schedules
+from millrace.control.handlers.leases import complete_tasks, keep_alive, lease_tasks
 from millrace.control.handlers.many import change_runs
 from millrace.control.handlers.operations import (
     cancel_run,
@@ -48,6 +49,7 @@ __all__ = [
     "cancel_backfill",
     "cancel_run",
     "change_runs",
+    "complete_tasks",
     "decide_task",
     "delete_pool",
     "delete_schedule",
@@ -55,6 +57,8 @@ __all__ = [
     "explain_run",
     "fire_due",
     "get_pool",
+    "keep_alive",
+    "lease_tasks",
     "look_at_pools",
     "look_at_schedules",
     "look_at_triggers",

@@ -9,12 +9,14 @@ from millrace.contracts.event import Event
 from millrace.control.domain.admission import Claims
 from millrace.control.domain.runs import KeptRun, Parent, events_of
 from millrace.control.handlers.admission import settle_claims
+from millrace.control.handlers.orders import keep_orders, stopped_unleased
 from millrace.control.store import Store
 from millrace.core import state
 from millrace.core.children import MAX_CHAIN, TOO_DEEP
 from millrace.core.decide import decide
 from millrace.core.plan import Plan, compile_plan
 from millrace.core.state import (
+    CancelAttempt,
     ChildEnded,
     Collect,
     Collected,
@@ -31,6 +33,7 @@ from millrace.core.state import (
 )
 from millrace.runtime.errors import NotFound
 from millrace.runtime.telemetry import span
+from millrace.runtime.transaction import UnexpectedError
 
 SERVICE = "control"
 
@@ -40,7 +43,7 @@ log = structlog.get_logger()
 async def advance(told: Iterable[tuple[KeptRun, Sequence[Input], Event | None]], tx: Store) -> Sequence[Refused]:
     """Decide on held runs, keep what was decided and say what follows; return what was refused."""
     asked = [*told]
-    decided = _decide(asked, tx)
+    decided = await _decide(asked, tx)
     await _follow(decided, {kept.run.run_id: cause for kept, _, cause in asked}, tx)
     return [refused for _, decision in decided for refused in decision.refused]
 
@@ -52,7 +55,7 @@ async def begin_runs(runs: Sequence[KeptRun], at_once: Sequence[KeptRun], tx: St
         decision = decide(kept.run, kept.plan, [state.Start()], tx.now, tx.new_id)
         kept.run = decision.run
         decided.append((kept, decision))
-        _say(kept, decision, None, tx)
+        await _say(kept, decision, None, tx)
     tx.add_runs(runs)
     for kept in runs:
         if kept.rerun_of is not None:
@@ -107,7 +110,7 @@ async def _follow(decided: Sequence[tuple[KeptRun, Decision]], causes: Mapping[U
             # Last of all, with all rows written: who holds what pools have waits for nothing that another may hold.
             granted, claims = await settle_claims(claims, held.keys(), tx), Claims()
             again = [(held[run_id], said, causes.get(run_id)) for run_id, said in granted.items()]
-        decided = _decide(again, tx)
+        decided = await _decide(again, tx)
 
 
 async def _done(kept: KeptRun, decision: Decision, tx: Store) -> Sequence[Input]:
@@ -119,6 +122,8 @@ async def _done(kept: KeptRun, decision: Decision, tx: Store) -> Sequence[Input]
                 told.append(Collected(name, await tx.outputs(kept.run.run_id, name)))
             case StartChild():
                 told += await _start_child(kept, effect, tx)
+            case CancelAttempt():
+                told += await stopped_unleased(kept, effect, tx)
             case TellChild(run_id=run_id, told=wish):
                 tx.add_mail(run_id, wish)
             case RunEnded(state=ended, cause=cause) if kept.parent is not None:
@@ -159,7 +164,7 @@ async def _start_child(kept: KeptRun, asked: StartChild, tx: Store) -> Sequence[
     return []
 
 
-def _decide(
+async def _decide(
     told: Iterable[tuple[KeptRun, Sequence[Input], Event | None]], tx: Store
 ) -> Sequence[tuple[KeptRun, Decision]]:
     decided: list[tuple[KeptRun, Decision]] = []
@@ -178,18 +183,23 @@ def _decide(
                 )
         decided.append((kept, decision))
         if decision.changed or decision.run_changed:
-            _say(kept, decision, cause, tx)
+            await _say(kept, decision, cause, tx)
     # What is decided of a run that is not locked counts only if it is still so, also that nothing is to be done.
     if saved := [one for one in decided if one[1].changed or one[1].run_changed or one[0].locker is not None]:
         tx.save_decisions(saved)
     return decided
 
 
-def _say(kept: KeptRun, decision: Decision, cause: Event | None, tx: Store) -> None:
+async def _say(kept: KeptRun, decision: Decision, cause: Event | None, tx: Store) -> None:
+    events: Iterable[Event] = events_of(kept, decision, tx.now)
+    if leased := await tx.leased_queues(kept.plan.queues):
+        if tx.hopes:
+            raise UnexpectedError(f"run {kept.run.run_id} has tasks that are leased, under its lock only")
+        events = keep_orders(kept, decision, events, leased, tx)
     if cause is not None:
-        for event in events_of(kept, decision, tx.now):
+        for event in events:
             tx.emit(event, cause=cause)
     elif decision.effects:
         with span(SERVICE, "run decide", parent=kept.traceparent):
-            for event in events_of(kept, decision, tx.now):
+            for event in events:
                 tx.emit(event)

@@ -12,15 +12,17 @@ from millrace.runtime.errors import Conflict, InvalidInput
 
 
 async def apply_queue(command: ApplyQueue, tx: Store) -> tuple[Mapping[str, Any], bool]:
-    """Keep that a namespace has a queue, whose topics are then made; return it, and whether it was new.
+    """Keep that a namespace has a queue, whose topics, if any, are then made; return it, and whether it was new.
 
     Raises:
-        Conflict: Another namespace has one of this name.
+        Conflict: Another namespace has one of this name, or its tasks go out in another way.
     """
-    new = await tx.add_queue(command.namespace, command.queue, command.principal)
+    new = await tx.add_queue(command.namespace, command.queue, command.principal, command.transport)
     found = await tx.queue(command.queue)
     if found["namespace"] != command.namespace:
         raise Conflict(f"queue {command.queue} is another namespace's: take another name")
+    if found["transport"] != command.transport:
+        raise Conflict(f"queue {command.queue} is one of {found['transport']}, and stays so: take another name")
     if new:
         tx.on_commit(Store.signals.queue_applied)
     return found, new

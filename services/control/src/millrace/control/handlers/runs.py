@@ -17,7 +17,7 @@ from millrace.control.handlers.queues import queues_for
 from millrace.control.store import Store
 from millrace.core.ir import Task
 from millrace.core.paths import written
-from millrace.core.state import Tick, Voted
+from millrace.core.state import Input, Tick, Voted
 from millrace.runtime.errors import NotFound
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.traceparent import current_traceparent
@@ -79,12 +79,17 @@ async def apply_reports(reports: Sequence[TaskReport], tx: Store) -> None:
     told = []
     for kept in kept_runs:
         mine = by_run[kept.run.run_id]
-        # Of the run's own namespace, whatever a report says: a team's worker writes those.
-        live = await queues_for(planned := _planned(mine), kept.namespace, tx)
-        slots = await slots_for(planned, kept.namespace, tx)
-        told.append((kept, [input_of(report, live, slots) for report in mine], mine[-1]))
+        told.append((kept, await inputs_of(mine, kept, tx), mine[-1]))
     await advance(told, tx)
     await failpoint("control.decided")
+
+
+async def inputs_of(reports: Sequence[TaskReport], kept: KeptRun, tx: Store) -> list[Input]:
+    """Return what reports of a run's tasks mean to a decision on it."""
+    # Of the run's own namespace, whatever a report says: a team's worker writes those.
+    live = await queues_for(planned := _planned(reports), kept.namespace, tx)
+    slots = await slots_for(planned, kept.namespace, tx)
+    return [input_of(report, live, slots) for report in reports]
 
 
 def _planned(reports: Sequence[TaskReport]) -> list[Task]:

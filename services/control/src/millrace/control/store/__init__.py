@@ -6,6 +6,7 @@ from millrace.control.store.definitions import LOOK, InForce, Rules
 from millrace.control.store.due import Turn
 from millrace.control.store.events import Arrival, Kept, Start, key_of
 from millrace.control.store.gatherings import Gatherings, KeptMemory, QueuedEvent, Settled
+from millrace.control.store.leases import Leases
 from millrace.control.store.operations import Operations
 from millrace.control.store.pools import Pools
 from millrace.control.store.queues import Queues
@@ -16,7 +17,7 @@ from millrace.control.store.triggers import HeldTrigger, ShownTrigger
 from millrace.control.store.turns import Turns
 
 
-class Store(Runs, Gatherings, Schedules, Backfills, Queues, Operations, Turns, Admissions, Pools):
+class Store(Runs, Gatherings, Schedules, Backfills, Queues, Leases, Operations, Turns, Admissions, Pools):
     """What control keeps: definitions, events, runs, schedules and pools."""
 
 

@@ -47,8 +47,13 @@ INSERT INTO source (namespace, topic, document) VALUES ($1, $2, $3)
 ON CONFLICT (namespace, topic) DO UPDATE SET document = excluded.document
 """
 TOPICS = "SELECT topic, bool_or(document->>'start' IS DISTINCT FROM 'now') AS from_start FROM source GROUP BY topic"
-LOOK = f"SELECT now(), (SELECT coalesce(jsonb_object_agg(topic, from_start), '{{}}') FROM ({TOPICS}) AS t) AS topics"
-"""What opens a look at what is due: with it come the topics that are to be read, so that no look at those is needed."""
+LOOK = f"""
+SELECT now(), (SELECT coalesce(jsonb_object_agg(topic, from_start), '{{}}') FROM ({TOPICS}) AS t) AS topics,
+    ARRAY(SELECT name FROM queue q WHERE transport = 'grpc' AND EXISTS (
+        SELECT FROM lease l WHERE l.queue = q.name AND l.worker IS NULL AND l.ended_at IS NULL)) AS waiting
+"""
+"""What opens a look at what is due: with it come the topics that are to be read, and the queues in which tasks wait to
+be leased, so that no look at those is needed."""
 DOCUMENTS = "SELECT document::text FROM trigger WHERE namespace = $1 ORDER BY name"
 HOLD_TRIGGER = "SELECT document FROM trigger WHERE namespace = $1 AND name = $2 FOR UPDATE"
 PUT_TRIGGER = """

@@ -6,20 +6,23 @@ import asyncpg
 from millrace.runtime.transaction import Transaction
 
 ADD = """
-INSERT INTO queue (name, namespace, principal) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING name
+INSERT INTO queue (name, namespace, principal, transport, live) VALUES ($1, $2, $3, $4, $4 = 'grpc')
+ON CONFLICT DO NOTHING RETURNING name
 """
-FOUND = "SELECT name, namespace, principal, applied_at, live FROM queue WHERE name = $1"
-OF_NAMESPACE = "SELECT name, namespace, principal, applied_at, live FROM queue WHERE namespace = $1 ORDER BY name"
-ALL = "SELECT name, live FROM queue ORDER BY name"
+FOUND = "SELECT name, namespace, principal, applied_at, live, transport FROM queue WHERE name = $1"
+OF_NAMESPACE = """
+SELECT name, namespace, principal, applied_at, live, transport FROM queue WHERE namespace = $1 ORDER BY name
+"""
+WITH_TOPICS = "SELECT name, live FROM queue WHERE transport = 'kafka' ORDER BY name"
 LIVE = "UPDATE queue SET live = true WHERE name = ANY($1) AND NOT live"
 
 
 class Queues(Transaction):
     """The queues that teams have asked for."""
 
-    async def add_queue(self, namespace: str, name: str, principal: str) -> bool:
+    async def add_queue(self, namespace: str, name: str, principal: str, transport: str) -> bool:
         """Keep a queue; return whether nobody had one of this name."""
-        return bool(await self.fetch(ADD, name, namespace, principal))
+        return bool(await self.fetch(ADD, name, namespace, principal, transport))
 
     async def queue(self, name: str) -> asyncpg.Record:
         """Return a queue that is there."""
@@ -30,8 +33,8 @@ class Queues(Transaction):
         return await self.fetch(OF_NAMESPACE, namespace)
 
     async def all_queues(self) -> dict[str, bool]:
-        """Return every queue: whether its topics are known to be there."""
-        return {row["name"]: row["live"] for row in await self.fetch(ALL)}
+        """Return every queue that has topics: whether those are known to be there."""
+        return {row["name"]: row["live"] for row in await self.fetch(WITH_TOPICS)}
 
     def save_live(self, names: Sequence[str]) -> None:
         """Keep that the topics of some queues are there."""

@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 from millrace.control.domain.runs import KeptRun, Parent
 from millrace.core.plan import Plan
-from millrace.core.state import AttemptEnded, Failure, Pause, Run, RunState, TaskRun, TaskState
+from millrace.core.state import AttemptEnded, Carried, Failure, Pause, Run, RunState, TaskRun, TaskState
 
 
 def holds_up(last_run: str) -> str:
@@ -88,6 +88,7 @@ def task_run(row: asyncpg.Record) -> TaskRun:
         message=row["message"],
         outcome=TaskState(row["outcome"]) if row["outcome"] else None,
         inner=row["inner_state"],
+        carried=Carried(**row["carried"]) if row["carried"] is not None else None,
     )
 
 
@@ -99,6 +100,7 @@ def task_row(run_id: UUID, task: TaskRun) -> tuple[Any, ...]:
         *(task.failures, task.losses, *times, json_of(task.output)),
         json_of(asdict(task.failure) if task.failure is not None else None),
         *(task.fraction, task.message, task.outcome, json_of(task.inner)),
+        json_of(asdict(task.carried) if task.carried is not None else None),
     )
 
 
@@ -119,7 +121,7 @@ def place_of(kept: KeptRun) -> tuple[UUID, int, int | None]:
 
 def size_of(task: TaskRun) -> int:
     """Return how many bytes a task takes in memory, about."""
-    return 1000 + len(repr(task.output)) + len(repr(task.inner))
+    return 1000 + sum(len(repr(value)) for value in (task.output, task.inner, task.carried))
 
 
 def json_of(value: Any) -> str | None:  # noqa: ANN401 - a JSON value

@@ -74,20 +74,21 @@ WHERE {SAME} RETURNING run.run_id
 """
 SAVE_TASKS = """
 INSERT INTO task AS t (run_id, name, task_id, state, began_at, attempt, token, failures, losses, dispatched_at,
-    started_at, seen_at, ended_at, due_at, output, failure, fraction, message, outcome, inner_state)
+    started_at, seen_at, ended_at, due_at, output, failure, fraction, message, outcome, inner_state, carried)
 SELECT n.run_id, n.name, n.task_id, n.state, n.began_at, n.attempt, n.token, n.failures, n.losses, n.dispatched_at,
     n.started_at, n.seen_at, n.ended_at, n.due_at, n.output::jsonb, n.failure::jsonb, n.fraction, n.message, n.outcome,
-    n.inner_state::jsonb
+    n.inner_state::jsonb, n.carried::jsonb
 FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::timestamptz[], $6::int[], $7::uuid[], $8::int[],
     $9::int[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[],
-    $15::text[], $16::text[], $17::float[], $18::text[], $19::text[], $20::text[])
+    $15::text[], $16::text[], $17::float[], $18::text[], $19::text[], $20::text[], $21::text[])
     AS n(run_id, name, task_id, state, began_at, attempt, token, failures, losses, dispatched_at, started_at, seen_at,
-        ended_at, due_at, output, failure, fraction, message, outcome, inner_state)
+        ended_at, due_at, output, failure, fraction, message, outcome, inner_state, carried)
 ON CONFLICT (run_id, name) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, token = excluded.token,
     failures = excluded.failures, losses = excluded.losses, dispatched_at = excluded.dispatched_at,
     started_at = excluded.started_at, seen_at = excluded.seen_at, ended_at = excluded.ended_at,
     due_at = excluded.due_at, output = excluded.output, failure = excluded.failure, fraction = excluded.fraction,
-    message = excluded.message, outcome = excluded.outcome, inner_state = excluded.inner_state
+    message = excluded.message, outcome = excluded.outcome, inner_state = excluded.inner_state,
+    carried = excluded.carried
 """
 ADD_MAIL = "INSERT INTO mail (run_id, told) VALUES ($1, $2)"
 TAKE_MAIL = """

@@ -17,7 +17,7 @@ class Signals:
         self._due_in_s = float("inf")
         self._queue = asyncio.Event()
         self._pattern = asyncio.Event()
-        self._watched: dict[UUID, set[Watch]] = {}
+        self._watched: dict[UUID | str, set[Watch]] = {}
 
     def due_in(self, seconds: float) -> None:
         """Say that something is due so soon."""
@@ -55,34 +55,34 @@ class Signals:
             await asyncio.wait_for(self._queue.wait(), at_most_s)
         self._queue.clear()
 
-    def changed(self, run_ids: Iterable[UUID]) -> None:
-        """Say that runs have changed."""
-        for run_id in run_ids:
-            for watch in self._watched.get(run_id, ()):
+    def changed(self, watched: Iterable[UUID | str]) -> None:
+        """Say that runs have changed, or that tasks wait in queues."""
+        for one in watched:
+            for watch in self._watched.get(one, ()):
                 watch.changed.set()
 
     @contextmanager
-    def watching(self, run_id: UUID) -> Iterator["Watch"]:
-        """Yield what is told of each change of a run."""
+    def watching(self, watched: UUID | str) -> Iterator["Watch"]:
+        """Yield what is told of each change of a run, or of each task that waits in a queue."""
         watch = Watch()
-        self._watched.setdefault(run_id, set()).add(watch)
+        self._watched.setdefault(watched, set()).add(watch)
         try:
             yield watch
         finally:
-            waiting = self._watched.get(run_id, set())
+            waiting = self._watched.get(watched, set())
             waiting.discard(watch)
             if not waiting:
-                self._watched.pop(run_id, None)
+                self._watched.pop(watched, None)
 
 
 class Watch:
-    """Waits for changes of one run."""
+    """Waits for changes of one run, or for tasks in one queue."""
 
     def __init__(self) -> None:
         self.changed = asyncio.Event()
 
     async def wait(self, at_most_s: float) -> None:
-        """Return when the run has changed since the last wait, or after `at_most_s`."""
+        """Return when there was one since the last wait, or after `at_most_s`."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self.changed.wait(), at_most_s)
         self.changed.clear()

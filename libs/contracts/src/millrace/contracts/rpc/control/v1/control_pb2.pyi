@@ -461,14 +461,16 @@ class Approval(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., workflow: _Optional[str] = ..., task: _Optional[str] = ..., title: _Optional[str] = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., need: _Optional[int] = ..., approved_by: _Optional[_Iterable[str]] = ..., assignees: _Optional[_Iterable[str]] = ..., role: _Optional[str] = ..., form_json: _Optional[str] = ...) -> None: ...
 
 class ApplyQueueRequest(_message.Message):
-    __slots__ = ("namespace", "request_id", "queue")
+    __slots__ = ("namespace", "request_id", "queue", "transport")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     QUEUE_FIELD_NUMBER: _ClassVar[int]
+    TRANSPORT_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     request_id: str
     queue: str
-    def __init__(self, namespace: _Optional[str] = ..., request_id: _Optional[str] = ..., queue: _Optional[str] = ...) -> None: ...
+    transport: str
+    def __init__(self, namespace: _Optional[str] = ..., request_id: _Optional[str] = ..., queue: _Optional[str] = ..., transport: _Optional[str] = ...) -> None: ...
 
 class ApplyQueueResponse(_message.Message):
     __slots__ = ("queue", "unchanged")
@@ -491,16 +493,18 @@ class ListQueuesResponse(_message.Message):
     def __init__(self, queues: _Optional[_Iterable[_Union[Queue, _Mapping]]] = ...) -> None: ...
 
 class Queue(_message.Message):
-    __slots__ = ("name", "principal", "applied_at", "live")
+    __slots__ = ("name", "principal", "applied_at", "live", "transport")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
     APPLIED_AT_FIELD_NUMBER: _ClassVar[int]
     LIVE_FIELD_NUMBER: _ClassVar[int]
+    TRANSPORT_FIELD_NUMBER: _ClassVar[int]
     name: str
     principal: str
     applied_at: _timestamp_pb2.Timestamp
     live: bool
-    def __init__(self, name: _Optional[str] = ..., principal: _Optional[str] = ..., applied_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., live: bool = ...) -> None: ...
+    transport: str
+    def __init__(self, name: _Optional[str] = ..., principal: _Optional[str] = ..., applied_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., live: bool = ..., transport: _Optional[str] = ...) -> None: ...
 
 class ApplyPoolRequest(_message.Message):
     __slots__ = ("namespace", "request_id", "name", "slots", "rate", "shares")
@@ -889,7 +893,7 @@ class Run(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., workflow: _Optional[str] = ..., workflow_hash: _Optional[str] = ..., state: _Optional[str] = ..., cause: _Optional[str] = ..., principal: _Optional[str] = ..., trigger: _Optional[str] = ..., event_source: _Optional[str] = ..., event_id: _Optional[str] = ..., trigger_data_json: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., tasks: _Optional[_Iterable[_Union[Task, _Mapping]]] = ..., trace_id: _Optional[str] = ..., output_json: _Optional[str] = ..., schedule_json: _Optional[str] = ..., rerun_of: _Optional[str] = ..., paused_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., paused_by: _Optional[str] = ...) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("task_id", "name", "kind", "state", "attempts", "duration_s", "output_json", "error", "progress", "progress_message", "dispatched_at", "ended_at", "set_by", "taken_from", "pool", "waits_for")
+    __slots__ = ("task_id", "name", "kind", "state", "attempts", "duration_s", "output_json", "error", "progress", "progress_message", "dispatched_at", "ended_at", "set_by", "taken_from", "pool", "waits_for", "external_ref")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -906,6 +910,7 @@ class Task(_message.Message):
     TAKEN_FROM_FIELD_NUMBER: _ClassVar[int]
     POOL_FIELD_NUMBER: _ClassVar[int]
     WAITS_FOR_FIELD_NUMBER: _ClassVar[int]
+    EXTERNAL_REF_FIELD_NUMBER: _ClassVar[int]
     task_id: str
     name: str
     kind: str
@@ -922,7 +927,8 @@ class Task(_message.Message):
     taken_from: str
     pool: str
     waits_for: str
-    def __init__(self, task_id: _Optional[str] = ..., name: _Optional[str] = ..., kind: _Optional[str] = ..., state: _Optional[str] = ..., attempts: _Optional[int] = ..., duration_s: _Optional[float] = ..., output_json: _Optional[str] = ..., error: _Optional[str] = ..., progress: _Optional[float] = ..., progress_message: _Optional[str] = ..., dispatched_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., set_by: _Optional[str] = ..., taken_from: _Optional[str] = ..., pool: _Optional[str] = ..., waits_for: _Optional[str] = ...) -> None: ...
+    external_ref: str
+    def __init__(self, task_id: _Optional[str] = ..., name: _Optional[str] = ..., kind: _Optional[str] = ..., state: _Optional[str] = ..., attempts: _Optional[int] = ..., duration_s: _Optional[float] = ..., output_json: _Optional[str] = ..., error: _Optional[str] = ..., progress: _Optional[float] = ..., progress_message: _Optional[str] = ..., dispatched_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., set_by: _Optional[str] = ..., taken_from: _Optional[str] = ..., pool: _Optional[str] = ..., waits_for: _Optional[str] = ..., external_ref: _Optional[str] = ...) -> None: ...
 
 class ApplyScheduleRequest(_message.Message):
     __slots__ = ("namespace", "request_id", "schedule")

@@ -1,0 +1,99 @@
+"""What a worker and control say to one another of leased tasks, as messages."""
+
+import json
+from collections.abc import Iterable, Iterator
+from datetime import UTC
+from typing import TypeVar
+from uuid import UUID
+
+from google.protobuf.message import Message
+from millrace.contracts.rpc.control.v1 import worker_pb2 as pb
+from millrace.contracts.tasks import Carried, TaskDispatched
+from millrace.runtime.errors import InvalidInput
+from millrace.runtime.tasks.attempts import Attempt, Ended, check_size
+
+MOST_SAID = 500
+MAX_SAID_BYTES = 2 * 1024 * 1024
+
+M = TypeVar("M", bound=Message)
+
+
+def order_of(task: pb.LeasedTask, namespace: str, queue: str) -> TaskDispatched:
+    """Return a leased task as the order that it is on any transport."""
+    left = None
+    if task.HasField("carried"):
+        said = task.carried
+        checkpoint = json.loads(said.checkpoint_json) if said.checkpoint_json else None
+        left = Carried(checkpoint=checkpoint, external_ref=said.external_ref)
+    return TaskDispatched(
+        namespace=namespace,
+        queue=queue,
+        task_id=UUID(task.task_id),
+        attempt=task.attempt,
+        token=UUID(task.token),
+        kind=task.kind,
+        input=json.loads(task.input_json),
+        run_id=UUID(task.run_id),
+        workflow=task.workflow,
+        name=task.name,
+        principal=task.principal,
+        deadline=task.deadline.ToDatetime(UTC),
+        heartbeat_timeout_s=task.heartbeat_timeout_s,
+        carried=left,
+    )
+
+
+def beat_of(attempt: Attempt, carried: Carried | None) -> pb.Heartbeat:
+    """Return that an attempt goes on, and what it leaves, where there is news of that."""
+    task = attempt.task
+    left = None
+    if carried is not None:
+        checkpoint = json.dumps(carried.checkpoint) if carried.checkpoint is not None else ""
+        left = pb.Carried(checkpoint_json=checkpoint, external_ref=carried.external_ref)
+    return pb.Heartbeat(
+        task_id=str(task.task_id),
+        attempt=task.attempt,
+        token=str(task.token),
+        fraction=min(1.0, max(0.0, attempt.fraction)),
+        message=attempt.message.replace("\0", "")[:200],
+        carried=left,
+    )
+
+
+def result_of(ended: Ended, duration_s: float) -> pb.Result:
+    """Return how an attempt has ended; one whose output cannot travel has failed."""
+    task = ended.attempt.task
+    result = pb.Result(
+        task_id=str(task.task_id),
+        attempt=task.attempt,
+        token=str(task.token),
+        duration_s=duration_s,
+        cpu_s=ended.cpu_s,
+    )
+    try:
+        if not ended.error:
+            check_size(task, ended.result)
+            result.success.output_json = json.dumps(ended.result)
+        else:
+            result.failure.CopyFrom(_failure(ended.error, ended.message, retryable=ended.retryable))
+    except InvalidInput as error:
+        result.failure.CopyFrom(_failure("InvalidInput", str(error), retryable=False))
+    return result
+
+
+def _failure(error: str, message: str, *, retryable: bool) -> pb.Failure:
+    return pb.Failure(error=error[:256], message=message.replace("\0", "")[:2000], retryable=retryable)
+
+
+def pages(said: Iterable[M]) -> Iterator[list[M]]:
+    """Yield messages in lists that fit into one call each."""
+    page: list[M] = []
+    size = 0
+    for one in said:
+        if page and (len(page) == MOST_SAID or size + one.ByteSize() > MAX_SAID_BYTES):
+            yield page
+            page, size = [], 0
+        page.append(one)
+        size += one.ByteSize()
+    if page:
+        yield page

@@ -1,0 +1,39 @@
+"""Orders for queues without topics: kept, for workers that ask for them, exactly while their attempts are open."""
+
+from collections.abc import Collection, Iterable, Sequence
+
+from millrace.contracts.event import Event
+from millrace.contracts.tasks import TaskCancelled, TaskDispatched
+from millrace.control.domain.runs import KeptRun
+from millrace.control.store import Store
+from millrace.core.state import ATTEMPT_OPEN, CancelAcknowledged, CancelAttempt, Decision, Input, TaskState
+
+
+def keep_orders(
+    kept: KeptRun, decision: Decision, events: Iterable[Event], leased: Collection[str], tx: Store
+) -> list[Event]:
+    """Keep what of a decision's events are orders for queues whose tasks are leased, and return the others."""
+    others: list[Event] = []
+    for event in events:
+        if isinstance(event, TaskDispatched) and event.queue in leased:
+            tx.add_lease(event, kept.traceparent)
+        elif isinstance(event, TaskCancelled) and event.queue in leased:
+            tx.cancel_lease(event)
+        else:
+            others.append(event)
+    for name, task in decision.changed.items():
+        if task.attempt and kept.plan.step(name).task.work_queue in leased:
+            tx.drop_leases(task.task_id, before=task.attempt if task.state in ATTEMPT_OPEN else task.attempt + 1)
+    return others
+
+
+async def stopped_unleased(kept: KeptRun, asked: CancelAttempt, tx: Store) -> Sequence[Input]:
+    """Return that an attempt has stopped which is to stop and which no worker has leased; nothing otherwise."""
+    task = kept.run.tasks.get(asked.name)
+    if task is None or task.state is not TaskState.CANCELLING or task.token != asked.token:
+        return ()
+    if not await tx.leased_queues({kept.plan.step(asked.name).task.work_queue}):
+        return ()
+    if not await tx.drop_unleased(asked.task_id, asked.attempt):
+        return ()
+    return (CancelAcknowledged(asked.name, asked.task_id, asked.attempt, asked.token),)
