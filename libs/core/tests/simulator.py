@@ -22,9 +22,13 @@ from millrace.core.decide import decide
 from millrace.core.items import outputs_of
 from millrace.core.parse import parse_workflow
 from millrace.core.plan import Plan, compile_plan
+from millrace.core.results import Results
 from millrace.core.state import (
+    CACHE,
     SET_BY,
     TASK_OPEN,
+    AskCache,
+    CacheAnswered,
     CancelAcknowledged,
     CancelAttempt,
     CancelRequested,
@@ -48,11 +52,12 @@ from millrace.core.state import (
     Succeeded,
     TaskRun,
     TaskState,
+    TellCache,
     Tick,
     Voted,
 )
 from programs import document, tasks
-from simulation import T0, check, pending
+from simulation import RUN_ID, T0, answers_to, check, next_due, pending
 
 CHAOS_STEPS = 120
 QUIET_STEPS = 5_000
@@ -85,6 +90,10 @@ class Kept:
     applied: Counter[int] = field(default_factory=Counter)
     results: Counter[tuple[UUID, int]] = field(default_factory=Counter)
     ends: int = 0
+    #: The cache, what it is still to be asked and told, and what it has said that the run has not read yet.
+    cache: Results = field(default_factory=Results)
+    asked: list[AskCache | TellCache] = field(default_factory=list)
+    mail: list[CacheAnswered] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -182,6 +191,7 @@ class System:
             for one in (t for t in told if isinstance(t, RESULTS) and id(t) not in refused):
                 assert before.tasks[one.name].token == one.token, "a result counted for another attempt than its own"
                 kept.results[one.task_id, one.attempt] += 1
+            kept.asked += [effect for effect in decision.effects if isinstance(effect, AskCache | TellCache)]
             kept.ends += sum(isinstance(effect, RunEnded) for effect in decision.effects)
             sent = [effect for effect in decision.effects if isinstance(effect, Dispatch | CancelAttempt)]
             kept.outbox += [Message(self._number(), effect.task_id, effect) for effect in sent]
@@ -237,9 +247,7 @@ class System:
 
     def next_due(self) -> datetime | None:
         """Return when something is due."""
-        dues = [task.due_at for task in self.kept.run.tasks.values() if task.due_at]
-        dues += [self.kept.run.due_at] if self.kept.run.due_at else []
-        return min(dues, default=None)
+        return next_due(self.kept.run)
 
     def pass_time(self) -> None:
         """Let time pass until something is due, and let it happen."""
@@ -255,10 +263,23 @@ class System:
         for job in self.jobs.values():
             ways = ("succeeds", "succeeds", "plans", "fails", "is lost", "starts", "goes on", "says nothing more")
             found += [partial(self.work, job, way) for way in ways]
+        found += [self.look_up] * bool(self.kept.asked) + [self.read_mail] * bool(self.kept.mail)
         found += [self.crash, self._again, self._wait_a_little, self._somebody_says, self._somebody_operates]
         if self.next_due() is not None:
             found.append(self.pass_time)
         return found
+
+    def look_up(self) -> None:
+        """Have the cache take what it is asked and told next."""
+        for _, answer in answers_to(self.kept.cache, RUN_ID, self.kept.asked.pop(0), self.now):
+            self.kept.mail.append(answer)
+
+    def read_mail(self) -> None:
+        """Have control read what the cache has said, and now and then a second time."""
+        told = self.kept.mail.pop(0)
+        self.ask(told)
+        if self.pick([False, True]):
+            self.ask(told)
 
     def untaken(self) -> list[UUID]:
         """Return the tasks of which there is an order that no worker has read."""
@@ -313,20 +334,31 @@ def play(choices: Choices, faults: Faults) -> System:
         if choices.pick(range(200)) == 199:
             system.ask(CancelRequested("enough", force=choices.pick([False, True])))
     for _ in range(QUIET_STEPS):
-        if untaken := system.untaken():
-            system.take_order(untaken[0])
-        elif system.jobs:
-            system.work(next(iter(system.jobs.values())), "succeeds")
-        elif system.unread():
-            system.control()
-        elif system.kept.run.state is RunState.PAUSED:
-            system.ask(ResumeRequested("ada"))
-        elif not system.kept.run.state.ended:
-            system.pass_time()
-        else:
+        if not _go_on(system):
             break
     _judge(system)
     return system
+
+
+def _go_on(system: System) -> bool:
+    """Let happen what happens when nothing fails any more; return whether anything does."""
+    if untaken := system.untaken():
+        system.take_order(untaken[0])
+    elif system.jobs:
+        system.work(next(iter(system.jobs.values())), "succeeds")
+    elif system.unread():
+        system.control()
+    elif system.kept.asked:
+        system.look_up()
+    elif system.kept.mail:
+        system.read_mail()
+    elif system.kept.run.state is RunState.PAUSED:
+        system.ask(ResumeRequested("ada"))
+    elif not system.kept.run.state.ended:
+        system.pass_time()
+    else:
+        return False
+    return True
 
 
 def _judge(system: System) -> None:
@@ -340,11 +372,15 @@ def _judge(system: System) -> None:
     ordered = [one for some in system.orders.values() for one in some if isinstance(one.what, Dispatch)]
     tokens = {(one.what.task_id, one.what.attempt): one.what.token for one in ordered}
     assert len({one.what.token for one in ordered}) == len(tokens), "an attempt was ordered with two tokens"
+    assert not kept.cache.waits(), "somebody waits for a result of a run that has ended"
     for name, task in (kept.past | kept.run.tasks).items():
         if task.attempt:
             assert (task.task_id, task.attempt) in tokens, f"{name} was to be ordered, and the order was never sent"
         if SET_BY in (task.inner or {}):
             assert task.state != "succeeded" or task.output == BY_HAND, f"{name} has another output than was set"
+        elif (task.inner or {}).get(CACHE, {}).get("found") == "hit":
+            assert not task.attempt, f"{name} was given its result and done besides"
+            assert task.output in system.effects.values(), f"{name} was given what no work has come to"
         elif task.attempt and task.state == "succeeded" and "plan" not in (task.inner or {}):
             assert task.output == system.effects[task.task_id], f"{name} has another output than its work"
 

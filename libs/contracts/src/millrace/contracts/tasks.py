@@ -5,10 +5,11 @@ from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 from millrace.contracts.event import Event
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 Output = dict[str, Any]
-"""What a task hands on: JSON, at most 64 KiB; larger values travel as artifacts."""
+"""What a task hands on: JSON, at most 64 KiB. A larger value travels as an artifact, and `{"$artifact": <SHA-256 of its
+JSON>, "$bytes": <size>}` stands in its place."""
 
 
 class TaskOrder(Event):
@@ -23,6 +24,24 @@ class TaskOrder(Event):
     token: UUID
 
 
+class Resources(BaseModel):
+    """What a worker needs for an attempt; what is not said does not matter.
+
+    Attributes:
+        cpu: Cores.
+        memory_bytes: Memory.
+        gpu: Devices; less than one is a share of one.
+        gpu_type: Of which kind, such as `a100`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    cpu: float | None = None
+    memory_bytes: int | None = None
+    gpu: float | None = None
+    gpu_type: str | None = None
+
+
 class TaskDispatched(TaskOrder):
     """One attempt of a task is to be done.
 
@@ -35,6 +54,7 @@ class TaskDispatched(TaskOrder):
         principal: On whose behalf it is done.
         deadline: When control gives the attempt up.
         heartbeat_timeout_s: The longest silence of a worker before its lease has lapsed, seconds.
+        resources: What a worker needs for it, where the workflow says so.
     """
 
     kind: str
@@ -45,6 +65,7 @@ class TaskDispatched(TaskOrder):
     principal: str
     deadline: datetime
     heartbeat_timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    resources: Resources | None = None
 
 
 class TaskCancelled(TaskOrder):

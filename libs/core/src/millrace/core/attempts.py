@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from millrace.core import caching
 from millrace.core.backoff import backoff_s
 from millrace.core.draft import Draft
 from millrace.core.expression import ExpressionFailed
@@ -12,11 +13,12 @@ from millrace.core.parts import Backoff
 from millrace.core.paths import parent
 from millrace.core.plan import fill_in
 from millrace.core.planning import PLAN, splice
-from millrace.core.pointer import PointerMissing
+from millrace.core.pointer import KeptElsewhere, PointerMissing
 from millrace.core.state import (
     ATTEMPT_OPEN,
     AttemptEnded,
     AttemptFact,
+    CacheAnswered,
     CancelAcknowledged,
     Dispatch,
     Failure,
@@ -31,23 +33,40 @@ from millrace.core.values import document_of, variables_of
 MAX_INPUT_BYTES = 256 * 1024
 """The most that an attempt is given: larger values travel as artifacts."""
 
-QUEUE_TIMEOUT, RUN_TIMEOUT, HEARTBEAT_TIMEOUT, TIMEOUT = "QueueTimeout", "RunTimeout", "HeartbeatTimeout", "Timeout"
-MISSING_INPUT, LARGE_INPUT = "MissingInput", "LargeInput"
+QUEUE_TIMEOUT, START_TIMEOUT, RUN_TIMEOUT, HEARTBEAT_TIMEOUT, TIMEOUT = (
+    "QueueTimeout",
+    "StartTimeout",
+    "RunTimeout",
+    "HeartbeatTimeout",
+    "Timeout",
+)
+MISSING_INPUT, LARGE_INPUT, LARGE_VALUE = "MissingInput", "LargeInput", "LargeValue"
+
+
+def missing(error: PointerMissing, otherwise: str = MISSING_INPUT) -> Failure:
+    """Return the failure of a task that takes a value from where there is none, or from within an artifact."""
+    return Failure(LARGE_VALUE if isinstance(error, KeptElsewhere) else otherwise, str(error), retryable=False)
 
 
 def dispatch(draft: Draft, task: TaskRun) -> None:
-    """Hand a task's next attempt to its queue, or fail it when there is no input for it."""
+    """Hand a task's next attempt to its queue, ask for its result first, or fail it when there is no input for it."""
     step = draft.plan.step(task.name)
     given = step.task.input
     try:
         if step.has_pointers:
             given = fill_in(given, document_of(draft.run, draft.plan, parent(task.name)))
     except PointerMissing as error:
-        draft.fail(task, Failure(MISSING_INPUT, str(error), retryable=False))
+        draft.fail(task, missing(error))
         return
     if step.has_pointers and (size := len(json.dumps(given))) > MAX_INPUT_BYTES:
         told = f"its input has {size} bytes, more than {MAX_INPUT_BYTES}: hand on references"
         draft.fail(task, Failure(LARGE_INPUT, told, retryable=False))
+        return
+    if caching.must_ask(task, step.task):
+        try:
+            caching.ask(draft, task, step.task, given)
+        except PointerMissing as error:
+            draft.fail(task, missing(error))
         return
     task.state = TaskState.DISPATCHED
     task.attempt += 1
@@ -55,8 +74,16 @@ def dispatch(draft: Draft, task: TaskRun) -> None:
     task.dispatched_at = draft.now
     task.started_at = task.seen_at = task.failure = None
     task.fraction, task.message = 0.0, ""
-    task.due_at = draft.sooner(task, draft.after(step.task.queue_timeout_s))
+    task.due_at = draft.sooner(task, draft.after(step.task.longest_start_s))
     draft.effects.append(Dispatch(task.name, task.task_id, task.attempt, task.token, given))
+
+
+def take_answer(draft: Draft, told: CacheAnswered) -> str | None:
+    """Take the answer to what a task has asked of the cache; return why it changed nothing, or None."""
+    task, reason = caching.answer(draft, told)
+    if task is not None:
+        dispatch(draft, task)
+    return reason
 
 
 def take_fact(draft: Draft, fact: AttemptFact) -> str | None:
@@ -90,6 +117,10 @@ def is_due(draft: Draft, task: TaskRun) -> None:
         if not draft.holds_back(task):
             dispatch(draft, task)
         return
+    elif task.state is TaskState.WAITING:
+        return  # for what the cache tells it
+    elif task.started_at is None and _not_started_in_time(draft, task):
+        failure = Failure(START_TIMEOUT, f"not started within {limits.start_timeout_s:g} s of its dispatch", lost=True)
     elif task.started_at is None:
         failure = Failure(QUEUE_TIMEOUT, f"not started within {limits.queue_timeout_s:g} s", lost=True)
     elif task.started_at + timedelta(seconds=limits.run_timeout_s) <= draft.now:
@@ -98,6 +129,15 @@ def is_due(draft: Draft, task: TaskRun) -> None:
         failure = Failure(HEARTBEAT_TIMEOUT, f"not heard of for {limits.heartbeat_timeout_s:g} s", lost=True)
     draft.ask_to_stop(task, str(failure))
     _ended(draft, task, failure)
+
+
+def _not_started_in_time(draft: Draft, task: TaskRun) -> bool:
+    limit_s = draft.plan.step(task.name).task.start_timeout_s
+    return (
+        limit_s is not None
+        and task.dispatched_at is not None
+        and task.dispatched_at + timedelta(seconds=limit_s) <= draft.now
+    )
 
 
 def _alive(draft: Draft, known: TaskRun, fact: Started | Progressed) -> str | None:

@@ -1,11 +1,11 @@
 """Tasks with bodies: foreach, while, switch, parallel, try. What each opens, and what the end of that means."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from millrace.core.aftercare import concluded
-from millrace.core.attempts import TIMEOUT
+from millrace.core.attempts import TIMEOUT, missing
 from millrace.core.draft import OPENED_AT_ONCE, Draft
 from millrace.core.expression import ExpressionFailed
 from millrace.core.ir import Foreach, Parallel, Switch, Try, While
@@ -56,7 +56,7 @@ def conclude(draft: Draft, scope: str, outcome: TaskState, failure: Failure | No
         try:
             record.output = fill_in(output, document_of(draft.run, draft.plan, scope))
         except PointerMissing as error:
-            outcome, failure = TaskState.FAILED, Failure(MISSING_OUTPUT, str(error), retryable=False, task=scope)
+            outcome, failure = TaskState.FAILED, replace(missing(error, MISSING_OUTPUT), task=scope)
     record.state, record.outcome, record.failure = outcome, None, failure
     record.due_at, record.ended_at = None, draft.now
     block = draft.plan.block(scope)

@@ -25,7 +25,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from millrace.core import aftercare, attempts, blocks, by_hand, children, items, pausing, waits
+from millrace.core import aftercare, attempts, blocks, by_hand, children, deadlines, items, pausing, waits
 from millrace.core.blocks import INVALID_WHEN
 from millrace.core.draft import MAX_CAUSE_CHARS, MAX_OUTPUT_BYTES, Draft
 from millrace.core.expression import Condition, ExpressionFailed
@@ -35,6 +35,7 @@ from millrace.core.plan import Plan, Step, fill_in, value_at
 from millrace.core.pointer import PointerMissing
 from millrace.core.state import (
     TASK_OPEN,
+    CacheAnswered,
     CancelRequested,
     ChildEnded,
     Collected,
@@ -94,6 +95,7 @@ def _start(draft: Draft, _: Start) -> str | None:
     draft.run_changed = True
     run.started_at = draft.now
     draft.effects.append(RunStarted())
+    deadlines.begin_run(draft)
     block = draft.plan.block(ROOT)
     draft.todo.append((ROOT, block.names if run.tasks else block.first))
     for name in [name for name, task in run.tasks.items() if task.state is TaskState.OPEN]:
@@ -101,12 +103,18 @@ def _start(draft: Draft, _: Start) -> str | None:
         task.began_at = draft.now
         task.due_at = draft.deadline(task)
         draft.todo.append((name, ()))
+        deadlines.begin(draft, task)
     return None
 
 
 def _tick(draft: Draft, _: Tick) -> str | None:
     run = draft.run
     before = len(draft.changed), draft.run_changed
+    for name in [n for n, t in run.tasks.items() if t.deadline_at is not None and t.deadline_at <= draft.now]:
+        if name in run.tasks:
+            deadlines.tick(draft, draft.change(name))
+            _follow(draft)
+    deadlines.tick_run(draft)
     for name in [n for n, task in run.tasks.items() if task.due_at is not None and task.due_at <= draft.now]:
         task = run.tasks.get(name)
         if task is not None and task.due_at is not None and task.due_at <= draft.now:
@@ -165,6 +173,7 @@ _TAKES: Mapping[type[Input], Callable[[Draft, Any], str | None]] = {
     Voted: waits.told,
     Collected: items.collected,
     ChildEnded: children.ended,
+    CacheAnswered: attempts.take_answer,
 }
 
 
@@ -204,7 +213,9 @@ def _begin(draft: Draft, path: str, step: Step) -> None:
         if step.condition is not None and not _holds(draft, scope, step.condition):
             draft.settle(task, TaskState.SKIPPED)
             return
-        _do(draft, task, step)
+        deadlines.begin(draft, task)
+        if task.state is TaskState.OPEN:
+            _do(draft, task, step)
     except ExpressionFailed as error:
         draft.fail(task, Failure(INVALID_WHEN, str(error), retryable=False))
 

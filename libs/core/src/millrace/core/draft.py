@@ -8,10 +8,12 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from millrace.core.cache_key import told_of
 from millrace.core.ir import Workflow
 from millrace.core.paths import ROOT, is_within, parent, scopes_around
 from millrace.core.plan import Plan
 from millrace.core.state import (
+    CACHE,
     CANCEL_GRACE_S,
     TASK_OPEN,
     AttemptEnded,
@@ -137,7 +139,7 @@ class Draft:
 
     def settle(self, task: TaskRun, state: TaskState) -> None:
         """Have a task come to its end; what needs it may now begin."""
-        task.state, task.token, task.due_at, task.ended_at = state, None, None, self.now
+        self._over(task, state)
         self.todo.append((parent(task.name), self.plan.step(task.name).dependents))
 
     def succeed(self, task: TaskRun, output: Any) -> None:  # noqa: ANN401 - a JSON value
@@ -215,7 +217,8 @@ class Draft:
         """Have the run be over."""
         outcome = self.run.outcome or RunState.SUCCEEDED
         self.run_changed = True
-        self.run.state, self.run.outcome, self.run.due_at, self.run.ended_at = outcome, outcome, None, self.now
+        self.run.state, self.run.outcome, self.run.ended_at = outcome, outcome, self.now
+        self.run.due_at = self.run.deadline_at = None
         self.effects.append(RunEnded(outcome, self.run.cause))
 
     def stop_inside(self, path: str, reason: str, grace_s: float = CANCEL_GRACE_S, *, at_once: bool = False) -> None:
@@ -285,8 +288,14 @@ class Draft:
                 self.todo.append((task.name, ()))
 
     def _cancelled(self, task: TaskRun) -> None:
-        task.state, task.token, task.due_at, task.ended_at = TaskState.CANCELLED, None, None, self.now
+        self._over(task, TaskState.CANCELLED)
         self.todo.append((parent(task.name), ()))
+
+    def _over(self, task: TaskRun, state: TaskState) -> None:
+        task.state, task.token, task.due_at, task.deadline_at, task.ended_at = state, None, None, None, self.now
+        if task.inner is not None and CACHE in task.inner:
+            told = told_of(task, self.plan.step(task.name).task)
+            self.effects += [told] if told is not None else []
 
     def _cleans_up(self, name: str, path: str) -> bool:
         """Whether a task or scope lies in a body within `path` that is done whatever happens."""

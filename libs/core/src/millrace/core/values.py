@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from millrace.core.expression import Condition
+from millrace.core.expression import Condition, ExpressionFailed
 from millrace.core.ir import Foreach
 from millrace.core.parse import TOLD
 from millrace.core.parts import Pointer
 from millrace.core.paths import inside, leaf, parent, scopes_around
 from millrace.core.plan import Plan, value_at
+from millrace.core.pointer import KeptElsewhere
+from millrace.core.references import has_references, is_reference, told
 from millrace.core.state import TASK_OPEN, Failure, Run, TaskRun, TaskState
 
 
@@ -30,11 +32,14 @@ def variables_of(
     if "outputs" in condition.variables or "status" in condition.variables:
         settled = _settled(run, plan, scope)
         if "outputs" in condition.variables:
-            variables["outputs"] = {
+            outputs = {
                 name: task.output
                 for name, task in settled.items()
                 if task.state is TaskState.SUCCEEDED and (condition.outputs is None or name in condition.outputs)
             }
+            for name, output in outputs.items():
+                _check_looks(condition, name, output)
+            variables["outputs"] = outputs
         if "status" in condition.variables:
             variables["status"] = {name: str(task.state) for name, task in settled.items()}
     if "trigger" in condition.variables:
@@ -65,16 +70,40 @@ def items_of(run: Run, plan: Plan, task: str, foreach: Foreach) -> Sequence[Any]
     """Return the list that a foreach goes over.
 
     Raises:
-        PointerMissing: There is nothing where it should be.
+        PointerMissing: There is nothing where it should be; `KeptElsewhere`: it is in an artifact.
         TypeError: It is no list.
     """
     items = foreach.items
     if isinstance(items, Pointer):
         found = value_at(items, document_of(run, plan, parent(task)))
+        if is_reference(found):
+            raise KeptElsewhere(told(items.pointer, found))
         if not isinstance(found, list):
             raise TypeError(f"{items.pointer} is {type(found).__name__}, not a list")
         return found
     return items
+
+
+def _check_looks(condition: Condition, name: str, output: Any) -> None:  # noqa: ANN401 - a JSON value
+    """Do nothing unless a condition looks into what of an output is kept as an artifact, or might.
+
+    Raises:
+        ExpressionFailed: It does.
+    """
+    if is_reference(output):
+        raise ExpressionFailed(f"{condition.text!r} cannot be evaluated: {told(f'outputs.{name}', output)}")
+    if not isinstance(output, dict):
+        return
+    large = {field: value for field, value in output.items() if has_references(value)}
+    if not large:
+        return
+    looked_at = condition.fields_of(name)
+    for field, value in large.items():
+        if looked_at is None or field in looked_at:
+            reference = value if is_reference(value) else {}
+            raise ExpressionFailed(
+                f"{condition.text!r} cannot be evaluated: {told(f'outputs.{name}.{field}', reference)}"
+            )
 
 
 def _settled(run: Run, plan: Plan, scope: str) -> dict[str, TaskRun]:

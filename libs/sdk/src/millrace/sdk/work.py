@@ -1,10 +1,11 @@
 """What work can say while it is done: how far it is, and that it stops when nobody wants it any more."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 __all__ = ["Attempt", "Stopped", "attempt", "doing", "progress"]
 
@@ -25,6 +26,7 @@ class Attempt:
         task: The task's path in the run, such as `each[2013-01].fit`.
         kind: What work it is.
         number: 1 for the first attempt of the task.
+        resources: What the workflow says that it needs: `cpu`, `memory_bytes`, `gpu`, `gpu_type`, as far as it says so.
     """
 
     run_id: str
@@ -34,6 +36,7 @@ class Attempt:
     moved: Callable[[float, str], None] = field(default=lambda _fraction, _message: None, repr=False)
     line: Callable[[str], None] = field(default=lambda _text: None, repr=False)
     stopped: threading.Event = field(default_factory=threading.Event, repr=False)
+    resources: Mapping[str, Any] = field(default_factory=dict)
 
 
 _here: ContextVar[Attempt | None] = ContextVar("attempt", default=None)

@@ -1,5 +1,6 @@
 """Wiring."""
 
+from datetime import timedelta
 from functools import partial
 
 from millrace.contracts.rpc.control.v1 import control_pb2 as pb
@@ -33,6 +34,7 @@ async def main(settings: Settings) -> None:
             older_than(settings.run_retention, "run", Store.forget_runs, begin),
             older_than(settings.event_retention, "event", Store.forget_events, begin),
             older_than(settings.run_retention, "schedule_fire", Store.forget_fires, begin),
+            older_than(timedelta(), "result", Store.forget_results, begin),
         )
         control.background(Clock(begin, settings.clock_poll_s, topics.told).run)
         control.background(topics.run)

@@ -6,7 +6,7 @@ from uuid import UUID
 import structlog
 from millrace.contracts.catalogue import queue_topics
 from millrace.control.domain.events import topics_of_patterns
-from millrace.control.handlers import fire_due, look_at_schedules, look_at_triggers
+from millrace.control.handlers import fire_due, look_at_results, look_at_schedules, look_at_triggers
 from millrace.control.store import LOOK, Store, Turn
 from millrace.runtime.batches import OutageError, settle
 from millrace.runtime.errors import MillraceError
@@ -66,10 +66,17 @@ class Clock:
                 happened = await look_at_schedules(some, tx)
             done.append(happened)
 
+        async def tell_results(some: Sequence[Turn]) -> None:
+            async with self._begin() as tx:
+                told = await look_at_results(some, tx)
+            done.append(told)
+
+        results = [turn for turn in turns if turn.key]
         schedules = [turn for turn in turns if turn.schedule]
-        triggers = [turn for turn in turns if not turn.schedule]
+        triggers = [turn for turn in turns if not turn.schedule and not turn.key]
         # A run that raises costs only itself; what is put off here is looked for again in `poll_s`.
         try:
+            await settle(results, tell_results, _put_off, self._begin.database)
             await settle(due, fire, _put_off, self._begin.database)
             await settle(triggers, start, _put_off, self._begin.database)
             await settle(schedules, fire_schedules, _put_off, self._begin.database)

@@ -1,9 +1,11 @@
 """A run as it stands, what can happen to it and what follows."""
 
 from millrace.core.state.effects import (
+    AskCache,
     AttemptEnded,
     CancelAttempt,
     Collect,
+    DeadlineMissed,
     Decision,
     Dispatch,
     Effect,
@@ -13,11 +15,13 @@ from millrace.core.state.effects import (
     RunResumed,
     RunStarted,
     StartChild,
+    TellCache,
     TellChild,
 )
 from millrace.core.state.inputs import (
     CANCEL_GRACE_S,
     AttemptFact,
+    CacheAnswered,
     CancelAcknowledged,
     CancelRequested,
     ChildEnded,
@@ -37,6 +41,7 @@ from millrace.core.state.inputs import (
 )
 from millrace.core.state.records import (
     ATTEMPT_OPEN,
+    CACHE,
     SET_BY,
     TAKEN_FROM,
     TASK_OPEN,
@@ -50,18 +55,22 @@ from millrace.core.state.records import (
 
 __all__ = [
     "ATTEMPT_OPEN",
+    "CACHE",
     "CANCEL_GRACE_S",
     "SET_BY",
     "TAKEN_FROM",
     "TASK_OPEN",
+    "AskCache",
     "AttemptEnded",
     "AttemptFact",
+    "CacheAnswered",
     "CancelAcknowledged",
     "CancelAttempt",
     "CancelRequested",
     "ChildEnded",
     "Collect",
     "Collected",
+    "DeadlineMissed",
     "Decision",
     "Dispatch",
     "Effect",
@@ -87,6 +96,7 @@ __all__ = [
     "Succeeded",
     "TaskRun",
     "TaskState",
+    "TellCache",
     "TellChild",
     "Tick",
     "Voted",

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -45,6 +46,50 @@ class Collect:
     """Read the outputs of a foreach's items, and tell them as `Collected`; nothing else happens to it before."""
 
     name: str
+
+
+@dataclass(slots=True, frozen=True)
+class AskCache:
+    """Say whether the result of a task is known; told as `CacheAnswered`, and nothing else happens to it before.
+
+    Attributes:
+        key: What it is kept under.
+        kind: What work it is.
+        expires_s: How old it may be.
+        refresh: It is to be computed anew.
+        parts: What the key is made of, each part by its short digest.
+    """
+
+    name: str
+    task_id: UUID
+    key: str
+    kind: str
+    expires_s: float
+    refresh: bool
+    parts: Mapping[str, str]
+
+
+@dataclass(slots=True, frozen=True)
+class TellCache:
+    """Keep what a task that has asked has come to; or, without `kept_s`, let nobody wait for it any more."""
+
+    name: str
+    task_id: UUID
+    key: str
+    kind: str
+    parts: Mapping[str, str]
+    output: Any = None
+    kept_s: float | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class DeadlineMissed:
+    """Say that a task, or the run where none is named, was not done by its deadline, and what is done about that."""
+
+    name: str
+    task_id: UUID | None
+    deadline_at: datetime
+    action: str
 
 
 @dataclass(slots=True, frozen=True)
@@ -94,8 +139,8 @@ class RunEnded:
     cause: str
 
 
-Lifecycle = RunStarted | RunPaused | RunResumed | RunEnded
-Effect = Dispatch | CancelAttempt | AttemptEnded | Collect | StartChild | TellChild | Lifecycle
+Lifecycle = RunStarted | RunPaused | RunResumed | RunEnded | DeadlineMissed
+Effect = Dispatch | CancelAttempt | AttemptEnded | Collect | AskCache | TellCache | StartChild | TellChild | Lifecycle
 
 
 @dataclass(slots=True, frozen=True)

@@ -56,6 +56,8 @@ class TaskState(StrEnum):
 
 #: Where a task has who set its result by hand, and why; and the run that a result was taken from.
 SET_BY, TAKEN_FROM = "set_by", "taken_from"
+#: Where a task that may take its result from the cache has what it asked, and what it was told.
+CACHE = "cache"
 
 
 #: An attempt is with a worker: only in these states does a fact about it count.
@@ -117,7 +119,9 @@ class TaskRun:
         fraction: How far the worker says it is, 0 to 1, with its `message`.
         outcome: How it ends, once that is decided and it is closing.
         inner: Of a task with bodies or of a scope: how far it is, as JSON; of any task, that its result was set by hand
-            (`SET_BY`) or comes from an earlier run (`TAKEN_FROM`).
+            (`SET_BY`) or comes from an earlier run (`TAKEN_FROM`), and what it was told by the cache (`CACHE`).
+        deadline_at: When it is to be done, until it is or that is missed.
+        missed_at: When it missed its deadline.
     """
 
     name: str
@@ -139,6 +143,8 @@ class TaskRun:
     message: str = ""
     outcome: TaskState | None = None
     inner: Mapping[str, Any] | None = None
+    deadline_at: datetime | None = None
+    missed_at: datetime | None = None
 
     def copy(self) -> "TaskRun":
         """Return another one like it; `dataclasses.replace` takes ten times as long."""
@@ -159,6 +165,9 @@ class Run:
         pause: Set exactly while it is paused.
         output: What its workflow's `output` came to, once it has succeeded.
         signals: Those that came and that no task has waited for yet, oldest first: names, and what came with them.
+        refresh: Its tasks compute anew what could be taken from the cache.
+        deadline_at: When it is to be done, until it is or that is missed; it stands while the run is paused too.
+        missed_at: When it missed its deadline.
         tasks: The records that a decision can need, by name: those in scopes that are over are *retired*.
     """
 
@@ -173,6 +182,9 @@ class Run:
     cause: str = ""
     output: Any = None
     signals: tuple[tuple[str, Any], ...] = ()
+    refresh: bool = False
+    deadline_at: datetime | None = None
+    missed_at: datetime | None = None
     tasks: dict[str, TaskRun] = field(default_factory=dict)
 
     def copy(self) -> "Run":

@@ -32,7 +32,8 @@ def in_child(body: LocalBody, arguments: dict[str, Any], attempt: work.Attempt) 
     place = _place(body)
     _context.set_forkserver_preload([name for name in ("millrace.sdk.flows", place[0]) if name != "__main__"])
     ours, theirs = _context.Pipe()
-    process = _context.Process(target=_main, args=(theirs, place, arguments, _told(attempt)), daemon=True)
+    given = (theirs, place, arguments, _told(attempt), dict(attempt.resources))
+    process = _context.Process(target=_main, args=given, daemon=True)
     process.start()
     theirs.close()
     try:
@@ -79,7 +80,13 @@ def _told(attempt: work.Attempt) -> tuple[str, str, str, int]:
     return attempt.run_id, attempt.task, attempt.kind, attempt.number
 
 
-def _main(pipe: Connection, place: tuple[str, str], arguments: dict[str, Any], told: tuple[str, str, str, int]) -> None:
+def _main(
+    pipe: Connection,
+    place: tuple[str, str],
+    arguments: dict[str, Any],
+    told: tuple[str, str, str, int],
+    resources: dict[str, Any],
+) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a key stroke is for the process that it works for
     threading.Thread(target=_end_with_parent, args=(pipe,), daemon=True).start()
     lock = threading.Lock()
@@ -89,7 +96,10 @@ def _main(pipe: Connection, place: tuple[str, str], arguments: dict[str, Any], t
             pipe.send(said)
 
     attempt = work.Attempt(
-        *told, lambda fraction, message: say("progress", fraction, message), lambda t: say("line", t)
+        *told,
+        lambda fraction, message: say("progress", fraction, message),
+        lambda text: say("line", text),
+        resources=resources,
     )
     with captured(), work.doing(attempt):
         came = _do(place, arguments)

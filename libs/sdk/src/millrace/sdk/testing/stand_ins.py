@@ -40,13 +40,16 @@ def came_of(order: Order, answer: Any, moved: Callable[[float, str], None]) -> C
         moved: Is told how far it is.
     """
     call = order.call
-    with work.doing(work.Attempt(str(order.run.run_id), call.task, call.kind, call.attempt, moved)):
+    about = (str(order.run.run_id), call.task, call.kind, call.attempt)
+    with work.doing(work.Attempt(*about, moved, resources=order.needs)):
         if isinstance(answer, type) and issubclass(answer, BaseException):
             return raised(answer())
         if isinstance(answer, BaseException):
             return raised(answer.with_traceback(None))
         try:
-            return output_of(call.kind, _returned(answer, call.input) if callable(answer) else answer)
+            given = order.run.values.in_full(call.input) if callable(answer) else None
+            output = output_of(call.kind, _returned(answer, given) if callable(answer) else answer)
+            return order.run.values.by_reference(call.kind, output)
         except Exception as error:  # noqa: BLE001 - work may raise anything
             return raised(error)
 

@@ -1,10 +1,12 @@
-"""What one run tells another, as it is kept until that one is told."""
+"""What one run tells another, and what it is told of results, as it is kept until it is read."""
 
+from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
 from millrace.core.state import (
     CANCEL_GRACE_S,
+    CacheAnswered,
     CancelRequested,
     ChildEnded,
     Input,
@@ -31,6 +33,8 @@ def mail_of(told: Input) -> dict[str, Any]:
             return {"pause": cause}
         case ResumeRequested(cause=cause):
             return {"resume": cause}
+        case CacheAnswered():
+            return {"result": {**asdict(told), "task_id": str(told.task_id)}}
         case Start():
             return {"start": True}
     raise TypeError(f"no run tells another {type(told).__name__}")
@@ -48,6 +52,9 @@ def read_mail(told: dict[str, Any]) -> Input:
         return ResumeRequested(told["resume"])
     if "start" in told:
         return Start()
+    if "result" in told:
+        answer = told["result"]
+        return CacheAnswered(**{**answer, "task_id": UUID(answer["task_id"])})
     about = told["child_ended"]
     state = RunState(about["state"])
     return ChildEnded(about["name"], UUID(about["task_id"]), state, about["cause"], about["output"])

@@ -2,6 +2,7 @@
 
 from millrace.contracts import SERVICES
 from millrace.contracts.tasks import TaskReport
+from millrace.control.handlers.caching import look_at_results
 from millrace.control.handlers.definitions import (
     apply_trigger,
     apply_workflow,
@@ -49,6 +50,7 @@ __all__ = [
     "explain_event",
     "explain_run",
     "fire_due",
+    "look_at_results",
     "look_at_schedules",
     "look_at_triggers",
     "pause_run",

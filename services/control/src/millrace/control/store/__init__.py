@@ -7,6 +7,7 @@ from millrace.control.store.events import Arrival, Kept, Start, key_of
 from millrace.control.store.gatherings import Gatherings, KeptMemory, QueuedEvent, Settled
 from millrace.control.store.operations import Operations
 from millrace.control.store.queues import Queues
+from millrace.control.store.results import KeptMail, Results
 from millrace.control.store.runs import Runs, Waiting
 from millrace.control.store.schedules import HeldSchedule, NewFire, Schedules
 from millrace.control.store.signals import Signals
@@ -14,8 +15,8 @@ from millrace.control.store.triggers import HeldTrigger, ShownTrigger
 from millrace.control.store.turns import Turns
 
 
-class Store(Runs, Gatherings, Schedules, Backfills, Queues, Operations, Turns):
-    """What control keeps: definitions, events, runs and schedules."""
+class Store(Runs, Gatherings, Schedules, Backfills, Queues, Operations, Turns, Results):
+    """What control keeps: definitions, events, runs, schedules and results."""
 
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "HeldTrigger",
     "InForce",
     "Kept",
+    "KeptMail",
     "KeptMemory",
     "NewFire",
     "QueuedEvent",

@@ -1,21 +1,30 @@
-"""What is due: of runs, of triggers and of schedules, found by one statement."""
+"""What is due: of runs, of results, of triggers and of schedules, found by one statement."""
 
 from dataclasses import dataclass
 
+from millrace.control.domain.results import PREFIX
 from millrace.control.domain.schedules import schedule_of
 from millrace.control.store.rows import holds_up
 
-# What is due, what has mail, and triggers of which something is: events that have waited long enough, events that came
-# while one was paused, runs whose turn has come.
+# What is due, what has mail, keys of results that have, and triggers of which something is due: events that have waited
+# long enough, events that came while one was paused, runs whose turn has come.
 DUE = f"""
 SELECT * FROM (
     SELECT run_id, NULL AS namespace, NULL AS trigger_name FROM run WHERE due_at <= now()
     UNION
     SELECT run_id, NULL, NULL FROM task WHERE due_at <= now()
     UNION
+    SELECT run_id, NULL, NULL FROM run WHERE deadline_at <= now()
+    UNION
+    SELECT run_id, NULL, NULL FROM task WHERE deadline_at <= now()
+    UNION
     SELECT run_id, NULL, NULL FROM mail JOIN run USING (run_id)
     LIMIT 400
 ) AS runs
+UNION ALL
+SELECT DISTINCT NULL::uuid, namespace, '{PREFIX}' || key FROM (
+    SELECT namespace, key FROM result_mail WHERE NOT waits ORDER BY mail_id LIMIT 400
+) AS results
 UNION ALL
 SELECT * FROM (
     SELECT NULL::uuid, t.namespace, t.name FROM trigger t
@@ -76,7 +85,7 @@ SELECT * FROM (
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A trigger of which something is due, or a schedule."""
+    """A trigger of which something is due, or a schedule, or the key of a result."""
 
     namespace: str
     trigger: str
@@ -85,3 +94,8 @@ class Turn:
     def schedule(self) -> str:
         """Return the schedule that it is about; empty where it is about a trigger."""
         return schedule_of(self.trigger)
+
+    @property
+    def key(self) -> str:
+        """Return the key of the result that it is about; empty where it is about something else."""
+        return self.trigger.removeprefix(PREFIX) if self.trigger.startswith(PREFIX) else ""

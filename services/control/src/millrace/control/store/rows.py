@@ -41,6 +41,9 @@ def kept_run(row: asyncpg.Record, plans: Mapping[str, Plan], tasks: dict[str, Ta
         output=row["output"],
         pause=_pause(row["pause"]),
         signals=tuple((name, data) for name, data in row["signals"]),
+        refresh=row["refresh"],
+        deadline_at=row["deadline_at"],
+        missed_at=row["missed_at"],
         tasks=tasks,
     )
     plan = plans[row["planned_sha256"] or row["sha256"]]
@@ -86,6 +89,8 @@ def task_run(row: asyncpg.Record) -> TaskRun:
         message=row["message"],
         outcome=TaskState(row["outcome"]) if row["outcome"] else None,
         inner=row["inner_state"],
+        deadline_at=row["deadline_at"],
+        missed_at=row["missed_at"],
     )
 
 
@@ -96,7 +101,7 @@ def task_row(run_id: UUID, task: TaskRun) -> tuple[Any, ...]:
         *(run_id, task.name, task.task_id, task.state, task.began_at, task.attempt, task.token),
         *(task.failures, task.losses, *times, json_of(task.output)),
         json_of(asdict(task.failure) if task.failure is not None else None),
-        *(task.fraction, task.message, task.outcome, json_of(task.inner)),
+        *(task.fraction, task.message, task.outcome, json_of(task.inner), task.deadline_at, task.missed_at),
     )
 
 

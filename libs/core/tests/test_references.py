@@ -1,0 +1,101 @@
+"""Values that are kept as artifacts are handed on, and not looked into."""
+
+from typing import Any
+
+import pytest
+from millrace.core.expression import compile_condition
+from millrace.core.parse import VARIABLES
+from millrace.core.state import Failure
+from simulation import World, started
+
+LARGE = {"$artifact": "ab" * 32, "$bytes": 70_000}
+OUTPUT = {"rows": 3, "table": LARGE, "parts": [LARGE, {"n": 1}]}
+FIRST: dict[str, Any] = {"kind": "data.list"}
+
+
+def then(**task: Any) -> World:
+    one = started(first=FIRST, second={"needs": ["first"], **task})
+    one.succeed("first", **OUTPUT)
+    return one
+
+
+def test_a_reference_goes_from_task_to_task_as_it_is() -> None:
+    whole = {"table": {"$from": "/tasks/first/output/table"}, "all": {"$from": "/tasks/first/output"}}
+    one = then(kind="data.use", input={**whole, "n": {"$from": "/tasks/first/output/parts/1/n"}})
+
+    assert one.order("second").input == {"table": LARGE, "all": OUTPUT, "n": 1}
+
+
+@pytest.mark.parametrize(
+    ("task", "place"),
+    [
+        ({"kind": "data.use", "input": {"x": {"$from": "/tasks/first/output/table/0"}}}, "/tasks/first/output/table"),
+        (
+            {"kind": "data.use", "input": {"x": {"$from": "/tasks/first/output/table/0", "default": 1}}},
+            "/tasks/first/output/table",
+        ),
+        ({"subflow": {"workflow": "o", "data": {"$from": "/tasks/first/output/table/0"}}}, "/tasks/first/output/table"),
+        (
+            {
+                "foreach": {
+                    "items": {"$from": "/tasks/first/output/table"},
+                    "do": {"tasks": {"x": {"kind": "data.use"}}},
+                }
+            },
+            "/tasks/first/output/table",
+        ),
+        (
+            {"kind": "data.use", "cache": {"key": {"$from": "/tasks/first/output/table/0"}}},
+            "/tasks/first/output/table",
+        ),
+    ],
+)
+def test_who_looks_into_a_reference_fails_and_is_told_what_to_do(task: dict[str, Any], place: str) -> None:
+    one = then(**task)
+
+    failure = one.run.tasks["second"].failure
+    assert isinstance(failure, Failure)
+    assert (failure.error, failure.retryable) == ("LargeValue", False)
+    assert f"the value at {place} has 70000 bytes and is kept as an artifact" in failure.message
+    assert "hand on what is needed of it in a field of its own" in failure.message
+
+
+@pytest.mark.parametrize(
+    ("when", "what"),
+    [
+        ("outputs.first.rows == 3", "dispatched"),
+        ("outputs['first']['rows'] == 3", "dispatched"),
+        ("size(outputs.first.table) == 1", "failed"),
+        ("has(outputs.first.table)", "failed"),
+        ("outputs.first['table'] != null", "failed"),
+        ("outputs.first.parts[1].n == 1", "failed"),
+        ("size(outputs.first) == 3", "failed"),
+        ("outputs.first.exists(k, k == 'rows')", "failed"),
+        ("outputs[trigger.data.name].rows == 3", "failed"),
+    ],
+)
+def test_a_condition_reads_what_is_there_and_never_takes_a_reference_for_the_value(when: str, what: str) -> None:
+    one = started(first=FIRST, second={"needs": ["first"], "kind": "data.use", "when": when})
+    one.run.trigger["data"] = {"name": "first"}
+    one.succeed("first", **OUTPUT)
+
+    assert one.run.tasks["second"].state == what
+    if what == "failed":
+        assert "is kept as an artifact" in str(one.run.tasks["second"].failure)
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ("outputs.a.x == 1 && outputs.a['y'] == 2", {"x", "y"}),
+        ("outputs.a.x == outputs.b.z", {"x"}),
+        ("outputs.a == outputs.b", None),
+        ("outputs.a.exists(k, k == 'x')", None),
+        ("outputs[trigger.data.name].x == 1", None),
+        ("'outputs.a.q' == trigger.data.s && outputs.a.x", None),
+    ],
+)
+def test_the_fields_that_a_condition_reads_of_an_output_are_known_or_counted_as_all(
+    text: str, fields: set[str] | None
+) -> None:
+    assert compile_condition(text, VARIABLES).fields_of("a") == fields
