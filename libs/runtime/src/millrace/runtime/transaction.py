@@ -239,6 +239,11 @@ class Transaction:
         self.written += part.written
         self._after.append(part.committed)
 
+    async def settle(self) -> None:
+        """Send all that is queued, before the same rows are written again; what was hoped is known then."""
+        await self._begin()
+        await self.flush()
+
     async def flush(self) -> None:
         """Send all that is queued, the events after what is written in statements of its own."""
         hoped, self._hoped = self._hoped, []

@@ -1,8 +1,9 @@
 """What a decision says to others: orders to queues, facts about runs, lineage."""
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -82,6 +83,10 @@ class KeptRun:
         parent: What started it, where that is a task of another run.
         planned_sha256: The hash of its workflow with what its tasks have planned; None where they have not.
         rerun_of: The run that it does again.
+        version: Counts its changes.
+        locker: Which transaction had locked its row last, by `xmax`, when it was read without a lock; 0 for none. None
+            where this one has locked it.
+        size_bytes: What it takes in memory, about.
     """
 
     run: Run
@@ -97,6 +102,16 @@ class KeptRun:
     parent: Parent | None = None
     planned_sha256: str | None = None
     rerun_of: UUID | None = None
+    version: int = 0
+    locker: int | None = 0
+    size_bytes: int = 0
+
+    def copy(self) -> "KeptRun":
+        """Return another one like it."""
+        return KeptRun(*_values(self))
+
+
+_values = attrgetter(*(field.name for field in fields(KeptRun)))
 
 
 def input_of(report: TaskReport, live: Collection[str] = ()) -> Input:

@@ -98,7 +98,9 @@ async def _follow(decided: Sequence[tuple[KeptRun, Decision]], causes: Mapping[U
     """Do what decisions ask of control itself, and go on with what comes of it."""
     while decided:
         told = [(kept, await _done(kept, decision, tx), causes.get(kept.run.run_id)) for kept, decision in decided]
-        decided = _decide([one for one in told if one[1]], tx)
+        if again := [one for one in told if one[1]]:
+            await tx.settle()  # the same rows are written a second time
+        decided = _decide(again, tx)
 
 
 async def _done(kept: KeptRun, decision: Decision, tx: Store) -> Sequence[Input]:
@@ -173,8 +175,9 @@ def _decide(
         decided.append((kept, decision))
         if decision.changed or decision.run_changed:
             _say(kept, decision, cause, tx)
-    if changed := [(kept, made) for kept, made in decided if made.changed or made.run_changed]:
-        tx.save_decisions(changed)
+    # What is decided of a run that is not locked counts only if it is still so, also that nothing is to be done.
+    if saved := [one for one in decided if one[1].changed or one[1].run_changed or one[0].locker is not None]:
+        tx.save_decisions(saved)
     return decided
 
 

@@ -71,7 +71,7 @@ async def apply_reports(reports: Sequence[TaskReport], tx: Store) -> None:
     by_run: defaultdict[UUID, list[TaskReport]] = defaultdict(list)
     for report in reports:
         by_run[report.run_id].append(report)
-    kept_runs = await tx.hold_runs(by_run)
+    kept_runs = await tx.runs_at_hand(by_run)
     await failpoint("control.runs_held")
     if len(kept_runs) < len(by_run):
         missing = by_run.keys() - {kept.run.run_id for kept in kept_runs}

@@ -63,6 +63,8 @@ def kept_run(row: asyncpg.Record, plans: Mapping[str, Plan], tasks: dict[str, Ta
         else None,
         planned_sha256=row["planned_sha256"],
         rerun_of=row["rerun_of"],
+        version=row["version"],
+        locker=row.get("locker"),
     )
 
 
@@ -105,13 +107,32 @@ def task_row(run_id: UUID, task: TaskRun) -> tuple[Any, ...]:
     )
 
 
+def run_row(kept: KeptRun) -> tuple[Any, ...]:
+    """Return a run as it is to be kept anew."""
+    run = kept.run
+    return (
+        *(run.run_id, run.state, run.outcome, run.cause, run.started_at, run.ended_at, run.due_at),
+        *(json_of(run.output), json.dumps(run.signals), kept.planned_sha256, _pause_json(run.pause)),
+        *(run.deadline_at, run.missed_at, kept.version, kept.locker),
+    )
+
+
+def place_of(kept: KeptRun) -> tuple[UUID, int, int | None]:
+    """Return by what the row of a run is known, if it is as it was."""
+    return (kept.run.run_id, kept.version, kept.locker)
+
+
+def size_of(task: TaskRun) -> int:
+    """Return how many bytes a task takes in memory, about."""
+    return 1000 + len(repr(task.output)) + len(repr(task.inner))
+
+
 def json_of(value: Any) -> str | None:  # noqa: ANN401 - a JSON value
     """Return JSON as text; nothing for nothing."""
     return json.dumps(value) if value is not None else None
 
 
-def pause_json(pause: Pause | None) -> str | None:
-    """Return a pause as it is to be kept."""
+def _pause_json(pause: Pause | None) -> str | None:
     return json.dumps({**asdict(pause), "at": pause.at.isoformat()}) if pause is not None else None
 
 

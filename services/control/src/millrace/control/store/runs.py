@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 import asyncpg
@@ -12,12 +12,15 @@ from millrace.control.domain.mail import mail_of, read_mail
 from millrace.control.domain.runs import KeptRun
 from millrace.control.store.definitions import Definitions
 from millrace.control.store.due import DUE, Turn
+from millrace.control.store.hot import HotRuns
 from millrace.control.store.rows import (
     attempt_row,
     columns,
     json_of,
     kept_run,
-    pause_json,
+    place_of,
+    run_row,
+    size_of,
     task_row,
     task_run,
 )
@@ -30,6 +33,7 @@ RUN = "SELECT * FROM run WHERE namespace = $1 AND run_id = $2"
 HOLD_RUN = "SELECT * FROM run WHERE namespace = $1 AND run_id = $2 FOR UPDATE"
 # Always in the order of their ids, so that two who hold runs wait for one another rather than deadlock.
 HOLD_RUNS = "SELECT * FROM run WHERE run_id = ANY($1) ORDER BY run_id FOR UPDATE"
+SEE_RUNS = "SELECT *, xmax::text::bigint AS locker FROM run WHERE run_id = ANY($1)"
 HOLD_DUE = "SELECT * FROM run WHERE run_id = ANY($1) ORDER BY run_id FOR UPDATE SKIP LOCKED"
 TASKS = "SELECT * FROM task WHERE run_id = ANY($1)"
 LIST = """
@@ -41,24 +45,33 @@ INSERT INTO run (run_id, namespace, workflow, sha256, state, outcome, cause, pri
     traceparent, created_at, started_at, ended_at, due_at, output, parent_run_id, parent_task, parent_task_id, depth,
     rerun_of, refresh, deadline_at, missed_at)
 SELECT n.run_id, n.namespace, n.workflow, n.sha256, n.state, n.outcome, n.cause, n.principal, n.trigger_name, n.place,
-    n.trigger::jsonb, n.traceparent, now(), n.started_at, n.ended_at, n.due_at, n.output::jsonb,
+    n.trigger::jsonb, n.traceparent, n.created_at, n.started_at, n.ended_at, n.due_at, n.output::jsonb,
     n.parent_run_id, n.parent_task, n.parent_task_id, n.depth, n.rerun_of, n.refresh, n.deadline_at, n.missed_at
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-    $10::bigint[], $11::text[], $12::text[], $13::timestamptz[], $14::timestamptz[], $15::timestamptz[], $16::text[],
-    $17::uuid[], $18::text[], $19::uuid[], $20::int[], $21::uuid[], $22::bool[], $23::timestamptz[], $24::timestamptz[])
+    $10::bigint[], $11::text[], $12::text[], $13::timestamptz[], $14::timestamptz[], $15::timestamptz[],
+    $16::timestamptz[], $17::text[], $18::uuid[], $19::text[], $20::uuid[], $21::int[], $22::uuid[], $23::bool[],
+    $24::timestamptz[], $25::timestamptz[])
     AS n(run_id, namespace, workflow, sha256, state, outcome, cause, principal, trigger_name, place, trigger,
-        traceparent, started_at, ended_at, due_at, output, parent_run_id, parent_task, parent_task_id, depth, rerun_of,
-        refresh, deadline_at, missed_at)
+        traceparent, created_at, started_at, ended_at, due_at, output, parent_run_id, parent_task, parent_task_id,
+        depth, rerun_of, refresh, deadline_at, missed_at)
 """
-SAVE_RUNS = """
-UPDATE run SET state = n.state, outcome = n.outcome, cause = n.cause, started_at = n.started_at, ended_at = n.ended_at,
+# Where a run was not locked, nobody must have changed it since, nor a replica of a former version, which counts no
+# changes, have locked it.
+SAME = "run.run_id = n.run_id AND (n.locker IS NULL OR (run.version = n.version AND run.xmax::text::bigint = n.locker))"
+SAVE_RUNS = f"""
+UPDATE run SET version = run.version + 1, state = n.state, outcome = n.outcome, cause = n.cause,
+    started_at = n.started_at, ended_at = n.ended_at,
     due_at = n.due_at, output = n.output::jsonb, signals = n.signals::jsonb,
     planned_sha256 = n.planned_sha256, pause = n.pause::jsonb, deadline_at = n.deadline_at, missed_at = n.missed_at
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[],
-    $8::text[], $9::text[], $10::text[], $11::text[], $12::timestamptz[], $13::timestamptz[])
+    $8::text[], $9::text[], $10::text[], $11::text[], $12::timestamptz[], $13::timestamptz[], $14::int[], $15::bigint[])
     AS n(run_id, state, outcome, cause, started_at, ended_at, due_at, output, signals, planned_sha256, pause,
-        deadline_at, missed_at)
-WHERE run.run_id = n.run_id
+        deadline_at, missed_at, version, locker)
+WHERE {SAME} RETURNING run.run_id
+"""
+COUNT_CHANGES = f"""
+UPDATE run SET version = run.version + 1 FROM unnest($1::uuid[], $2::int[], $3::bigint[]) AS n(run_id, version, locker)
+WHERE {SAME} RETURNING run.run_id
 """
 SAVE_TASKS = """
 INSERT INTO task AS t (run_id, name, task_id, state, began_at, attempt, token, failures, losses, dispatched_at,
@@ -155,7 +168,13 @@ class Waiting:
 
 
 class Runs(Definitions):
-    """Runs: held, decided on, saved."""
+    """Runs: held, decided on, saved.
+
+    Attributes:
+        hot: Those that this process has changed last.
+    """
+
+    hot: ClassVar[HotRuns] = HotRuns()
 
     async def run(self, namespace: str, run_id: UUID) -> KeptRun:
         """Return a run with its tasks."""
@@ -167,7 +186,25 @@ class Runs(Definitions):
 
     async def hold_runs(self, run_ids: Iterable[UUID], *, skip_locked: bool = False) -> list[KeptRun]:
         """Return runs with their tasks, locked; those that do not exist are left out."""
-        return await self._kept(await self.fetch(HOLD_DUE if skip_locked else HOLD_RUNS, list(set(run_ids))))
+        held = await self._kept(await self.fetch(HOLD_DUE if skip_locked else HOLD_RUNS, list(set(run_ids))))
+        self.hot.compare(held)
+        return held
+
+    async def runs_at_hand(self, run_ids: Iterable[UUID]) -> list[KeptRun]:
+        """Return runs with their tasks, to be decided on; those that do not exist are left out.
+
+        In hope they are as this process knows them or finds them without a lock: `save_decisions` finds out whether
+        they are so still. Otherwise they are locked.
+        """
+        if not self.hopes:
+            return await self.hold_runs(run_ids)
+        wanted = set(run_ids)
+        known = self.hot.take(wanted)
+        if unknown := wanted - {kept.run.run_id for kept in known}:
+            for kept in await self._kept(await self.fetch(SEE_RUNS, list(unknown))):
+                kept.size_bytes = sum(map(size_of, kept.run.tasks.values()))
+                known.append(kept)
+        return sorted(known, key=lambda kept: kept.run.run_id)
 
     async def list_runs(
         self, namespace: str, workflow: str, state: str, before: UUID | None, limit: int
@@ -243,7 +280,7 @@ class Runs(Definitions):
                 (
                     *(kept.run.run_id, kept.namespace, kept.workflow, kept.sha256, kept.run.state, kept.run.outcome),
                     *(kept.run.cause, kept.principal, kept.trigger_name, kept.place, json.dumps(kept.run.trigger)),
-                    *(kept.traceparent, kept.run.started_at, kept.run.ended_at, kept.run.due_at),
+                    *(kept.traceparent, kept.created_at, kept.run.started_at, kept.run.ended_at, kept.run.due_at),
                     json_of(kept.run.output),
                     *((up.run_id, up.task, up.task_id, up.depth) if (up := kept.parent) else (None, None, None, 0)),
                     *(kept.rerun_of, kept.run.refresh, kept.run.deadline_at, kept.run.missed_at),
@@ -254,21 +291,9 @@ class Runs(Definitions):
 
     def save_decisions(self, decided: Sequence[tuple[KeptRun, Decision]], *, new: bool = False) -> None:
         """Keep what was decided; the rows of `new` runs themselves are kept by `add_runs`."""
-        changed = [(d.run, kept.planned_sha256) for kept, d in decided if d.run_changed and not new]
-        if changed:
-            self.write_last(
-                SAVE_RUNS,
-                *columns(
-                    [
-                        (
-                            *(r.run_id, r.state, r.outcome, r.cause, r.started_at, r.ended_at, r.due_at),
-                            *(json_of(r.output), json.dumps(r.signals), planned, pause_json(r.pause)),
-                            *(r.deadline_at, r.missed_at),
-                        )
-                        for r, planned in changed
-                    ]
-                ),
-            )
+        if not new:
+            self._save(SAVE_RUNS, [run_row(kept) for kept, d in decided if d.run_changed])
+            self._save(COUNT_CHANGES, [place_of(kept) for kept, d in decided if not d.run_changed])
         tasks = [task_row(d.run.run_id, task) for _, d in decided for task in d.changed.values()]
         retired = [(d.run.run_id, name) for _, d in decided for name in d.retired]
         if retired:
@@ -282,7 +307,25 @@ class Runs(Definitions):
             for effect in decision.effects:
                 if isinstance(effect, AttemptEnded):
                     self.write(ADD_ATTEMPT, *attempt_row(decision.run.run_id, effect))
+        for kept, decision in decided:
+            kept.version += not new
+            kept.size_bytes += sum(map(size_of, decision.changed.values()))
+        self.on_commit(lambda: self._know(decided))
         self.on_commit(lambda: self._tell(decided))
+
+    def _save(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        if rows and self.hopes:
+            self.hope(sql, *columns(rows), rows=len(rows))
+        elif rows:
+            self.write_last(sql, *columns(rows))
+
+    def _know(self, decided: Sequence[tuple[KeptRun, Decision]]) -> None:
+        for kept, _ in decided:
+            if kept.locker is None:
+                self.hot.drop(kept.run.run_id)
+            else:
+                kept.locker = 0
+                self.hot.put(kept)
 
     def _tell(self, decided: Sequence[tuple[KeptRun, Decision]]) -> None:
         self.signals.changed(kept.run.run_id for kept, _ in decided)
