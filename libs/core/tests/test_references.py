@@ -3,8 +3,7 @@
 from typing import Any
 
 import pytest
-from millrace.core.expression import compile_condition
-from millrace.core.parse import VARIABLES
+from millrace.core.references import looked_into
 from millrace.core.state import Failure
 from simulation import World, started
 
@@ -68,7 +67,7 @@ def test_who_looks_into_a_reference_fails_and_is_told_what_to_do(task: dict[str,
         ("size(outputs.first.table) == 1", "failed"),
         ("has(outputs.first.table)", "failed"),
         ("outputs.first['table'] != null", "failed"),
-        ("outputs.first.parts[1].n == 1", "failed"),
+        ("outputs.first.parts[1].n == 1", "dispatched"),
         ("size(outputs.first) == 3", "failed"),
         ("outputs.first.exists(k, k == 'rows')", "failed"),
         ("outputs[trigger.data.name].rows == 3", "failed"),
@@ -84,18 +83,41 @@ def test_a_condition_reads_what_is_there_and_never_takes_a_reference_for_the_val
         assert "is kept as an artifact" in str(one.run.tasks["second"].failure)
 
 
+def test_conditions_on_items_last_results_and_triggers_take_no_reference_for_the_value() -> None:
+    rows: dict[str, Any] = {"n": 1, "table": LARGE}
+    use: dict[str, Any] = {"kind": "data.use"}
+
+    def each(when: str) -> str:
+        one = started(each={"foreach": {"items": [rows], "do": {"tasks": {"use": {**use, "when": when}}}}})
+        return str((one.past | one.run.tasks).get("each[0].use", one.run.tasks["each"]).state)
+
+    def by_trigger(when: str) -> str:
+        one = started(use={**use, "when": "trigger.data.n == 1 && " + when, "needs": ["first"]}, first=FIRST)
+        one.run.trigger["data"] = rows
+        one.succeed("first")
+        return str(one.run.tasks["use"].state)
+
+    assert (each("item.each.n == 1"), each("size(item.each.table) > 1")) == ("dispatched", "failed")
+    assert (by_trigger("true"), by_trigger("size(trigger.data.table) > 1")) == ("dispatched", "failed")
+
+
 @pytest.mark.parametrize(
-    ("text", "fields"),
+    ("text", "place"),
     [
-        ("outputs.a.x == 1 && outputs.a['y'] == 2", {"x", "y"}),
-        ("outputs.a.x == outputs.b.z", {"x"}),
-        ("outputs.a == outputs.b", None),
-        ("outputs.a.exists(k, k == 'x')", None),
-        ("outputs[trigger.data.name].x == 1", None),
-        ("'outputs.a.q' == trigger.data.s && outputs.a.x", None),
+        ("outputs.a.n == 1 && outputs.a['m'].x[0] == 2", ""),
+        ("outputs.a.t == outputs.b.t", "outputs.a.t"),
+        ("outputs.a.m.x[1].deep", "outputs.a.m.x[1]"),
+        ("size(outputs.a.m.x) == 2", "outputs.a.m.x"),
+        ("outputs.a.m.x.exists(i, i == 1)", "outputs.a.m.x"),
+        ("outputs.a.m.x[outputs.a.n].deep", "outputs.a.m.x"),
+        ("outputs.a == outputs.a", "outputs.a"),
+        ("outputs.b.n == 1", ""),
+        ("'outputs.a.t' == outputs.a.s", "outputs.a.t"),
     ],
 )
-def test_the_fields_that_a_condition_reads_of_an_output_are_known_or_counted_as_all(
-    text: str, fields: set[str] | None
-) -> None:
-    assert compile_condition(text, VARIABLES).fields_of("a") == fields
+def test_what_a_condition_reads_is_told_by_its_text(text: str, place: str) -> None:
+    variables = {"outputs": {"a": {"n": 1, "s": "s", "t": LARGE, "m": {"x": [2, LARGE]}}, "b": {"n": 1}}}
+
+    found = looked_into(text, variables)
+
+    assert (f" at {place} " in found) if place else not found

@@ -17,9 +17,6 @@ _STRING = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"")
 _MEMBER = re.compile(
     r"(?<![\w.])(outputs|status|item|index|last|error)\s*(?:\.\s*([A-Za-z_]\w*)|\[\s*(?:'(\w+)'|\"(\w+)\")\s*\])"
 )
-_KEY = r"\s*(?:\.\s*([A-Za-z_]\w*)(?!\w|\s*\()|\[\s*(?:'(\w+)'|\"(\w+)\")\s*\])"
-#: A task's output, and the field of it that is read.
-_FIELD = re.compile(rf"(?<![\w.])outputs{_KEY}(?:{_KEY})?")
 _OUTPUTS = re.compile(r"\boutputs\b")
 #: What a compiled program raises for its data: missing keys, wrong types, overflow, division by zero.
 _EVALUATION_ERRORS = (LookupError, TypeError, RuntimeError, ValueError, ArithmeticError)
@@ -63,14 +60,6 @@ class Condition:
         if not isinstance(value, bool):
             raise ExpressionFailed(f"{self.text!r} is {type(value).__name__}, not true or false")
         return value
-
-    def fields_of(self, name: str) -> frozenset[str] | None:
-        """Return the fields of a task's output that it reads, or None when it might read any."""
-        if self.outputs is None:
-            return None
-        own = [match for match in _FIELD.finditer(self.text) if name in {match[1], match[2], match[3]}]
-        fields = [match[4] or match[5] or match[6] for match in own]
-        return frozenset(fields) if all(fields) else None
 
 
 @lru_cache(maxsize=4096)

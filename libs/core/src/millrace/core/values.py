@@ -11,7 +11,7 @@ from millrace.core.parts import Pointer
 from millrace.core.paths import inside, leaf, parent, scopes_around
 from millrace.core.plan import Plan, value_at
 from millrace.core.pointer import KeptElsewhere
-from millrace.core.references import has_references, is_reference, told
+from millrace.core.references import has_references, is_reference, looked_into, told
 from millrace.core.state import TASK_OPEN, Failure, Run, TaskRun, TaskState
 
 
@@ -27,19 +27,19 @@ def variables_of(
         condition: What is to be evaluated.
         within: A task of the scope, when the condition also sees what that tells its bodies.
         failure: What has just failed in that.
+
+    Raises:
+        ExpressionFailed: It reads what is kept as an artifact, or might.
     """
     variables: dict[str, Any] = {}
     if "outputs" in condition.variables or "status" in condition.variables:
         settled = _settled(run, plan, scope)
         if "outputs" in condition.variables:
-            outputs = {
+            variables["outputs"] = {
                 name: task.output
                 for name, task in settled.items()
                 if task.state is TaskState.SUCCEEDED and (condition.outputs is None or name in condition.outputs)
             }
-            for name, output in outputs.items():
-                _check_looks(condition, name, output)
-            variables["outputs"] = outputs
         if "status" in condition.variables:
             variables["status"] = {name: str(task.state) for name, task in settled.items()}
     if "trigger" in condition.variables:
@@ -49,6 +49,8 @@ def variables_of(
         if failure is not None:
             found["error"][leaf(within)] = asdict(failure)
         variables |= {name: found[name] for name in told}
+    if has_references(variables) and (place := looked_into(condition.text, variables)):
+        raise ExpressionFailed(f"{condition.text!r} cannot be evaluated: {place}")
     return variables
 
 
@@ -82,28 +84,6 @@ def items_of(run: Run, plan: Plan, task: str, foreach: Foreach) -> Sequence[Any]
             raise TypeError(f"{items.pointer} is {type(found).__name__}, not a list")
         return found
     return items
-
-
-def _check_looks(condition: Condition, name: str, output: Any) -> None:  # noqa: ANN401 - a JSON value
-    """Do nothing unless a condition looks into what of an output is kept as an artifact, or might.
-
-    Raises:
-        ExpressionFailed: It does.
-    """
-    if is_reference(output):
-        raise ExpressionFailed(f"{condition.text!r} cannot be evaluated: {told(f'outputs.{name}', output)}")
-    if not isinstance(output, dict):
-        return
-    large = {field: value for field, value in output.items() if has_references(value)}
-    if not large:
-        return
-    looked_at = condition.fields_of(name)
-    for field, value in large.items():
-        if looked_at is None or field in looked_at:
-            reference = value if is_reference(value) else {}
-            raise ExpressionFailed(
-                f"{condition.text!r} cannot be evaluated: {told(f'outputs.{name}.{field}', reference)}"
-            )
 
 
 def _settled(run: Run, plan: Plan, scope: str) -> dict[str, TaskRun]:
