@@ -72,7 +72,7 @@ async def explained(tx: Store, run_id: UUID) -> list[str]:
 
 
 async def rows(tx: Store) -> tuple[int, int]:
-    return tuple([(await tx.fetch(f"SELECT count(*) FROM {table}"))[0][0] for table in ("result", "result_mail")])  # type: ignore[return-value]
+    return tuple([(await tx.fetch(f"SELECT count(*) FROM {table}"))[0][0] for table in ("result", "result_mail")])
 
 
 async def test_a_result_is_taken_by_a_later_run_which_says_whose_it_is(tx: Store) -> None:

@@ -269,7 +269,7 @@ def _conclude_if_over(draft: Draft, scope: str) -> None:
         if failed is not None:
             draft.close(scope, TaskState.FAILED, failed)
             return
-    elif draft.plan.cleans_up and not draft.gave_up and _puts_in_order(draft, scope):
+    elif draft.plan.cleans_up and not draft.gave_up and aftercare.puts_in_order(draft, scope):
         return
     if scope == ROOT:
         _end(draft)
@@ -278,15 +278,6 @@ def _conclude_if_over(draft: Draft, scope: str) -> None:
     else:
         record = draft.run.tasks[scope]
         blocks.conclude(draft, scope, record.outcome or TaskState.CANCELLED, record.failure)
-
-
-def _puts_in_order(draft: Draft, scope: str) -> bool:
-    """Begin what is to be compensated or torn down in a scope that closes; return whether there was anything."""
-    outcome = draft.run.outcome if scope == ROOT else draft.run.tasks[scope].outcome
-    if aftercare.compensate_next(draft, scope, str(outcome)):
-        return True
-    aftercare.tear_down(draft, scope)
-    return aftercare.goes_on(draft, scope)
 
 
 def _end(draft: Draft) -> None:

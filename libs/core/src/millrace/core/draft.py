@@ -175,7 +175,7 @@ class Draft:
         """
         if self.state_of(scope) is not TaskState.OPEN:
             return
-        failure = failure_of(because) if because is not None else None
+        failure = because.failure_upwards() if because is not None else None
         if scope == ROOT:
             self.end(RunState(outcome), f"task {because.name} failed: {because.failure}" if because else "")
             return
@@ -303,9 +303,3 @@ class Draft:
         return any(
             self.plan.block(around).cleans_up for around in scopes_around(scope) if is_within(around, path) and around
         )
-
-
-def failure_of(task: TaskRun) -> Failure:
-    """Return a task's failure as what it is in has it: with the path of the task that failed first."""
-    failure = task.failure or Failure("Failed", "")
-    return replace(failure, task=failure.task or task.name)

@@ -166,7 +166,7 @@ class Task(Part):
         when: CEL over `outputs.<task>`, `status.<task>` and `trigger`; the task is skipped when it is false.
         input: A JSON object; `{"$from": <JSON pointer>}` in place of a value in it stands for the value there.
         queue_timeout_s: From when an attempt could begin until a worker has started it.
-        start_timeout_s: From the dispatch of an attempt until a worker has started it.
+        start_timeout_s: From the dispatch of an attempt until a worker has started it, which it says after a second.
         run_timeout_s: From start until the result.
         heartbeat_timeout_s: Longest silence of a worker that has started.
         timeout_s: From when its needs were settled until its own end, all attempts, items and waits included.
@@ -188,7 +188,7 @@ class Task(Part):
     input: dict[str, JsonValue] = {}  # noqa: RUF012 - pydantic copies it
     retries: Retries = Retries()
     queue_timeout_s: Seconds = 3_600.0
-    start_timeout_s: Seconds | None = None
+    start_timeout_s: Annotated[float, Field(ge=2, le=30 * 86_400)] | None = None
     run_timeout_s: Seconds = 3_600.0
     heartbeat_timeout_s: Seconds = 60.0
     timeout_s: Annotated[float, Field(gt=0, le=MAX_WAIT_S)] | None = None

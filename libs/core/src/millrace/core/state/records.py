@@ -1,7 +1,7 @@
 """A run as it stands: the snapshot that decisions read."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from enum import StrEnum
 from operator import attrgetter
@@ -149,6 +149,11 @@ class TaskRun:
     def copy(self) -> "TaskRun":
         """Return another one like it; `dataclasses.replace` takes ten times as long."""
         return TaskRun(*_task_values(self))
+
+    def failure_upwards(self) -> Failure:
+        """Return its failure as what it is in has it: with the path of the task that failed first."""
+        failure = self.failure or Failure("Failed", "")
+        return replace(failure, task=failure.task or self.name)
 
 
 _task_values = attrgetter(*(field.name for field in fields(TaskRun)))
