@@ -80,7 +80,9 @@ def test_a_condition_reads_what_is_there_and_never_takes_a_reference_for_the_val
 
     assert one.run.tasks["second"].state == what
     if what == "failed":
-        assert "is kept as an artifact" in str(one.run.tasks["second"].failure)
+        failure = str(one.run.tasks["second"].failure)
+        assert failure.startswith("LargeValue: ")
+        assert "is kept as an artifact" in failure
 
 
 def test_conditions_on_items_last_results_and_triggers_take_no_reference_for_the_value() -> None:

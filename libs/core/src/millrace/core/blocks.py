@@ -5,9 +5,9 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from millrace.core.aftercare import concluded
-from millrace.core.attempts import TIMEOUT, missing
+from millrace.core.attempts import LARGE_VALUE, TIMEOUT, missing
 from millrace.core.draft import OPENED_AT_ONCE, Draft
-from millrace.core.expression import ExpressionFailed
+from millrace.core.expression import ExpressionFailed, LooksIntoArtifact
 from millrace.core.ir import Foreach, Parallel, Switch, Try, While
 from millrace.core.items import awaits_outputs, next_items
 from millrace.core.paths import inside, is_within, item, leaf, parent
@@ -18,6 +18,12 @@ from millrace.core.values import document_of, variables_of
 
 INVALID_WHEN, MISSING_OUTPUT = "InvalidWhen", "MissingOutput"
 TOO_MANY_ITERATIONS, NO_QUORUM = "TooManyIterations", "NoQuorum"
+
+
+def not_evaluated(error: ExpressionFailed) -> Failure:
+    """Return the failure of a task of which a condition has no truth value, or would look into an artifact."""
+    what = LARGE_VALUE if isinstance(error, LooksIntoArtifact) else INVALID_WHEN
+    return Failure(what, str(error), retryable=False)
 
 
 def begin(draft: Draft, task: TaskRun) -> None:
@@ -104,7 +110,7 @@ def _go_on(draft: Draft, task: TaskRun) -> None:
     try:
         _NEXT[type(construct)](draft, task, construct)
     except ExpressionFailed as error:
-        draft.close_task(task, TaskState.FAILED, Failure(INVALID_WHEN, f"{error}", retryable=False))
+        draft.close_task(task, TaskState.FAILED, not_evaluated(error))
 
 
 def _close(draft: Draft, task: TaskRun) -> None:

@@ -26,7 +26,6 @@ from typing import Any
 from uuid import UUID
 
 from millrace.core import aftercare, attempts, blocks, by_hand, children, deadlines, items, pausing, waits
-from millrace.core.blocks import INVALID_WHEN
 from millrace.core.draft import MAX_CAUSE_CHARS, MAX_OUTPUT_BYTES, Draft
 from millrace.core.expression import Condition, ExpressionFailed
 from millrace.core.parts import Pointer
@@ -40,7 +39,6 @@ from millrace.core.state import (
     ChildEnded,
     Collected,
     Decision,
-    Failure,
     Input,
     PauseRequested,
     ResultSet,
@@ -217,7 +215,7 @@ def _begin(draft: Draft, path: str, step: Step) -> None:
         if task.state is TaskState.OPEN:
             _do(draft, task, step)
     except ExpressionFailed as error:
-        draft.fail(task, Failure(INVALID_WHEN, str(error), retryable=False))
+        draft.fail(task, blocks.not_evaluated(error))
 
 
 def _do(draft: Draft, task: TaskRun, step: Step) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from millrace.core.expression import Condition, ExpressionFailed
+from millrace.core.expression import Condition, LooksIntoArtifact
 from millrace.core.ir import Foreach
 from millrace.core.parse import TOLD
 from millrace.core.parts import Pointer
@@ -29,7 +29,7 @@ def variables_of(
         failure: What has just failed in that.
 
     Raises:
-        ExpressionFailed: It reads what is kept as an artifact, or might.
+        LooksIntoArtifact: It reads what is kept as an artifact, or might.
     """
     variables: dict[str, Any] = {}
     if "outputs" in condition.variables or "status" in condition.variables:
@@ -50,7 +50,7 @@ def variables_of(
             found["error"][leaf(within)] = asdict(failure)
         variables |= {name: found[name] for name in told}
     if has_references(variables) and (place := looked_into(condition.text, variables)):
-        raise ExpressionFailed(f"{condition.text!r} cannot be evaluated: {place}")
+        raise LooksIntoArtifact(f"{condition.text!r} cannot be evaluated: {place}")
     return variables
 
 
