@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from millrace.core.cache_key import MOST_FIELDS, differing, key_of, parts_of
 from millrace.core.errors import InvalidDocument
@@ -246,6 +246,7 @@ def test_large_numbers_that_a_float_would_make_one_have_keys_of_their_own() -> N
     assert key_of("k", Cache(), {"x": 2**53}, None) != key_of("k", Cache(), {"x": 2**53 + 1}, None)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=3), json_values, max_size=4), st.text(max_size=3), json_values)
 def test_a_key_depends_on_values_and_not_on_their_order_and_its_parts_say_what_differs(
     given_: dict[str, Any], field: str, value: Any
@@ -264,6 +265,7 @@ def test_of_an_input_with_very_many_fields_the_parts_stay_few() -> None:
     assert set(parts_of("k", Cache(), wide, None)) == {"kind", "version", "key", "input"}
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["ask", "keep", "give up"]), st.integers(0, 4)), max_size=30))
 def test_whatever_happens_one_computes_at_a_time_and_nobody_waits_for_nobody(happenings: list[tuple[str, int]]) -> None:
     results, computing, waiting, settled = Results(), set[int](), set[int](), set[int]()

@@ -9,7 +9,9 @@ from choices import Choices
 from millrace.core.decide import decide
 from millrace.core.plan import Plan
 from millrace.core.state import (
+    CACHE,
     SET_BY,
+    CacheAnswered,
     CancelAcknowledged,
     Decision,
     Failed,
@@ -19,6 +21,7 @@ from millrace.core.state import (
     RunState,
     Succeeded,
     TaskState,
+    TellCache,
 )
 from simulator import Faults, failure_of, found, play
 
@@ -35,12 +38,21 @@ def test_whatever_fails_and_when_every_run_ends_and_every_message_counts_once(se
 def test_seeds_come_to_every_end_by_many_ways() -> None:
     ends: Counter[str] = Counter()
     forms: Counter[str] = Counter()
+    answers: Counter[str] = Counter()
+    missed = 0
     for seed in range(SEEDS):
         system = play(Choices(seed), Faults())
         ends[system.kept.run.state] += 1
+        every = (system.kept.past | system.kept.run.tasks).values()
+        answers.update(
+            (task.inner or {})[CACHE].get("found", "nothing") for task in every if CACHE in (task.inner or {})
+        )
+        missed += sum(one.missed_at is not None for one in (system.kept.run, *every))
         forms.update({system.plan.step(n).task.form for n in system.kept.run.tasks if not system.plan.is_scope(n)})
 
     assert set(ends) == {"succeeded", "refused", "failed", "cancelled"}
+    assert set(answers) == {"hit", "miss", "nothing"}
+    assert missed
     assert set(forms) >= {"kind", "end", "wait", "gate", "approve", "foreach", "while", "switch", "parallel", "try"}
 
 
@@ -107,6 +119,23 @@ def leaves_the_worker_of_a_result_that_was_set(
     return decide(run, plan, inputs, now, new_id)
 
 
+def leaves_who_waits_for_a_result(
+    run: Run, plan: Plan, inputs: Sequence[Input], now: datetime, new_id: Callable[[], UUID]
+) -> Decision:
+    """Decide, but say nothing of what has come to no result."""
+    decision = decide(run, plan, inputs, now, new_id)
+    told = tuple(e for e in decision.effects if not isinstance(e, TellCache) or e.kept_s is not None)
+    return replace(decision, effects=told)
+
+
+def does_what_was_given(
+    run: Run, plan: Plan, inputs: Sequence[Input], now: datetime, new_id: Callable[[], UUID]
+) -> Decision:
+    """Decide, but give a task the result of nobody's work."""
+    told = [replace(one, output={"ok": True}) if isinstance(one, CacheAnswered) else one for one in inputs]
+    return decide(run, plan, told, now, new_id)
+
+
 @pytest.mark.parametrize(
     ("faults", "said"),
     [
@@ -118,6 +147,8 @@ def leaves_the_worker_of_a_result_that_was_set(
         (Faults(decide=begins_while_paused), "in a paused run nothing begins"),
         (Faults(decide=forgets_what_was_held_back), "has something going on"),
         (Faults(decide=leaves_the_worker_of_a_result_that_was_set), "what is settled stays"),
+        (Faults(decide=leaves_who_waits_for_a_result), "waits for a result"),
+        (Faults(decide=does_what_was_given), "what no work has come to"),
     ],
 )
 def test_a_planted_bug_is_found_and_its_choices_are_shortened(faults: Faults, said: str) -> None:
