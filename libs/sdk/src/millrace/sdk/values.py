@@ -6,12 +6,14 @@ import tempfile
 import threading
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from millrace.core.parts import canonical_json
 from millrace.core.references import REFERENCE, has_references, is_reference
-from millrace.runtime.artifacts import Artifacts
 from millrace.runtime.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from millrace.runtime.artifacts import Artifacts
 
 INLINE_BYTES = 60 * 1024
 """The most of an output that travels as it is, as JSON: with what is said of it, within 64 KiB."""
@@ -24,7 +26,7 @@ MAX_INPUT_BYTES = 256 * 1024 * 1024
 _REFERENCE_BYTES = 110
 
 
-def by_reference(name: str, output: dict[str, Any], artifacts: Artifacts) -> dict[str, Any]:
+def by_reference(name: str, output: dict[str, Any], artifacts: "Artifacts") -> dict[str, Any]:
     """Return what work of a name hands on, as it travels: its largest fields by reference, or all of it.
 
     Raises:
@@ -48,7 +50,7 @@ def by_reference(name: str, output: dict[str, Any], artifacts: Artifacts) -> dic
     return given if size <= INLINE_BYTES else _kept(output, artifacts)
 
 
-def in_full(given: Any, artifacts: Artifacts) -> Any:  # noqa: ANN401 - a JSON value
+def in_full(given: Any, artifacts: "Artifacts") -> Any:  # noqa: ANN401 - a JSON value
     """Return a value with what it refers to in place of each reference, verified.
 
     Raises:
@@ -67,7 +69,7 @@ def _travels(output: dict[str, Any]) -> bool:
     return "$plan" in output or len(canonical_json(output)) <= INLINE_BYTES
 
 
-def _kept(value: Any, artifacts: Artifacts) -> dict[str, Any]:  # noqa: ANN401 - a JSON value
+def _kept(value: Any, artifacts: "Artifacts") -> dict[str, Any]:  # noqa: ANN401 - a JSON value
     content = canonical_json(value)
     return {REFERENCE: artifacts.put_bytes(content), "$bytes": len(content)}
 
@@ -75,7 +77,7 @@ def _kept(value: Any, artifacts: Artifacts) -> dict[str, Any]:  # noqa: ANN401 -
 class _Reading:
     """Reads what one value refers to, each artifact once."""
 
-    def __init__(self, artifacts: Artifacts) -> None:
+    def __init__(self, artifacts: "Artifacts") -> None:
         self._artifacts = artifacts
         self._found: dict[str, bytes] = {}
         self._left = MAX_INPUT_BYTES
@@ -111,7 +113,9 @@ class LocalValues:
         """Return a value with what it refers to in place of each reference; raises as the function does."""
         return in_full(given, self._store()) if has_references(given) else given
 
-    def _store(self) -> Artifacts:
+    def _store(self) -> "Artifacts":
+        from millrace.runtime.artifacts import Artifacts  # noqa: PLC0415 - its library takes longer than a small flow
+
         with self._lock:
             if self._artifacts is None:
                 folder = Path(tempfile.mkdtemp(prefix="millrace-values-"))
