@@ -76,6 +76,16 @@ async def count(marks, to):
     return {{"attempt": attempt().number}}
 
 
+@task("{queue}.rows")
+def rows(n):
+    return {{"n": n, "table": ["x" * 1000] * n, "memory": attempt().resources["memory_bytes"]}}
+
+
+@task("{queue}.length")
+async def length(table):
+    return {{"n": len(table)}}
+
+
 @task("{queue}.fail")
 def fail():
     raise LookupError("secret")

@@ -9,7 +9,7 @@ Pick = Callable[[Sequence[Any]], Any]
 
 def document(pick: Pick) -> dict[str, Any]:
     """A DAG of up to seven tasks with conditions, ends, retries, short limits, and bodies in one another."""
-    return {"name": "w", "timeout_s": pick([300, 20]), "tasks": tasks(pick, "t", most=7, depth=2)}
+    return {"name": "w", "timeout_s": pick([300, 20]), "tasks": tasks(pick, "t", most=7, depth=2), **deadline(pick)}
 
 
 def tasks(pick: Pick, prefix: str, most: int, depth: int, *, ends: bool = True) -> dict[str, Any]:
@@ -45,10 +45,22 @@ def tasks(pick: Pick, prefix: str, most: int, depth: int, *, ends: bool = True) 
             task["gate"] = {"condition": pick(_conditions(needs[0]))}
         else:
             task |= work(pick, needs)
-        if "end" not in task and depth:
-            task |= aftercare(pick, f"{prefix}{number}", depth - 1)
+        task |= around(pick, f"{prefix}{number}", depth, task)
         made[f"{prefix}{number}"] = task
     return made
+
+
+def around(pick: Pick, name: str, depth: int, task: dict[str, Any]) -> dict[str, Any]:
+    """What any task may have, as far as this one may."""
+    more = aftercare(pick, name, depth - 1) if "end" not in task and "cache" not in task and depth else {}
+    return more if "end" in task or "gate" in task else more | deadline(pick)
+
+
+def deadline(pick: Pick) -> dict[str, Any]:
+    """When a task or the run is to be done, seldom."""
+    if not pick([False, False, False, False, True]):
+        return {}
+    return {"deadline": {"after_s": pick([40, 3]), "action": pick(["notify", "fail", "cancel"])}}
 
 
 def aftercare(pick: Pick, name: str, depth: int) -> dict[str, Any]:
@@ -70,16 +82,19 @@ def _conditions(name: str) -> list[str]:
 
 def work(pick: Pick, needs: Sequence[str]) -> dict[str, Any]:
     """Work with few attempts and short limits."""
+    own = {"x": {"$from": f"/tasks/{needs[0]}/output/x"}} if needs and pick([False, True]) else {}
+    more = pick([{}, {}, {"plans": True}, {"cache": {}}, {"cache": {}}, {"cache": {"version": "2", "expires_s": 10}}])
     return {
         "kind": "data.ingest",
-        "input": {"x": {"$from": f"/tasks/{needs[0]}/output/x"}} if needs and pick([False, True]) else {},
+        "input": {} if "cache" in more else own,
         "retries": {"max_attempts": pick([1, 2, 3]), "lost": pick([0, 1, 2]), "backoff_s": pick([0, 1, 20])},
         "queue_timeout_s": pick([50, 5]),
         "run_timeout_s": pick([50, 5]),
         "heartbeat_timeout_s": pick([20, 2]),
         **({"timeout_s": 30} if pick([False, False, False, False, True]) else {}),
-        **({"plans": True} if pick([False, False, False, True]) else {}),
         **(slots(pick) if pick([False, False, True]) else {}),
+        **more,
+        **({"start_timeout_s": 3} if pick([False, False, False, True]) else {}),
     }
 
 

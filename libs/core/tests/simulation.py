@@ -12,18 +12,22 @@ from millrace.core.items import outputs_of
 from millrace.core.parse import parse_workflow
 from millrace.core.paths import inside, parent
 from millrace.core.plan import Plan, compile_plan
+from millrace.core.results import Results
 from millrace.core.state import (
     ATTEMPT_OPEN,
     TASK_OPEN,
     TICKET,
     Admitted,
+    AskCache,
     AskSlots,
+    CacheAnswered,
     CancelAcknowledged,
     CancelRequested,
     Collect,
     Collected,
     Decision,
     Dispatch,
+    Effect,
     Failed,
     Failure,
     FreeSlots,
@@ -43,6 +47,7 @@ from millrace.core.state import (
     Succeeded,
     TaskRun,
     TaskState,
+    TellCache,
     Tick,
 )
 from programs import document
@@ -53,6 +58,22 @@ RUN_ID = UUID(int=7)
 
 def pending(trigger: dict[str, Any] | None = None) -> Run:
     return Run(RUN_ID, RunState.PENDING, trigger or {"data": {}})
+
+
+def next_due(run: Run) -> datetime | None:
+    """When something is due of a run."""
+    dues = [due for one in (run, *run.tasks.values()) for due in (one.due_at, one.deadline_at) if due is not None]
+    return min(dues, default=None)
+
+
+def answers_to(results: Results, run_id: UUID, effect: Effect, now: datetime) -> list[tuple[UUID, CacheAnswered]]:
+    """What the cache says to what a run asks or tells it."""
+    match effect:
+        case AskCache():
+            return results.ask(run_id, effect, now)
+        case TellCache():
+            return results.tell(run_id, effect, now)
+    return []
 
 
 @dataclass
@@ -69,9 +90,15 @@ class World:
     ids: int = 100
     orders: list[Dispatch] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
+    #: The cache, and the runs that share it.
+    results: Results = field(default_factory=Results)
+    worlds: dict[UUID, "World"] = field(default_factory=dict)
     #: What was retired, as it was last.
     past: dict[str, TaskRun] = field(default_factory=dict)
     slots: bool = True
+
+    def __post_init__(self) -> None:
+        self.worlds[self.run.run_id] = self
 
     def new_id(self) -> UUID:
         self.ids += 1
@@ -92,6 +119,8 @@ class World:
                 self.tell(Collected(effect.name, outputs_of(self.past | self.run.tasks, effect.name)))
             elif isinstance(effect, AskSlots) and self.slots:
                 self.tell(Admitted(effect.name, effect.ticket))
+            for run_id, answer in answers_to(self.results, self.run.run_id, effect, self.now):
+                self.worlds[run_id].tell(answer)
         return decision
 
     def order(self, name: str) -> Dispatch:
@@ -107,9 +136,7 @@ class World:
         return self.tell(Failed(name, order.task_id, order.attempt, order.token, failure), after_s=after_s)
 
     def next_due(self) -> datetime | None:
-        dues = [task.due_at for task in self.run.tasks.values() if task.due_at]
-        dues += [self.run.due_at] if self.run.due_at else []
-        return min(dues, default=None)
+        return next_due(self.run)
 
     def states(self) -> dict[str, str]:
         return {name: str(task.state) for name, task in self.run.tasks.items()}

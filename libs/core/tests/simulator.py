@@ -19,15 +19,21 @@ from uuid import UUID
 
 from choices import Choices, shrunk
 from lines import Lines
+from millrace.core.cache_key import key_of
 from millrace.core.decide import decide
 from millrace.core.items import outputs_of
 from millrace.core.parse import parse_workflow
+from millrace.core.parts import Cache
 from millrace.core.plan import Plan, compile_plan
+from millrace.core.results import Results
 from millrace.core.state import (
+    CACHE,
     SET_BY,
     TASK_OPEN,
     Admitted,
+    AskCache,
     AskSlots,
+    CacheAnswered,
     CancelAcknowledged,
     CancelAttempt,
     CancelRequested,
@@ -52,11 +58,12 @@ from millrace.core.state import (
     Succeeded,
     TaskRun,
     TaskState,
+    TellCache,
     Tick,
     Voted,
 )
 from programs import document, tasks
-from simulation import T0, check, pending, tickets
+from simulation import RUN_ID, T0, answers_to, check, next_due, pending, tickets
 
 CHAOS_STEPS = 120
 QUIET_STEPS = 5_000
@@ -91,7 +98,10 @@ class Kept:
     results: Counter[tuple[UUID, int]] = field(default_factory=Counter)
     ends: int = 0
     lines: Lines = field(default_factory=lambda: Lines({"p": 2, "q": 1}))
-    mail: list[Admitted] = field(default_factory=list)
+    #: The cache, what it is still to be asked and told; and what it and pools have said that the run has not read yet.
+    cache: Results = field(default_factory=Results)
+    asked: list[AskCache | TellCache] = field(default_factory=list)
+    mail: list[Admitted | CacheAnswered] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -132,6 +142,16 @@ class System:
         self._others: set[UUID] = set()
         self._ids = 100
         self._round: Iterator[str] | None = None
+        self._earlier_runs()
+
+    def _earlier_runs(self) -> None:
+        """Have earlier runs leave results, perhaps."""
+        for cache in (Cache(), Cache(version="2")):
+            if self.pick([False, True]):
+                key, task_id = key_of("data.ingest", cache, {}, None), self.new_id()
+                output = self.effects[task_id] = {"ok": True, "x": task_id.int}
+                told = TellCache("before", task_id, key, "data.ingest", {}, output=output, kept_s=cache.expires_s)
+                self.kept.cache.tell(UUID(int=8), told, T0)
 
     # Control: a round is read, decide, commit, send, acknowledge; each `yield` is a place to die at.
 
@@ -191,6 +211,7 @@ class System:
             for one in (t for t in told if isinstance(t, RESULTS) and id(t) not in refused):
                 assert before.tasks[one.name].token == one.token, "a result counted for another attempt than its own"
                 kept.results[one.task_id, one.attempt] += 1
+            kept.asked += [effect for effect in decision.effects if isinstance(effect, AskCache | TellCache)]
             kept.ends += sum(isinstance(effect, RunEnded) for effect in decision.effects)
             sent = [effect for effect in decision.effects if isinstance(effect, Dispatch | CancelAttempt)]
             kept.outbox += [Message(self._number(), effect.task_id, effect) for effect in sent]
@@ -271,9 +292,7 @@ class System:
 
     def next_due(self) -> datetime | None:
         """Return when something is due."""
-        dues = [task.due_at for task in self.kept.run.tasks.values() if task.due_at]
-        dues += [self.kept.run.due_at] if self.kept.run.due_at else []
-        return min(dues, default=None)
+        return next_due(self.kept.run)
 
     def pass_time(self) -> None:
         """Let time pass until something is due, and let it happen."""
@@ -289,12 +308,24 @@ class System:
         for job in self.jobs.values():
             ways = ("succeeds", "succeeds", "plans", "fails", "is lost", "starts", "goes on", "says nothing more")
             found += [partial(self.work, job, way) for way in ways]
+        found += [self.look_up] * 5 * bool(self.kept.asked) + [self.read_mail] * 5 * bool(self.kept.mail)
         found += [self.crash, self._again, self._wait_a_little, self._somebody_says, self._somebody_operates]
-        found += [self.read_mail] if self.kept.mail else []
         found += [self._another_run] if self.kept.lines.leases or self.kept.lines.waiters else []
         if self.next_due() is not None:
             found.append(self.pass_time)
         return found
+
+    def look_up(self) -> None:
+        """Have the cache take what it is asked and told next."""
+        for _, answer in answers_to(self.kept.cache, RUN_ID, self.kept.asked.pop(0), self.now):
+            self.kept.mail.append(answer)
+
+    def read_mail(self) -> None:
+        """Have control read what the cache or pools have said, and now and then a second time."""
+        told = self.kept.mail.pop(0)
+        self.ask(told)
+        if self.pick([False, True]):
+            self.ask(told)
 
     def untaken(self) -> list[UUID]:
         """Return the tasks of which there is an order that no worker has read."""
@@ -304,10 +335,6 @@ class System:
         """Return whether control has something to read or to send."""
         unread = any(len(told) > self._acknowledged[key] for key, told in self.reports.items())
         return unread or bool(self.kept.outbox) or self._round is not None or bool(self.kept.mail)
-
-    def read_mail(self) -> None:
-        """Tell the run the first that is kept for it."""
-        self.ask(self.kept.mail.pop(0))
 
     def leave(self) -> None:
         """Have all other runs give back their slots, and their places."""
@@ -390,6 +417,8 @@ def _goes_on(system: System) -> bool:
         system.work(next(iter(system.jobs.values())), "succeeds")
     elif system.unread():
         system.control()
+    elif system.kept.asked:
+        system.look_up()
     elif system.kept.run.state is RunState.PAUSED:
         system.ask(ResumeRequested("ada"))
     elif not system.kept.run.state.ended:
@@ -412,11 +441,15 @@ def _judge(system: System) -> None:
     ordered = [one for some in system.orders.values() for one in some if isinstance(one.what, Dispatch)]
     tokens = {(one.what.task_id, one.what.attempt): one.what.token for one in ordered}
     assert len({one.what.token for one in ordered}) == len(tokens), "an attempt was ordered with two tokens"
+    assert not kept.cache.waits(), "somebody waits for a result of a run that has ended"
     for name, task in (kept.past | kept.run.tasks).items():
         if task.attempt:
             assert (task.task_id, task.attempt) in tokens, f"{name} was to be ordered, and the order was never sent"
         if SET_BY in (task.inner or {}):
             assert task.state != "succeeded" or task.output == BY_HAND, f"{name} has another output than was set"
+        elif (task.inner or {}).get(CACHE, {}).get("found") == "hit":
+            assert not task.attempt, f"{name} was given its result and done besides"
+            assert task.output in system.effects.values(), f"{name} was given what no work has come to"
         elif task.attempt and task.state == "succeeded" and "plan" not in (task.inner or {}):
             assert task.output == system.effects[task.task_id], f"{name} has another output than its work"
 

@@ -45,6 +45,14 @@ def play(document: dict[str, Any], data: st.DataObject, rounds: int = 12) -> Wor
     return world
 
 
+def twin_of(world: World) -> World:
+    """Return the same once more, with a cache of its own."""
+    twin = copy.copy(world)
+    twin.past, twin.decisions, twin.orders = dict(world.past), [], []
+    twin.results, twin.worlds = copy.deepcopy(world.results), {world.run.run_id: twin}
+    return twin
+
+
 @MANY
 @given(workflows(), st.data())
 def test_every_run_ends_by_time_alone_whatever_has_happened_to_it(
@@ -86,8 +94,7 @@ def test_repeating_what_was_told_changes_nothing(document: dict[str, Any], data:
 def test_one_batch_or_one_at_a_time_comes_to_the_same(document: dict[str, Any], data: st.DataObject) -> None:
     world = play(document, data, rounds=4)
     inputs = data.draw(schedules(world.orders))
-    twin = copy.copy(world)
-    twin.past, twin.decisions = dict(world.past), []
+    twin = twin_of(world)
 
     world.tell(*inputs)
     for told in inputs:
@@ -107,8 +114,7 @@ def test_results_that_come_while_a_run_is_paused_lead_to_the_same(
     assume(not any(step.task.parallel and step.task.parallel.quorum for step in compiled(document).steps.values()))
     world = play(document, data, rounds=4)
     assume(world.run.state is RunState.RUNNING)
-    twin = copy.copy(world)
-    twin.past, twin.decisions, twin.orders = dict(world.past), [], []
+    twin = twin_of(world)
     told = [Succeeded(o.name, o.task_id, o.attempt, o.token, {"ok": True, "x": 1}) for o in world.open_orders()]
 
     for one in told:

@@ -44,6 +44,10 @@ def test_a_workflow_survives_yaml_and_json_unchanged() -> None:
     assert parse_workflow(json.loads(canonical_json(workflow.document()))).sha256 == workflow.sha256
 
 
+def test_a_workflow_keeps_the_hash_that_it_had_before_there_were_more_fields() -> None:
+    assert load_workflow(CANARY).sha256 == "5cc7876634d0ad848544c35d9637116a95cc77d991ce74effedbeaf1889871ce"
+
+
 def test_a_hash_depends_on_meaning_and_not_on_spelling() -> None:
     plain = parse_workflow(document(a={"kind": "data.ingest"}))
     spelled = parse_workflow(

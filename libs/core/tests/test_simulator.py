@@ -9,8 +9,10 @@ from choices import Choices
 from millrace.core.decide import decide
 from millrace.core.plan import Plan
 from millrace.core.state import (
+    CACHE,
     SET_BY,
     TICKET,
+    CacheAnswered,
     CancelAcknowledged,
     Decision,
     Failed,
@@ -20,6 +22,7 @@ from millrace.core.state import (
     RunState,
     Succeeded,
     TaskState,
+    TellCache,
 )
 from simulator import Faults, failure_of, found, play
 
@@ -36,15 +39,23 @@ def test_whatever_fails_and_when_every_run_ends_and_every_message_counts_once(se
 def test_seeds_come_to_every_end_by_many_ways() -> None:
     ends: Counter[str] = Counter()
     forms: Counter[str] = Counter()
-    waited = 0
+    answers: Counter[str] = Counter()
+    missed = waited = 0
     for seed in range(SEEDS):
         system = play(Choices(seed), Faults())
         ends[system.kept.run.state] += 1
         waited += system.kept.lines.numbers
+        every = (system.kept.past | system.kept.run.tasks).values()
+        answers.update(
+            (task.inner or {})[CACHE].get("found", "nothing") for task in every if CACHE in (task.inner or {})
+        )
+        missed += sum(one.missed_at is not None for one in (system.kept.run, *every))
         forms.update({system.plan.step(n).task.form for n in system.kept.run.tasks if not system.plan.is_scope(n)})
 
     assert waited > SEEDS
     assert set(ends) == {"succeeded", "refused", "failed", "cancelled"}
+    assert set(answers) == {"hit", "miss", "nothing"}
+    assert missed
     assert set(forms) >= {"kind", "end", "wait", "gate", "approve", "foreach", "while", "switch", "parallel", "try"}
 
 
@@ -122,6 +133,23 @@ def dispatches_without_slots(
     return decision
 
 
+def leaves_who_waits_for_a_result(
+    run: Run, plan: Plan, inputs: Sequence[Input], now: datetime, new_id: Callable[[], UUID]
+) -> Decision:
+    """Decide, but say nothing of what has come to no result."""
+    decision = decide(run, plan, inputs, now, new_id)
+    told = tuple(e for e in decision.effects if not isinstance(e, TellCache) or e.kept_s is not None)
+    return replace(decision, effects=told)
+
+
+def does_what_was_given(
+    run: Run, plan: Plan, inputs: Sequence[Input], now: datetime, new_id: Callable[[], UUID]
+) -> Decision:
+    """Decide, but give a task the result of nobody's work."""
+    told = [replace(one, output={"ok": True}) if isinstance(one, CacheAnswered) else one for one in inputs]
+    return decide(run, plan, told, now, new_id)
+
+
 @pytest.mark.parametrize(
     ("faults", "said"),
     [
@@ -135,6 +163,8 @@ def dispatches_without_slots(
         (Faults(decide=begins_while_paused), "in a paused run nothing begins"),
         (Faults(decide=forgets_what_was_held_back), "has something going on"),
         (Faults(decide=leaves_the_worker_of_a_result_that_was_set), "what is settled stays"),
+        (Faults(decide=leaves_who_waits_for_a_result), "waits for a result"),
+        (Faults(decide=does_what_was_given), "what no work has come to"),
     ],
 )
 def test_a_planted_bug_is_found_and_its_choices_are_shortened(faults: Faults, said: str) -> None:

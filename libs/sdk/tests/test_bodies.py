@@ -233,8 +233,10 @@ def test_the_python_of_the_page_on_workflows_is_its_yaml() -> None:
         exec(text, names)  # noqa: S102 - our own page
         traced += [value for value in names.values() if isinstance(value, Flow)]
 
-    names_of = [flow.workflow.name for flow in traced]
-    assert names_of == ["flights.month", "fit.on.gpus", "fit.months", "labels.then.people"]
+    assert [flow.workflow.name for flow in traced] == [
+        *("flights.month", "fit.on.gpus", "fit.months", "labels.then.people"),
+        *("months.once", "report.by.six", "fit.on.a.gpu", "large.values"),
+    ]
     assert all(flow.workflow.document() == by_name[flow.workflow.name] for flow in traced)
 
 

@@ -210,6 +210,32 @@ async def test_a_run_that_is_started_twice_is_one_and_a_cancel_keeps_its_reason(
     assert "cancelled by dev: enough" in told
 
 
+async def test_m3_a_result_that_is_taken_again_says_whose_it_is_and_a_refresh_computes_anew(world: World) -> None:
+    uri = "file:///cached"
+    fetch = {"kind": "data.ingest", "input": {"uri": uri}, "cache": {}, "resources": {"cpu": 2}}
+    async with world.client() as client:
+        late = {"after_s": 3600, "action": "fail"}
+        await client.apply_workflow(json.dumps({"name": "cached", "tasks": {"fetch": {**fetch, "deadline": late}}}))
+    first = (await world.json("run", "start", "cached"))["run_id"]
+    open_ = await world.command("run", "show", first)
+    await world.work(uri)
+    await world.command("run", "watch", first)
+
+    await world.command("run", "start", "cached", "--watch")
+    shown, told = await world.command("run", "show", "last"), await world.command("explain", "run", "last")
+    anew = (await world.json("run", "start", "cached", "--refresh"))["run_id"]
+    assert await world.work(uri) == anew
+    await world.command("run", "watch", anew)
+
+    assert "needs cpu 2" in open_
+    assert re.search(r"due \d{4}-\d\d-\d\d", open_)
+    whose = rf"from cache: key [0-9a-f]{{12}}, computed by run {first} task fetch at "
+    assert re.search(whose, shown)
+    assert re.search(whose, told)
+    assert "was not in the cache: key" in await world.command("explain", "run", first)
+    assert "the run computes all of it anew" in await world.command("run", "show", anew)
+
+
 async def test_a_workflow_in_force_is_listed_shown_drawn_and_compared(world: World) -> None:
     before = {"name": "drawn", "tasks": {"a": {"kind": "data.x"}}}
     after = {"name": "drawn", "tasks": {"a": {"kind": "data.y"}, "b": {"kind": "data.x", "needs": ["a"]}}}

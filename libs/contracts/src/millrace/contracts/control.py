@@ -1,5 +1,6 @@
 """What control tells: how runs begin and end."""
 
+from datetime import datetime
 from typing import Annotated, ClassVar
 from uuid import UUID
 
@@ -58,6 +59,22 @@ class RunResumed(RunEvent):
 
     cause: str = ""
     paused_s: Annotated[float, Field(ge=0)] = 0.0
+
+
+class DeadlineMissed(RunEvent):
+    """A run, or a task of one, was not done by its deadline.
+
+    Attributes:
+        task: The task's path in the run; empty where it is the run's own deadline.
+        task_id: The task; None likewise.
+        deadline: When it was to be done.
+        action: What follows: `notify` (nothing more), `fail` or `cancel`.
+    """
+
+    task: str = ""
+    task_id: UUID | None = None
+    deadline: datetime
+    action: str
 
 
 class RunEnded(RunEvent):

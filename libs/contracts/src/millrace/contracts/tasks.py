@@ -12,7 +12,8 @@ MAX_CHECKPOINT_BYTES = 64 * 1024
 MAX_EXTERNAL_REF_CHARS = 1024
 
 Output = dict[str, Any]
-"""What a task hands on: JSON, at most 64 KiB; larger values travel as artifacts."""
+"""What a task hands on: JSON, at most 64 KiB. A larger value travels as an artifact, and `{"$artifact": <SHA-256 of its
+JSON>, "$bytes": <size>}` stands in its place."""
 
 
 class Carried(BaseModel):
@@ -51,6 +52,24 @@ class TaskOrder(Event):
     token: UUID
 
 
+class Resources(BaseModel):
+    """What a worker needs for an attempt; what is not said does not matter.
+
+    Attributes:
+        cpu: Cores.
+        memory_bytes: Memory.
+        gpu: Devices; less than one is a share of one.
+        gpu_type: Of which kind, such as `a100`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    cpu: float | None = None
+    memory_bytes: int | None = None
+    gpu: float | None = None
+    gpu_type: str | None = None
+
+
 class TaskDispatched(TaskOrder):
     """One attempt of a task is to be done.
 
@@ -64,6 +83,7 @@ class TaskDispatched(TaskOrder):
         deadline: When control gives the attempt up.
         heartbeat_timeout_s: The longest silence of a worker before its lease has lapsed, seconds.
         carried: What earlier attempts have left to this one.
+        resources: What a worker needs for it, where the workflow says so.
     """
 
     kind: str
@@ -75,6 +95,7 @@ class TaskDispatched(TaskOrder):
     deadline: datetime
     heartbeat_timeout_s: Annotated[float, Field(gt=0)] = 30.0
     carried: Carried | None = None
+    resources: Resources | None = None
 
 
 class TaskCancelled(TaskOrder):

@@ -1,7 +1,7 @@
 """What follows tasks that have succeeded: their teardown, and their compensation when what they are in has failed."""
 
 from millrace.core.draft import Draft
-from millrace.core.paths import inside, is_within, leaf, parent, scopes_around
+from millrace.core.paths import ROOT, inside, is_within, leaf, parent, scopes_around
 from millrace.core.state import TAKEN_FROM, TASK_OPEN, RunState, TaskRun, TaskState
 
 _UNDONE = (TaskState.FAILED, TaskState.CANCELLED)
@@ -39,6 +39,15 @@ def compensate_next(draft: Draft, scope: str, outcome: str) -> bool:
     last = max(done, key=lambda task: (task.ended_at or draft.now, task.began_at or draft.now, task.name))
     _begin(draft, last, "compensate")
     return True
+
+
+def puts_in_order(draft: Draft, scope: str) -> bool:
+    """Begin what is to be compensated or torn down in a scope that closes; return whether there was anything."""
+    outcome = draft.run.outcome if scope == ROOT else draft.run.tasks[scope].outcome
+    if compensate_next(draft, scope, str(outcome)):
+        return True
+    tear_down(draft, scope)
+    return goes_on(draft, scope)
 
 
 def goes_on(draft: Draft, scope: str) -> bool:

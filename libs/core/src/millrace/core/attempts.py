@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from millrace.core import slots
+from millrace.core import caching, slots
 from millrace.core.backoff import backoff_s
 from millrace.core.draft import Draft
 from millrace.core.expression import ExpressionFailed
@@ -13,13 +13,14 @@ from millrace.core.parts import Backoff
 from millrace.core.paths import parent
 from millrace.core.plan import fill_in
 from millrace.core.planning import PLAN, splice
-from millrace.core.pointer import PointerMissing
+from millrace.core.pointer import KeptElsewhere, PointerMissing
 from millrace.core.state import (
     ATTEMPT_OPEN,
     TICKET,
     Admitted,
     AttemptEnded,
     AttemptFact,
+    CacheAnswered,
     CancelAcknowledged,
     Dispatch,
     Failure,
@@ -34,16 +35,36 @@ from millrace.core.values import document_of, variables_of
 MAX_INPUT_BYTES = 256 * 1024
 """The most that an attempt is given: larger values travel as artifacts."""
 
-QUEUE_TIMEOUT, RUN_TIMEOUT, HEARTBEAT_TIMEOUT, TIMEOUT = "QueueTimeout", "RunTimeout", "HeartbeatTimeout", "Timeout"
-MISSING_INPUT, LARGE_INPUT = "MissingInput", "LargeInput"
+QUEUE_TIMEOUT, START_TIMEOUT, RUN_TIMEOUT, HEARTBEAT_TIMEOUT, TIMEOUT = (
+    "QueueTimeout",
+    "StartTimeout",
+    "RunTimeout",
+    "HeartbeatTimeout",
+    "Timeout",
+)
+MISSING_INPUT, LARGE_INPUT, LARGE_VALUE = "MissingInput", "LargeInput", "LargeValue"
+
+
+def missing(error: PointerMissing, otherwise: str = MISSING_INPUT) -> Failure:
+    """Return the failure of a task that takes a value from where there is none, or from within an artifact."""
+    return Failure(LARGE_VALUE if isinstance(error, KeptElsewhere) else otherwise, str(error), retryable=False)
 
 
 def begin(draft: Draft, task: TaskRun) -> None:
-    """Begin a task's next attempt, which waits for slots if it takes any, or fail it when there is no input for it."""
+    """Begin a task's next attempt, or fail it when there is no input for it.
+
+    It asks for its result first, where that may be known, and waits for slots then, if it takes any.
+    """
     given = _input(draft, task)
     if given is None:
         return
-    if draft.plan.step(task.name).task.pool is not None:
+    spec = draft.plan.step(task.name).task
+    if caching.must_ask(task, spec):
+        try:
+            caching.ask(draft, task, spec, given)
+        except PointerMissing as error:
+            draft.fail(task, missing(error))
+    elif spec.pool is not None:
         slots.ask(draft, task)
     else:
         _dispatch(draft, task, given)
@@ -69,7 +90,7 @@ def _input(draft: Draft, task: TaskRun) -> Any:  # noqa: ANN401 - a JSON object
         if step.has_pointers:
             given = fill_in(given, document_of(draft.run, draft.plan, parent(task.name)))
     except PointerMissing as error:
-        draft.fail(task, Failure(MISSING_INPUT, str(error), retryable=False))
+        draft.fail(task, missing(error))
         return None
     if step.has_pointers and (size := len(json.dumps(given))) > MAX_INPUT_BYTES:
         told = f"its input has {size} bytes, more than {MAX_INPUT_BYTES}: hand on references"
@@ -86,8 +107,16 @@ def _dispatch(draft: Draft, task: TaskRun, given: Any) -> None:  # noqa: ANN401 
     task.dispatched_at = draft.now
     task.started_at = task.seen_at = task.failure = None
     task.fraction, task.message = 0.0, ""
-    task.due_at = draft.sooner(task, draft.after(draft.plan.step(task.name).task.queue_timeout_s))
+    task.due_at = draft.sooner(task, draft.after(draft.plan.step(task.name).task.longest_start_s))
     draft.effects.append(Dispatch(task.name, task.task_id, task.attempt, task.token, given, task.carried))
+
+
+def take_answer(draft: Draft, told: CacheAnswered) -> str | None:
+    """Take the answer to what a task has asked of the cache; return why it changed nothing, or None."""
+    task, reason = caching.answer(draft, told)
+    if task is not None:
+        begin(draft, task)
+    return reason
 
 
 def take_fact(draft: Draft, fact: AttemptFact) -> str | None:
@@ -122,6 +151,10 @@ def is_due(draft: Draft, task: TaskRun) -> None:
         if not draft.holds_back(task):
             begin(draft, task)
         return
+    elif task.state is TaskState.WAITING:
+        return  # for what the cache tells it
+    elif task.started_at is None and _not_started_in_time(draft, task):
+        failure = Failure(START_TIMEOUT, f"not started within {limits.start_timeout_s:g} s of its dispatch", lost=True)
     elif task.started_at is None:
         failure = Failure(QUEUE_TIMEOUT, f"not started within {limits.queue_timeout_s:g} s", lost=True)
     elif task.started_at + timedelta(seconds=limits.run_timeout_s) <= draft.now:
@@ -130,6 +163,15 @@ def is_due(draft: Draft, task: TaskRun) -> None:
         failure = Failure(HEARTBEAT_TIMEOUT, f"not heard of for {limits.heartbeat_timeout_s:g} s", lost=True)
     draft.ask_to_stop(task, str(failure))
     _ended(draft, task, failure)
+
+
+def _not_started_in_time(draft: Draft, task: TaskRun) -> bool:
+    limit_s = draft.plan.step(task.name).task.start_timeout_s
+    return (
+        limit_s is not None
+        and task.dispatched_at is not None
+        and task.dispatched_at + timedelta(seconds=limit_s) <= draft.now
+    )
 
 
 def _alive(draft: Draft, known: TaskRun, fact: Started | Progressed) -> str | None:

@@ -1,13 +1,13 @@
 """Tasks with bodies: foreach, while, switch, parallel, try. What each opens, and what the end of that means."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from millrace.core.aftercare import concluded
-from millrace.core.attempts import TIMEOUT
+from millrace.core.attempts import LARGE_VALUE, TIMEOUT, missing
 from millrace.core.draft import OPENED_AT_ONCE, Draft
-from millrace.core.expression import ExpressionFailed
+from millrace.core.expression import ExpressionFailed, LooksIntoArtifact
 from millrace.core.ir import Foreach, Parallel, Switch, Try, While
 from millrace.core.items import awaits_outputs, next_items
 from millrace.core.paths import inside, is_within, item, leaf, parent
@@ -18,6 +18,12 @@ from millrace.core.values import document_of, variables_of
 
 INVALID_WHEN, MISSING_OUTPUT = "InvalidWhen", "MissingOutput"
 TOO_MANY_ITERATIONS, NO_QUORUM = "TooManyIterations", "NoQuorum"
+
+
+def not_evaluated(error: ExpressionFailed) -> Failure:
+    """Return the failure of a task of which a condition has no truth value, or would look into an artifact."""
+    what = LARGE_VALUE if isinstance(error, LooksIntoArtifact) else INVALID_WHEN
+    return Failure(what, str(error), retryable=False)
 
 
 def begin(draft: Draft, task: TaskRun) -> None:
@@ -56,7 +62,7 @@ def conclude(draft: Draft, scope: str, outcome: TaskState, failure: Failure | No
         try:
             record.output = fill_in(output, document_of(draft.run, draft.plan, scope))
         except PointerMissing as error:
-            outcome, failure = TaskState.FAILED, Failure(MISSING_OUTPUT, str(error), retryable=False, task=scope)
+            outcome, failure = TaskState.FAILED, replace(missing(error, MISSING_OUTPUT), task=scope)
     record.state, record.outcome, record.failure = outcome, None, failure
     record.due_at, record.ended_at = None, draft.now
     block = draft.plan.block(scope)
@@ -104,7 +110,7 @@ def _go_on(draft: Draft, task: TaskRun) -> None:
     try:
         _NEXT[type(construct)](draft, task, construct)
     except ExpressionFailed as error:
-        draft.close_task(task, TaskState.FAILED, Failure(INVALID_WHEN, f"{error}", retryable=False))
+        draft.close_task(task, TaskState.FAILED, not_evaluated(error))
 
 
 def _close(draft: Draft, task: TaskRun) -> None:

@@ -1,6 +1,7 @@
 """Results that people set by hand, where work cannot or need not be done."""
 
 from dataclasses import replace
+from typing import Any
 
 from millrace.core.draft import Draft
 from millrace.core.paths import is_within, written
@@ -17,22 +18,35 @@ def set_result(draft: Draft, told: ResultSet) -> str | None:
     if (reason := _why_not(draft, told)) is not None:
         return reason
     task = draft.change(told.name)
-    failure = Failure(SET_BY_HAND, told.cause, retryable=False)
-    draft.ask_to_stop(task, told.cause)
-    if task.token is not None:
-        draft.effects.append(AttemptEnded(replace(task, ended_at=draft.now), replace(failure, lost=True)))
-    if task.state is TaskState.WAITING:
-        draft.stop_child(task, told.cause)
     task.inner = {**(task.inner or {}), SET_BY: told.cause}
-    task.output = told.output if told.state is TaskState.SUCCEEDED else None
+    output = told.output if told.state is TaskState.SUCCEEDED else None
+    stop_with(draft, task, told.state, Failure(SET_BY_HAND, told.cause, retryable=False), output)
+    return None
+
+
+def stop_with(draft: Draft, task: TaskRun, state: TaskState, why: Failure, output: Any = None) -> None:  # noqa: ANN401
+    """Have an open task end in a state, and stop what it is doing; its workers are not waited for.
+
+    Args:
+        draft: The decision in the making.
+        task: Which.
+        state: How it ends.
+        why: What its workers are told, and its failure where it has failed.
+        output: What it hands on, JSON.
+    """
+    draft.ask_to_stop(task, why.message)
+    if task.token is not None:
+        draft.effects.append(AttemptEnded(replace(task, ended_at=draft.now), replace(why, lost=True)))
+    if task.state is TaskState.WAITING:
+        draft.stop_child(task, why.message)
+    task.output = output
     if task.state is TaskState.OPEN:
-        draft.close_task(task, told.state, failure if told.state is TaskState.FAILED else None)
-    elif told.state is TaskState.FAILED:
-        draft.fail(task, failure)
+        draft.close_task(task, state, why if state is TaskState.FAILED else None)
+    elif state is TaskState.FAILED:
+        draft.fail(task, why)
     else:
         task.failure = None
-        draft.settle(task, told.state)
-    return None
+        draft.settle(task, state)
 
 
 def _why_not(draft: Draft, told: ResultSet) -> str | None:

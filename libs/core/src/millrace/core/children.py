@@ -3,7 +3,7 @@
 import json
 from uuid import UUID
 
-from millrace.core.attempts import LARGE_INPUT, MAX_INPUT_BYTES, MISSING_INPUT, TIMEOUT
+from millrace.core.attempts import LARGE_INPUT, MAX_INPUT_BYTES, TIMEOUT, missing
 from millrace.core.draft import CHILD, Draft
 from millrace.core.parts import Subflow
 from millrace.core.paths import parent
@@ -22,7 +22,7 @@ def begin(draft: Draft, task: TaskRun, subflow: Subflow) -> None:
     try:
         data = fill_in(subflow.data, document_of(draft.run, draft.plan, parent(task.name)))
     except PointerMissing as error:
-        draft.fail(task, Failure(MISSING_INPUT, str(error), retryable=False))
+        draft.fail(task, missing(error))
         return
     if (size := len(json.dumps(data))) > MAX_INPUT_BYTES:
         told = f"its data has {size} bytes, more than {MAX_INPUT_BYTES}: hand on references"

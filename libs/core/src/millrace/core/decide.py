@@ -26,8 +26,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from millrace.core import aftercare, attempts, blocks, by_hand, children, items, pausing, waits
-from millrace.core.blocks import INVALID_WHEN
+from millrace.core import aftercare, attempts, blocks, by_hand, children, deadlines, items, pausing, waits
 from millrace.core.draft import MAX_CAUSE_CHARS, MAX_OUTPUT_BYTES, Draft
 from millrace.core.expression import Condition, ExpressionFailed
 from millrace.core.parts import Pointer
@@ -37,11 +36,11 @@ from millrace.core.pointer import PointerMissing
 from millrace.core.state import (
     TASK_OPEN,
     Admitted,
+    CacheAnswered,
     CancelRequested,
     ChildEnded,
     Collected,
     Decision,
-    Failure,
     Input,
     PauseRequested,
     ResultSet,
@@ -96,6 +95,7 @@ def _start(draft: Draft, _: Start) -> str | None:
     draft.run_changed = True
     run.started_at = draft.now
     draft.effects.append(RunStarted())
+    deadlines.begin_run(draft)
     block = draft.plan.block(ROOT)
     draft.todo.append((ROOT, block.names if run.tasks else block.first))
     for name in [name for name, task in run.tasks.items() if task.state is TaskState.OPEN]:
@@ -103,12 +103,18 @@ def _start(draft: Draft, _: Start) -> str | None:
         task.began_at = draft.now
         task.due_at = draft.deadline(task)
         draft.todo.append((name, ()))
+        deadlines.begin(draft, task)
     return None
 
 
 def _tick(draft: Draft, _: Tick) -> str | None:
     run = draft.run
     before = len(draft.changed), draft.run_changed
+    for name in [n for n, t in run.tasks.items() if t.deadline_at is not None and t.deadline_at <= draft.now]:
+        if name in run.tasks:
+            deadlines.tick(draft, draft.change(name))
+            _follow(draft)
+    deadlines.tick_run(draft)
     for name in [n for n, task in run.tasks.items() if task.due_at is not None and task.due_at <= draft.now]:
         task = run.tasks.get(name)
         if task is not None and task.due_at is not None and task.due_at <= draft.now:
@@ -168,6 +174,7 @@ _TAKES: Mapping[type[Input], Callable[[Draft, Any], str | None]] = {
     Admitted: attempts.admitted,
     Collected: items.collected,
     ChildEnded: children.ended,
+    CacheAnswered: attempts.take_answer,
 }
 
 
@@ -207,9 +214,11 @@ def _begin(draft: Draft, path: str, step: Step) -> None:
         if step.condition is not None and not _holds(draft, scope, step.condition):
             draft.settle(task, TaskState.SKIPPED)
             return
-        _do(draft, task, step)
+        deadlines.begin(draft, task)
+        if task.state is TaskState.OPEN:
+            _do(draft, task, step)
     except ExpressionFailed as error:
-        draft.fail(task, Failure(INVALID_WHEN, str(error), retryable=False))
+        draft.fail(task, blocks.not_evaluated(error))
 
 
 def _do(draft: Draft, task: TaskRun, step: Step) -> None:
@@ -261,7 +270,7 @@ def _conclude_if_over(draft: Draft, scope: str) -> None:
         if failed is not None:
             draft.close(scope, TaskState.FAILED, failed)
             return
-    elif draft.plan.cleans_up and not draft.gave_up and _puts_in_order(draft, scope):
+    elif draft.plan.cleans_up and not draft.gave_up and aftercare.puts_in_order(draft, scope):
         return
     if scope == ROOT:
         _end(draft)
@@ -270,15 +279,6 @@ def _conclude_if_over(draft: Draft, scope: str) -> None:
     else:
         record = draft.run.tasks[scope]
         blocks.conclude(draft, scope, record.outcome or TaskState.CANCELLED, record.failure)
-
-
-def _puts_in_order(draft: Draft, scope: str) -> bool:
-    """Begin what is to be compensated or torn down in a scope that closes; return whether there was anything."""
-    outcome = draft.run.outcome if scope == ROOT else draft.run.tasks[scope].outcome
-    if aftercare.compensate_next(draft, scope, str(outcome)):
-        return True
-    aftercare.tear_down(draft, scope)
-    return aftercare.goes_on(draft, scope)
 
 
 def _end(draft: Draft) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from millrace.core.ir import Task, Workflow
 from millrace.core.plan import compile_plan
 
-_OWN = ("timeout_s", "output")
+_OWN = ("timeout_s", "deadline", "output")
 
 
 def differences(before: Workflow, after: Workflow) -> Iterator[str]:

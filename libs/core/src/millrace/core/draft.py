@@ -8,10 +8,12 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from millrace.core.cache_key import told_of
 from millrace.core.ir import Workflow
 from millrace.core.paths import ROOT, is_within, parent, scopes_around
 from millrace.core.plan import Plan
 from millrace.core.state import (
+    CACHE,
     CANCEL_GRACE_S,
     TASK_OPEN,
     TICKET,
@@ -139,8 +141,7 @@ class Draft:
 
     def settle(self, task: TaskRun, state: TaskState) -> None:
         """Have a task come to its end; what needs it may now begin."""
-        self.free(task)
-        task.state, task.token, task.due_at, task.ended_at = state, None, None, self.now
+        self._over(task, state)
         self.todo.append((parent(task.name), self.plan.step(task.name).dependents))
 
     def succeed(self, task: TaskRun, output: Any) -> None:  # noqa: ANN401 - a JSON value
@@ -176,7 +177,7 @@ class Draft:
         """
         if self.state_of(scope) is not TaskState.OPEN:
             return
-        failure = failure_of(because) if because is not None else None
+        failure = because.failure_upwards() if because is not None else None
         if scope == ROOT:
             self.end(RunState(outcome), f"task {because.name} failed: {because.failure}" if because else "")
             return
@@ -218,7 +219,8 @@ class Draft:
         """Have the run be over."""
         outcome = self.run.outcome or RunState.SUCCEEDED
         self.run_changed = True
-        self.run.state, self.run.outcome, self.run.due_at, self.run.ended_at = outcome, outcome, None, self.now
+        self.run.state, self.run.outcome, self.run.ended_at = outcome, outcome, self.now
+        self.run.due_at = self.run.deadline_at = None
         self.effects.append(RunEnded(outcome, self.run.cause))
 
     def stop_inside(self, path: str, reason: str, grace_s: float = CANCEL_GRACE_S, *, at_once: bool = False) -> None:
@@ -295,9 +297,15 @@ class Draft:
                 self.todo.append((task.name, ()))
 
     def _cancelled(self, task: TaskRun) -> None:
-        self.free(task)
-        task.state, task.token, task.due_at, task.ended_at = TaskState.CANCELLED, None, None, self.now
+        self._over(task, TaskState.CANCELLED)
         self.todo.append((parent(task.name), ()))
+
+    def _over(self, task: TaskRun, state: TaskState) -> None:
+        self.free(task)
+        task.state, task.token, task.due_at, task.deadline_at, task.ended_at = state, None, None, None, self.now
+        if task.inner is not None and CACHE in task.inner:
+            told = told_of(task, self.plan.step(task.name).task)
+            self.effects += [told] if told is not None else []
 
     def _cleans_up(self, name: str, path: str) -> bool:
         """Whether a task or scope lies in a body within `path` that is done whatever happens."""
@@ -305,9 +313,3 @@ class Draft:
         return any(
             self.plan.block(around).cleans_up for around in scopes_around(scope) if is_within(around, path) and around
         )
-
-
-def failure_of(task: TaskRun) -> Failure:
-    """Return a task's failure as what it is in has it: with the path of the task that failed first."""
-    failure = task.failure or Failure("Failed", "")
-    return replace(failure, task=failure.task or task.name)

@@ -30,6 +30,10 @@ class ExpressionFailed(ValueError):
     """The condition is well formed, but has no truth value for this data."""
 
 
+class LooksIntoArtifact(ExpressionFailed):
+    """The condition reads a value that is kept as an artifact, which decisions do not read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """A compiled CEL expression whose value must be true or false.

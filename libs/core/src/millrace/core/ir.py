@@ -9,12 +9,15 @@ from millrace.core.parts import (
     MAX_WAIT_S,
     WORKFLOW_NAME,
     Approve,
+    Cache,
+    Deadline,
     End,
     FormField,
     Gate,
     Name,
     Part,
     Pointer,
+    Resources,
     Retries,
     RetryRule,
     Subflow,
@@ -172,10 +175,14 @@ class Task(Part):
         priority: Of those that wait for slots of one pool, the higher goes first; `$from` may lead to it.
         fairness_key: Those of one priority share a pool fairly among their keys, as the pool's `shares` say, not among
             their numbers; `$from` may lead to it, such as to a team's or a tenant's name.
-        queue_timeout_s: From dispatch until a worker has started.
+        queue_timeout_s: From when an attempt could begin until a worker has started it.
+        start_timeout_s: From the dispatch of an attempt until a worker has started it, which it says after a second.
         run_timeout_s: From start until the result.
         heartbeat_timeout_s: Longest silence of a worker that has started.
         timeout_s: From when its needs were settled until its own end, all attempts, items and waits included.
+        deadline: When it is to be done by, counted as `timeout_s` is, and what happens when it is not.
+        cache: That a result is taken which was computed before from the same.
+        resources: What a worker needs for it.
         compensate: Done when what the task is in fails or is stopped after the task has succeeded, the latest first.
         plans: Its output may be a plan, `{"$plan": <body>}`: that is done, and what it hands on is the task's output.
         planned: What was planned in a run, by the name of each; control writes it, and no author does.
@@ -195,9 +202,13 @@ class Task(Part):
     priority: Annotated[int, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY)] | Pointer = 0
     fairness_key: Annotated[str, Field(max_length=MAX_KEY_CHARS)] | Pointer = ""
     queue_timeout_s: Seconds = 3_600.0
+    start_timeout_s: Annotated[float, Field(ge=2, le=30 * 86_400)] | None = None
     run_timeout_s: Seconds = 3_600.0
     heartbeat_timeout_s: Seconds = 60.0
     timeout_s: Annotated[float, Field(gt=0, le=MAX_WAIT_S)] | None = None
+    deadline: Deadline | None = None
+    cache: Cache | None = None
+    resources: Resources | None = None
     end: End | None = None
     wait: Wait | None = None
     gate: Gate | None = None
@@ -224,8 +235,12 @@ class Task(Part):
             raise ValueError(f"{found[0]!r} is no work for a worker, so it has no {', '.join(sorted(work))}")
         if self.pool is None and (asked := self.model_fields_set & _SLOT_FIELDS):
             raise ValueError(f"{', '.join(sorted(asked))}: only a task that takes slots of a `pool` has that")
-        if (self.end or self.gate) is not None and self.timeout_s is not None:
-            raise ValueError(f"{found[0]!r} takes no time, so it has no timeout_s")
+        if (self.end or self.gate) is not None and (self.timeout_s or self.deadline) is not None:
+            raise ValueError(f"{found[0]!r} takes no time, so it has no timeout_s and no deadline")
+        if self.cache is not None and (self.plans or self.compensate or self.teardown):
+            raise ValueError("a result that is taken from the cache does nothing: no plans, compensate or teardown")
+        if self.cache is not None and (unknown := set(self.cache.ignore) - self.input.keys()):
+            raise ValueError(f"cache.ignore names {', '.join(sorted(unknown))}, which `input` does not have")
         if self.planned and not self.plans:
             raise ValueError("only a task that plans has what was planned")
         return self
@@ -250,6 +265,11 @@ class Task(Part):
     def work_queue(self) -> str:
         """The queue that its work is dispatched to."""
         return self.queue or (self.kind or "").split(".", 1)[0]
+
+    @property
+    def longest_start_s(self) -> float:
+        """How long after its dispatch an attempt is waited for to start, seconds."""
+        return min(self.queue_timeout_s, self.start_timeout_s or self.queue_timeout_s)
 
     @property
     def form(self) -> str:
@@ -295,6 +315,8 @@ class Task(Part):
         """Yield what it takes from elsewhere, each with its field: a JSON value with pointers in it, or a pointer."""
         yield "input", self.input
         yield from (("priority", self.priority), ("fairness_key", self.fairness_key))
+        if self.cache is not None:
+            yield "cache.key", self.cache.key
         if self.end is not None:
             yield "end.reason", self.end.reason
         if self.gate is not None:
@@ -311,7 +333,8 @@ class Task(Part):
 
 FORMS = ("kind", "end", "wait", "gate", "approve", "subflow", "foreach", "while_", "switch", "parallel", "try_")
 _SLOT_FIELDS = {"weight", "priority", "fairness_key"}
-_WORK_FIELDS = {"queue", "input", "retries", "queue_timeout_s", "run_timeout_s", "heartbeat_timeout_s", "plans", "pool"}
+_TIMEOUTS = {"queue_timeout_s", "start_timeout_s", "run_timeout_s", "heartbeat_timeout_s"}
+_WORK_FIELDS = {"queue", "input", "retries", "plans", "cache", "resources", "pool", *_TIMEOUTS}
 
 
 class Workflow(Part):
@@ -321,6 +344,7 @@ class Workflow(Part):
     name: Annotated[str, Field(pattern=WORKFLOW_NAME)]
     description: Annotated[str, Field(max_length=2_000)] = ""
     timeout_s: Annotated[float, Field(gt=0, le=MAX_WAIT_S)] = 86_400.0
+    deadline: Deadline | None = None
     tasks: Annotated[dict[Name, Task], Field(min_length=1)]
     output: JsonValue = None
 
@@ -351,6 +375,9 @@ KNOWN_FIELDS = "; ".join(
         Approve,
         FormField,
         Subflow,
+        Cache,
+        Deadline,
+        Resources,
         Foreach,
         While,
         Switch,

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from millrace.core.attempts import missing
 from millrace.core.draft import LARGE_OUTPUT, OPENED_AT_ONCE, Draft
 from millrace.core.ir import Foreach, Tolerate
 from millrace.core.paths import MAX_KEY_BYTES, escaped, item, parent
-from millrace.core.pointer import PointerMissing, parse_pointer, resolve
+from millrace.core.pointer import KeptElsewhere, PointerMissing, parse_pointer, resolve
 from millrace.core.state import Collect, Collected, Failure, TaskRun, TaskState
 from millrace.core.values import items_of
 
@@ -25,6 +26,9 @@ def next_items(draft: Draft, task: TaskRun, foreach: Foreach) -> None:
         items = items_of(draft.run, draft.plan, task.name, foreach)
         if task.inner is None:
             task.inner = {"total": _checked(items, foreach), "next": 0, "open": 0}
+    except KeptElsewhere as error:
+        draft.close_task(task, TaskState.FAILED, missing(error))
+        return
     except (PointerMissing, TypeError, ValueError) as error:
         draft.close_task(task, TaskState.FAILED, Failure(INVALID_ITEMS, f"{error}", retryable=False))
         return

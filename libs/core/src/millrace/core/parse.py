@@ -7,7 +7,7 @@ from datetime import datetime
 from millrace.core.errors import InvalidDocument, Problem, problems_of
 from millrace.core.expression import InvalidExpression, compile_condition
 from millrace.core.ir import KNOWN_FIELDS, MAX_DEPTH, MAX_TASKS, MAX_WORKFLOW_BYTES, Body, Task, Workflow
-from millrace.core.parts import Pointer, canonical_json, pointers_in
+from millrace.core.parts import Deadline, Pointer, canonical_json, pointers_in
 from millrace.core.pointer import parse_pointer
 from pydantic import JsonValue, ValidationError
 
@@ -78,7 +78,8 @@ def problems_in(workflow: Workflow, most_tasks: int = MAX_TASKS) -> list[Problem
     """Return what is wrong with a well-formed workflow's graph, pointers and conditions."""
     if (count := _count(workflow.tasks)) > most_tasks:
         return [Problem("tasks", f"{count} tasks with those in bodies; at most {most_tasks} are allowed")]
-    return list(_bad_body("", Body(tasks=workflow.tasks, output=workflow.output), _Sees(), frozenset()))
+    body = Body(tasks=workflow.tasks, output=workflow.output)
+    return [*_bad_deadline("", "", workflow.deadline, _Sees()), *_bad_body("", body, _Sees(), frozenset())]
 
 
 def _count(tasks: Mapping[str, Task]) -> int:
@@ -115,6 +116,7 @@ def _bad_task(here: str, name: str, task: Task, sees: _Sees) -> Iterator[Problem
         if text is not None:
             yield from _bad_condition(f"{here}.{field}", name, text, sees.within(task, name))
     yield from _bad_pointers(here, name, task.pointers(), sees)
+    yield from _bad_deadline(f"{here}.", name, task.deadline, sees)
     if task.foreach is not None and task.foreach.key is not None:
         try:
             parse_pointer(task.foreach.key)
@@ -122,6 +124,15 @@ def _bad_task(here: str, name: str, task: Task, sees: _Sees) -> Iterator[Problem
             yield Problem(f"{here}.foreach.key", str(error))
     if task.wait is not None and isinstance(task.wait.until, str):
         yield from _bad_time(f"{here}.wait.until", task.wait.until)
+
+
+def _bad_deadline(at: str, name: str, deadline: Deadline | None, sees: _Sees) -> Iterator[Problem]:
+    if deadline is None:
+        return
+    given = (("deadline.after_s", deadline.after_s), ("deadline.at", deadline.at))
+    yield from _bad_pointers(at.rstrip("."), name, given, sees)
+    if isinstance(deadline.at, str):
+        yield from _bad_time(f"{at}deadline.at", deadline.at)
 
 
 def _ends_the_run(task: Task) -> str:

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Iterator
-from typing import Annotated, Literal, Self
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Self
 
 from millrace.core.errors import InvalidDocument, Problem, problems_of
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
@@ -12,6 +13,8 @@ NAME = r"^[a-z][a-z0-9_]{0,62}$"
 WORKFLOW_NAME = r"^[a-z][a-z0-9_.\-]{0,126}$"
 #: The longest that a run may last or wait: a year.
 MAX_WAIT_S = 366 * 86_400
+MEMORY = r"^[0-9]{1,9}(\.[0-9]{1,3})?(Ki|Mi|Gi|Ti|k|M|G|T)?$"
+_UNITS = {"": 1} | {u: 1_000**n for n, u in enumerate("kMGT", 1)} | {f"{u}i": 1_024**n for n, u in enumerate("KMGT", 1)}
 
 Name = Annotated[str, Field(pattern=NAME)]
 
@@ -170,6 +173,79 @@ class Gate(Part):
     condition: str
     otherwise: Literal["refused", "failed"] = "refused"
     reason: str | Pointer = ""
+
+
+class Cache(Part):
+    """That a result which was computed before is taken instead of doing the work again.
+
+    Attributes:
+        version: Of the code that does the work, as its author counts it; another version, another result.
+        key: What the result depends on besides the input, `$from` in it leading into the run.
+        ignore: Fields of the input that it does not depend on.
+        expires_s: How old a result may be that is taken, and how long one is kept.
+    """
+
+    version: Annotated[str, Field(max_length=200)] = ""
+    key: JsonValue = None
+    ignore: Annotated[tuple[str, ...], Field(max_length=100)] = ()
+    expires_s: Annotated[float, Field(gt=0, le=MAX_WAIT_S)] = 86_400.0
+
+
+class Deadline(Part):
+    """When something is to be done by, and what happens when it is not; exactly one of `after_s` and `at`.
+
+    Attributes:
+        after_s: Seconds from when the run started, or from when the task's needs were settled.
+        at: An RFC 3339 time with its offset.
+        action: Besides that it is told: nothing, or it fails, or it is cancelled.
+    """
+
+    after_s: Annotated[float, Field(gt=0, le=MAX_WAIT_S)] | Pointer | None = None
+    at: str | Pointer | None = None
+    action: Literal["notify", "fail", "cancel"] = "notify"
+
+    @model_validator(mode="after")
+    def _is_one_moment(self) -> Self:
+        if (self.after_s is None) == (self.at is None):
+            raise ValueError("a deadline has exactly one of `after_s`, `at`")
+        return self
+
+
+class Resources(Part):
+    """What a worker needs to do an attempt; who has it, the team whose queue it is decides.
+
+    Attributes:
+        cpu: Cores.
+        memory: Bytes, with `Ki`, `Mi`, `Gi`, `Ti` or `k`, `M`, `G`, `T` behind the number: `512Mi`, `1.5Gi`.
+        gpu: Devices; less than one is a share of one.
+        gpu_type: Of which kind, such as `a100`.
+    """
+
+    cpu: Annotated[float, Field(gt=0, le=4_096)] | None = None
+    memory: Annotated[str, Field(pattern=MEMORY)] | None = None
+    gpu: Annotated[float, Field(gt=0, le=1_024)] | None = None
+    gpu_type: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._\-]{0,62}$")] | None = None
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> Self:
+        if self.cpu is None and self.memory is None and self.gpu is None:
+            raise ValueError("resources have at least one of `cpu`, `memory`, `gpu`")
+        if self.gpu_type is not None and self.gpu is None:
+            raise ValueError("`gpu_type` says of which kind the `gpu` are; say how many")
+        return self
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """How much memory, in bytes."""
+        if self.memory is None:
+            return None
+        number = self.memory.rstrip("KkMGTi")
+        return int(Decimal(number) * _UNITS[self.memory.removeprefix(number)])
+
+    def needed(self) -> dict[str, Any]:
+        """Return what is said, with the memory in bytes: `cpu`, `memory_bytes`, `gpu`, `gpu_type`."""
+        every = {"cpu": self.cpu, "memory_bytes": self.memory_bytes, "gpu": self.gpu, "gpu_type": self.gpu_type}
+        return {name: amount for name, amount in every.items() if amount is not None}
 
 
 def canonical_json(document: JsonValue) -> bytes:

@@ -10,7 +10,7 @@ from millrace.core.ir import Body, Task, Workflow
 from millrace.core.parse import VARIABLES, topological_order
 from millrace.core.parts import Pointer, pointers_in
 from millrace.core.paths import ROOT, inside, written
-from millrace.core.pointer import PointerMissing, parse_pointer, resolve
+from millrace.core.pointer import KeptElsewhere, PointerMissing, parse_pointer, resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +202,7 @@ def value_at(pointer: Pointer, document: Mapping[str, Any]) -> Any:  # noqa: ANN
 def _value(pointer: str, document: Mapping[str, Any], given: Mapping[str, Any]) -> Any:  # noqa: ANN401 - likewise
     try:
         return resolve(document, _tokens(pointer))
-    except PointerMissing:
-        if "default" in given:
+    except PointerMissing as error:
+        if "default" in given and not isinstance(error, KeptElsewhere):
             return given["default"]
         raise

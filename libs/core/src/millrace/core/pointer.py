@@ -3,11 +3,17 @@
 import re
 from typing import Any
 
+from millrace.core.references import is_reference, told
+
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 class PointerMissing(LookupError):
     """The pointer is well formed, but the document has no value there."""
+
+
+class KeptElsewhere(PointerMissing):
+    """The pointer leads into a value that is kept as an artifact, which decisions do not read."""
 
 
 def parse_pointer(text: str) -> tuple[str, ...]:
@@ -31,7 +37,7 @@ def resolve(document: Any, tokens: tuple[str, ...]) -> Any:  # noqa: ANN401 - a 
     """Return the value at `tokens`.
 
     Raises:
-        PointerMissing: There is none.
+        PointerMissing: There is none; `KeptElsewhere`: it is in an artifact.
     """
     value = document
     for depth, token in enumerate(tokens):
@@ -41,5 +47,7 @@ def resolve(document: Any, tokens: tuple[str, ...]) -> Any:  # noqa: ANN401 - a 
             value = value[int(token)]
         else:
             here = "/" + "/".join(tokens[:depth])
+            if is_reference(value):
+                raise KeptElsewhere(f"/{'/'.join(tokens)}: {told(here, value)}")
             raise PointerMissing(f"/{'/'.join(tokens)}: there is no {token!r} in the value at {here}")
     return value

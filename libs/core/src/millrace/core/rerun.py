@@ -25,19 +25,9 @@ from millrace.core.state import TAKEN_FROM, Run, TaskRun, TaskState
 _DONE = frozenset({TaskState.SUCCEEDED, TaskState.SKIPPED})
 #: What may be otherwise in the next version without the result being another one.
 _NOT_OF_THE_RESULT = frozenset(
-    {
-        "queue",
-        "pool",
-        "weight",
-        "priority",
-        "fairness_key",
-        "retries",
-        "queue_timeout_s",
-        "run_timeout_s",
-        "heartbeat_timeout_s",
-        "timeout_s",
-    }
-    | {"compensate", "teardown"}
+    {"queue", "retries", "queue_timeout_s", "start_timeout_s", "run_timeout_s", "heartbeat_timeout_s", "timeout_s"}
+    | {"pool", "weight", "priority", "fairness_key"}
+    | {"deadline", "cache", "resources", "compensate", "teardown"}
 )
 
 

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from millrace.core.expression import Condition
+from millrace.core.expression import Condition, LooksIntoArtifact
 from millrace.core.ir import Foreach
 from millrace.core.parse import TOLD
 from millrace.core.parts import Pointer
 from millrace.core.paths import inside, leaf, parent, scopes_around
 from millrace.core.plan import Plan, value_at
+from millrace.core.pointer import KeptElsewhere
+from millrace.core.references import has_references, is_reference, looked_into, told
 from millrace.core.state import TASK_OPEN, Failure, Run, TaskRun, TaskState
 
 
@@ -25,6 +27,9 @@ def variables_of(
         condition: What is to be evaluated.
         within: A task of the scope, when the condition also sees what that tells its bodies.
         failure: What has just failed in that.
+
+    Raises:
+        LooksIntoArtifact: It reads what is kept as an artifact, or might.
     """
     variables: dict[str, Any] = {}
     if "outputs" in condition.variables or "status" in condition.variables:
@@ -44,6 +49,8 @@ def variables_of(
         if failure is not None:
             found["error"][leaf(within)] = asdict(failure)
         variables |= {name: found[name] for name in told}
+    if has_references(variables) and (place := looked_into(condition.text, variables)):
+        raise LooksIntoArtifact(f"{condition.text!r} cannot be evaluated: {place}")
     return variables
 
 
@@ -65,12 +72,14 @@ def items_of(run: Run, plan: Plan, task: str, foreach: Foreach) -> Sequence[Any]
     """Return the list that a foreach goes over.
 
     Raises:
-        PointerMissing: There is nothing where it should be.
+        PointerMissing: There is nothing where it should be; `KeptElsewhere`: it is in an artifact.
         TypeError: It is no list.
     """
     items = foreach.items
     if isinstance(items, Pointer):
         found = value_at(items, document_of(run, plan, parent(task)))
+        if is_reference(found):
+            raise KeptElsewhere(told(items.pointer, found))
         if not isinstance(found, list):
             raise TypeError(f"{items.pointer} is {type(found).__name__}, not a list")
         return found

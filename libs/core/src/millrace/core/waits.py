@@ -1,11 +1,12 @@
 """Tasks that wait and hold nobody: for a moment, for a signal, for people."""
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from millrace.core.attempts import TIMEOUT
 from millrace.core.draft import Draft
+from millrace.core.moments import moment, seconds
 from millrace.core.parts import Approve, Pointer, Wait
 from millrace.core.paths import parent
 from millrace.core.plan import value_at
@@ -151,11 +152,4 @@ def _moment(draft: Draft, task: TaskRun, wait: Wait) -> datetime:
     value = (
         value_at(given, document_of(draft.run, draft.plan, parent(task.name))) if isinstance(given, Pointer) else given
     )
-    if wait.for_s is not None:
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-            raise ValueError(f"for_s is {value!r}, not a number of seconds from 0 on")
-        return draft.after(value)
-    until = datetime.fromisoformat(str(value))
-    if until.tzinfo is None:
-        raise ValueError(f"until is {value!r}, a time without its offset from UTC")
-    return until.astimezone(UTC)
+    return draft.after(seconds(value, "for_s")) if wait.for_s is not None else moment(value, "until")

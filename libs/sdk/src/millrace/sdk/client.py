@@ -134,17 +134,29 @@ class Client(Operations):
         request = feature.ApplyViewsRequest(namespace=self.namespace, request_id=_new(), views_yaml=views)
         return (await self._feature.ApplyViews(request)).views
 
-    async def start_run(self, workflow: str, data: Any = None, *, request_id: str = "") -> control.Run:  # noqa: ANN401 - any JSON value
+    async def start_run(
+        self,
+        workflow: str,
+        data: Any = None,  # noqa: ANN401 - any JSON value
+        *,
+        request_id: str = "",
+        refresh: bool = False,
+    ) -> control.Run:
         """Start a run.
 
         Args:
             workflow: Its name.
             data: What `/trigger/data` of its task inputs points into, JSON.
             request_id: Calls with the same one start one run.
+            refresh: Compute anew what could be taken from the cache.
         """
         text = json.dumps(data, allow_nan=False)
         request = control.StartRunRequest(
-            namespace=self.namespace, request_id=request_id or _new(), workflow=workflow, data_json=text
+            namespace=self.namespace,
+            request_id=request_id or _new(),
+            workflow=workflow,
+            data_json=text,
+            refresh=refresh,
         )
         return (await self._control.StartRun(request)).run
 

@@ -50,7 +50,7 @@ class Operations(ABC):
         return await self._control.CancelRun(request)
 
     async def rerun_run(
-        self, run_id: str, *, from_task: str = "", version: Version = "pinned"
+        self, run_id: str, *, from_task: str = "", version: Version = "pinned", refresh: bool = False
     ) -> control.RerunRunResponse:
         """Begin a run that does one again that has ended, with the results of what need not be done again.
 
@@ -58,9 +58,15 @@ class Operations(ABC):
             run_id: Which.
             from_task: A task to do again with all that needs it; what failed or was not reached is done in any case.
             version: The version that the run had, or the one in force.
+            refresh: Compute anew what could be taken from the cache; from a task, that is so in any case.
         """
         request = control.RerunRunRequest(
-            namespace=self.namespace, request_id=_new(), run_id=run_id, from_task=from_task, version=version
+            namespace=self.namespace,
+            request_id=_new(),
+            run_id=run_id,
+            from_task=from_task,
+            version=version,
+            refresh=refresh,
         )
         return await self._control.RerunRun(request)
 

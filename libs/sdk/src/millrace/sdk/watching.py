@@ -6,7 +6,7 @@ from typing import Self
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from millrace.contracts.rpc.control.v1.control_pb2 import Run, Task
-from millrace.sdk.rendering import console, duration, state_text, table, took
+from millrace.sdk.rendering import console, duration, moment, state_text, table, took
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -88,11 +88,43 @@ def _took_s(task: Task) -> float:
 
 
 def _note(task: Task, most_chars: int | None = _NOTE_CHARS) -> str:
-    """Return who has set its result, where that is from, and what a task says."""
+    """Return who has set its result, where that is from, when it was due, and what a task says."""
     set_by = f"set by {task.set_by}" if task.set_by else ""
     taken_from = f"from run {task.taken_from}" if task.taken_from else ""
     outside = f"outside: {task.external_ref}" if task.external_ref else ""
-    return "  ".join(filter(None, (set_by, taken_from, outside, _said(task, most_chars))))
+    wide = most_chars is None
+    told = (set_by, taken_from, outside, _cached(task, wide=wide), _due(task), _needs(task) if wide else "")
+    return "  ".join(filter(None, (*told, _said(task, most_chars))))
+
+
+def _cached(task: Task, *, wide: bool) -> str:
+    """Return what the cache had for a task; that it had nothing, only where there is room for the reason."""
+    if not task.cache_json:
+        return ""
+    asked = json.loads(task.cache_json)
+    key = f"key {asked['key'][:_SHORT_CHARS]}"
+    match asked.get("found"):
+        case "hit":
+            at = datetime.fromisoformat(asked["at"]).astimezone()
+            return (
+                f"from cache: {key}, computed by run {asked['run_id']} task {asked['task']} at {at:%Y-%m-%d %H:%M:%S}"
+            )
+        case "miss":
+            return f"not in the cache: {key}: {asked['why']}" if wide else ""
+    return f"waits for who computes {key}" if task.state == "waiting" else ""
+
+
+def _due(task: Task) -> str:
+    if task.HasField("missed_at"):
+        return f"missed its deadline {moment(task.missed_at)}"
+    return f"due {moment(task.deadline_at)}" if task.HasField("deadline_at") else ""
+
+
+def _needs(task: Task) -> str:
+    """Return what a worker needs for a task."""
+    if not task.resources_json:
+        return ""
+    return "needs " + ", ".join(f"{name} {amount}" for name, amount in json.loads(task.resources_json).items())
 
 
 def _said(task: Task, most_chars: int | None) -> str:

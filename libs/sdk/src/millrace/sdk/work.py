@@ -1,7 +1,7 @@
 """What work can say while it is done, what it can leave to the next attempt, and that it is to stop."""
 
 import threading
-from collections.abc import Awaitable, Callable, Generator, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -45,6 +45,7 @@ class Attempt:
         number: 1 for the first attempt of the task.
         task_id: The same in every attempt of the task, and of no other: a name for what it begins elsewhere.
         carried: What is left to the next attempt, as it stands.
+        resources: What the workflow says that it needs: `cpu`, `memory_bytes`, `gpu`, `gpu_type`, as far as it says so.
     """
 
     run_id: str
@@ -58,6 +59,7 @@ class Attempt:
     carried: Carried = field(default_factory=Carried, repr=False)
     keep: Keep = field(default=lambda _carried: None, repr=False)
     preempted: Callable[[], bool] = field(default=lambda: False, repr=False)
+    resources: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._given = self.carried

@@ -6,7 +6,7 @@ from uuid import UUID
 import structlog
 from millrace.contracts.catalogue import queue_topics
 from millrace.control.domain.events import topics_of_patterns
-from millrace.control.handlers import fire_due, look_at_pools, look_at_schedules, look_at_triggers
+from millrace.control.handlers import fire_due, look_at_pools, look_at_results, look_at_schedules, look_at_triggers
 from millrace.control.store import LOOK, Store, Turn
 from millrace.runtime.batches import OutageError, settle
 from millrace.runtime.errors import MillraceError
@@ -77,11 +77,19 @@ class Clock:
                 happened = await look_at_pools((turn.namespace for turn in some), tx)
             done.append(happened)
 
+        async def tell_results(some: Sequence[Turn]) -> None:
+            async with self._begin() as tx:
+                told = await look_at_results(some, tx)
+            done.append(told)
+
+        pools = [turn for turn in turns if turn.of_pools]
+        results = [turn for turn in turns if turn.key]
         schedules = [turn for turn in turns if turn.schedule]
-        triggers = [turn for turn in turns if not turn.schedule and not turn.of_pools]
+        triggers = [turn for turn in turns if not (turn.schedule or turn.key or turn.of_pools)]
         # A run that raises costs only itself; what is put off here is looked for again in `poll_s`.
         try:
-            await settle([turn for turn in turns if turn.of_pools], let_in, _put_off, self._begin.database)
+            await settle(pools, let_in, _put_off, self._begin.database)
+            await settle(results, tell_results, _put_off, self._begin.database)
             await settle(due, fire, _put_off, self._begin.database)
             await settle(triggers, start, _put_off, self._begin.database)
             await settle(schedules, fire_schedules, _put_off, self._begin.database)

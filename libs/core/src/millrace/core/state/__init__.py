@@ -1,10 +1,12 @@
 """A run as it stands, what can happen to it and what follows."""
 
 from millrace.core.state.effects import (
+    AskCache,
     AskSlots,
     AttemptEnded,
     CancelAttempt,
     Collect,
+    DeadlineMissed,
     Decision,
     Dispatch,
     Effect,
@@ -15,12 +17,14 @@ from millrace.core.state.effects import (
     RunResumed,
     RunStarted,
     StartChild,
+    TellCache,
     TellChild,
 )
 from millrace.core.state.inputs import (
     CANCEL_GRACE_S,
     Admitted,
     AttemptFact,
+    CacheAnswered,
     CancelAcknowledged,
     CancelRequested,
     ChildEnded,
@@ -40,6 +44,7 @@ from millrace.core.state.inputs import (
 )
 from millrace.core.state.records import (
     ATTEMPT_OPEN,
+    CACHE,
     SET_BY,
     TAKEN_FROM,
     TASK_OPEN,
@@ -55,15 +60,18 @@ from millrace.core.state.records import (
 
 __all__ = [
     "ATTEMPT_OPEN",
+    "CACHE",
     "CANCEL_GRACE_S",
     "SET_BY",
     "TAKEN_FROM",
     "TASK_OPEN",
     "TICKET",
     "Admitted",
+    "AskCache",
     "AskSlots",
     "AttemptEnded",
     "AttemptFact",
+    "CacheAnswered",
     "CancelAcknowledged",
     "CancelAttempt",
     "CancelRequested",
@@ -71,6 +79,7 @@ __all__ = [
     "ChildEnded",
     "Collect",
     "Collected",
+    "DeadlineMissed",
     "Decision",
     "Dispatch",
     "Effect",
@@ -97,6 +106,7 @@ __all__ = [
     "Succeeded",
     "TaskRun",
     "TaskState",
+    "TellCache",
     "TellChild",
     "Tick",
     "Voted",

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -75,6 +76,50 @@ class Collect:
 
 
 @dataclass(slots=True, frozen=True)
+class AskCache:
+    """Say whether the result of a task is known; told as `CacheAnswered`, and nothing else happens to it before.
+
+    Attributes:
+        key: What it is kept under.
+        kind: What work it is.
+        expires_s: How old it may be.
+        refresh: It is to be computed anew.
+        parts: What the key is made of, each part by its short digest.
+    """
+
+    name: str
+    task_id: UUID
+    key: str
+    kind: str
+    expires_s: float
+    refresh: bool
+    parts: Mapping[str, str]
+
+
+@dataclass(slots=True, frozen=True)
+class TellCache:
+    """Keep what a task that has asked has come to; or, without `kept_s`, let nobody wait for it any more."""
+
+    name: str
+    task_id: UUID
+    key: str
+    kind: str
+    parts: Mapping[str, str]
+    output: Any = None
+    kept_s: float | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class DeadlineMissed:
+    """Say that a task, or the run where none is named, was not done by its deadline, and what is done about that."""
+
+    name: str
+    task_id: UUID | None
+    deadline_at: datetime
+    action: str
+
+
+@dataclass(slots=True, frozen=True)
 class StartChild:
     """Start a run of another workflow; how it ended is told as `ChildEnded`."""
 
@@ -121,8 +166,9 @@ class RunEnded:
     cause: str
 
 
-Lifecycle = RunStarted | RunPaused | RunResumed | RunEnded
-Effect = Dispatch | AskSlots | FreeSlots | CancelAttempt | AttemptEnded | Collect | StartChild | TellChild | Lifecycle
+Lifecycle = RunStarted | RunPaused | RunResumed | RunEnded | DeadlineMissed
+Asked = AskSlots | FreeSlots | AskCache | TellCache
+Effect = Dispatch | CancelAttempt | AttemptEnded | Collect | Asked | StartChild | TellChild | Lifecycle
 
 
 @dataclass(slots=True, frozen=True)

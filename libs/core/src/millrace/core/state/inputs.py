@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from millrace.core.state.records import Carried, Failure, RunState, TaskState
@@ -158,10 +158,29 @@ class Collected:
     outputs: Sequence[Any] | None
 
 
+@dataclass(slots=True, frozen=True)
+class CacheAnswered:
+    """Whether the result of a task is known that has asked for it.
+
+    Attributes:
+        found: `hit`: here it is. `miss`: the task is to compute it.
+        output: The result.
+        source: Where and when that was computed: `run_id`, `task`, `at`.
+        why: Why there is none.
+    """
+
+    name: str
+    task_id: UUID
+    found: Literal["hit", "miss"]
+    output: Any = None
+    source: Mapping[str, str] = field(default_factory=dict)
+    why: str = ""
+
+
 AttemptFact = Started | Progressed | Succeeded | Failed | CancelAcknowledged
 
 
 Wish = CancelRequested | PauseRequested | ResumeRequested | ResultSet | Signalled | Voted
 
 
-Input = Start | Tick | Wish | Admitted | ChildEnded | Collected | AttemptFact
+Input = Start | Tick | Wish | Admitted | ChildEnded | Collected | CacheAnswered | AttemptFact

@@ -1,7 +1,7 @@
 """A run as it stands: the snapshot that decisions read."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from enum import StrEnum
 from operator import attrgetter
@@ -60,6 +60,8 @@ class TaskState(StrEnum):
 SET_BY, TAKEN_FROM = "set_by", "taken_from"
 #: Where a task has what names its place in the line of its pool and then the slots that it holds.
 TICKET = "ticket"
+#: Where a task that may take its result from the cache has what it asked, and what it was told.
+CACHE = "cache"
 
 
 #: An attempt is with a worker: only in these states does a fact about it count.
@@ -140,8 +142,11 @@ class TaskRun:
         fraction: How far the worker says it is, 0 to 1, with its `message`.
         outcome: How it ends, once that is decided and it is closing.
         inner: Of a task with bodies or of a scope: how far it is, as JSON; of any task, that its result was set by hand
-            (`SET_BY`) or comes from an earlier run (`TAKEN_FROM`), and what names its slots (`TICKET`).
+            (`SET_BY`) or comes from an earlier run (`TAKEN_FROM`), what names its slots (`TICKET`), and what it was told
+            by the cache (`CACHE`).
         carried: What its attempts have left to the next one; None where they have said nothing.
+        deadline_at: When it is to be done, until it is or that is missed.
+        missed_at: When it missed its deadline.
     """
 
     name: str
@@ -164,10 +169,17 @@ class TaskRun:
     outcome: TaskState | None = None
     inner: Mapping[str, Any] | None = None
     carried: Carried | None = None
+    deadline_at: datetime | None = None
+    missed_at: datetime | None = None
 
     def copy(self) -> "TaskRun":
         """Return another one like it; `dataclasses.replace` takes ten times as long."""
         return TaskRun(*_task_values(self))
+
+    def failure_upwards(self) -> Failure:
+        """Return its failure as what it is in has it: with the path of the task that failed first."""
+        failure = self.failure or Failure("Failed", "")
+        return replace(failure, task=failure.task or self.name)
 
 
 _task_values = attrgetter(*(field.name for field in fields(TaskRun)))
@@ -184,6 +196,9 @@ class Run:
         pause: Set exactly while it is paused.
         output: What its workflow's `output` came to, once it has succeeded.
         signals: Those that came and that no task has waited for yet, oldest first: names, and what came with them.
+        refresh: Its tasks compute anew what could be taken from the cache.
+        deadline_at: When it is to be done, until it is or that is missed; it stands while the run is paused too.
+        missed_at: When it missed its deadline.
         tasks: The records that a decision can need, by name: those in scopes that are over are *retired*.
     """
 
@@ -198,6 +213,9 @@ class Run:
     cause: str = ""
     output: Any = None
     signals: tuple[tuple[str, Any], ...] = ()
+    refresh: bool = False
+    deadline_at: datetime | None = None
+    missed_at: datetime | None = None
     tasks: dict[str, TaskRun] = field(default_factory=dict)
 
     def copy(self) -> "Run":

@@ -156,6 +156,9 @@ def rerun(
     version: Annotated[Version, typer.Option("--version", help="The workflow that it had, or the one in force.")] = (
         "pinned"
     ),
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Compute anew what could be taken from the cache.")
+    ] = False,
     every: Every = False,
     dry_run: DryRun = False,
     request_id: RequestId = "",
@@ -171,9 +174,12 @@ def rerun(
 
     Example: `millrace run rerun --workflow flights.month --in failed --since 1d --dry-run`
     """
-    many = pb.ChangeRunsRequest(rerun=pb.RerunRuns(from_task=from_task, version=version))
+    many = pb.ChangeRunsRequest(rerun=pb.RerunRuns(from_task=from_task, version=version, refresh=refresh))
     call = _Call(state, namespace, as_json, which, run_id, every, dry_run, request_id)
-    call.do(lambda client, one: client.rerun_run(one, from_task=from_task, version=version), many)
+    call.do(
+        lambda client, one: client.rerun_run(one, from_task=from_task, version=version, refresh=refresh),
+        many,
+    )
 
 
 @run.command()

@@ -71,6 +71,11 @@ def show(run_id: RunId = LAST, state: Folder = FOLDER, namespace: Namespace = NA
         console.print(f"does run {found.rerun_of} again")
     if found.state == "paused":
         console.print(f"paused since {moment(found.paused_at)} by {found.paused_by}: `millrace run resume`")
+    if found.HasField("deadline_at") or found.HasField("missed_at"):
+        late = found.HasField("missed_at")
+        console.print(f"missed its deadline {moment(found.missed_at)}" if late else f"due {moment(found.deadline_at)}")
+    if found.refresh:
+        console.print("computes anew what could be taken from the cache")
     if found.schedule_json:
         told = json.loads(found.schedule_json)
         backfill = f" in backfill {told['backfill']}" if told["backfill"] else ""
@@ -98,6 +103,9 @@ def start(
     workflow: Annotated[str, typer.Argument(help="The workflow's name.")],
     data: Data = "null",
     request_id: Annotated[str, typer.Option("--request-id", help="Starts with the same one are one run.")] = "",
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Compute anew what could be taken from the cache.")
+    ] = False,
     watched: Annotated[bool, typer.Option("--watch", help="Follow it until it has ended.")] = False,
     state: Folder = FOLDER,
     namespace: Namespace = NAMESPACE,
@@ -106,9 +114,13 @@ def start(
     """Start a run of a workflow.
 
     Example: `millrace run start flights.reference --data @reference.json --watch`
+
+    Example: `millrace run start flights.reference --refresh`
     """
     given = read_json(data)
-    found = asked(state, namespace, lambda client: client.start_run(workflow, given, request_id=request_id))
+    found = asked(
+        state, namespace, lambda client: client.start_run(workflow, given, request_id=request_id, refresh=refresh)
+    )
     if watched:
         _follow(state, namespace, found.run_id, as_json=as_json)
     if as_json:

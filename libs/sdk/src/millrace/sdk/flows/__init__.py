@@ -1,6 +1,6 @@
 """Workflows written in Python: a function is traced once, and what it called becomes the workflow."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -8,8 +8,8 @@ from millrace.core.errors import InvalidDocument
 from millrace.core.ir import Workflow
 from millrace.core.parse import parse_workflow
 from millrace.sdk.flows.bodies import Catch, attempt, body_of, foreach, loop, parallel, plan, switch
-from millrace.sdk.flows.refs import Condition, Default, Node, Place, Ref
-from millrace.sdk.flows.steps import TaskKind, approve, end, gate, subflow, task, wait
+from millrace.sdk.flows.refs import Condition, Default, Node, Place, Ref, plain
+from millrace.sdk.flows.steps import TaskKind, approve, deadline, deadline_document, end, gate, subflow, task, wait
 from millrace.sdk.flows.trace import pointed
 from millrace.sdk.local import LocalBody, LocalRun
 from millrace.sdk.local.clock import Clock
@@ -26,6 +26,7 @@ __all__ = [
     "TaskKind",
     "approve",
     "attempt",
+    "deadline",
     "end",
     "flow",
     "foreach",
@@ -114,11 +115,23 @@ def bodies_of(flows: Iterable[Flow], kinds: Iterable[TaskKind] = ()) -> dict[str
     return bodies | {kind: body for flow in flows for kind, body in flow.bodies.items()}
 
 
-def flow(name: str, *, timeout_s: float | None = None, description: str = "") -> Callable[[Callable[..., Any]], Flow]:
+def flow(
+    name: str,
+    *,
+    timeout_s: float | None = None,
+    description: str = "",
+    deadline: Mapping[str, Any] | None = None,
+) -> Callable[[Callable[..., Any]], Flow]:
     """Return a decorator that traces a function into a workflow.
 
     The function is called once, with a reference to the trigger (and, if it takes two arguments, to the run). What it
     returns is the workflow's output.
+
+    Args:
+        name: What it is called.
+        timeout_s: How long a run may take.
+        description: What it is for.
+        deadline: When a run is to be done by, counted from its start: `{"after_s": 3600, "action": "notify"}`.
 
     Raises:
         InvalidDocument: What it called is not a valid workflow; raised where the flow is defined, with the lines in
@@ -133,6 +146,8 @@ def flow(name: str, *, timeout_s: float | None = None, description: str = "") ->
             document["timeout_s"] = timeout_s
         if description:
             document["description"] = description
+        if deadline is not None:
+            document["deadline"] = plain(deadline_document(**deadline), {})
         try:
             return Flow(parse_workflow(document), traced.local)
         except InvalidDocument as error:

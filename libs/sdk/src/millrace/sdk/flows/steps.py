@@ -90,14 +90,65 @@ def task(kind: str, **options: Any) -> TaskKind:  # noqa: ANN401 - the fields of
 
     Args:
         kind: What work it is, `<service>.<verb>`.
-        options: `queue`, `retries` and the timeouts of its steps: `queue_timeout_s`, `run_timeout_s`,
-            `heartbeat_timeout_s`, `timeout_s`; `plans`, when what it hands on may be a `plan`; `pool`, whose slots
-            its attempts take, `weight` of them, and its turn in the line for them: `priority`, `fairness_key`.
+        options: `queue`, `retries` and the timeouts of its steps: `queue_timeout_s`, `start_timeout_s`,
+            `run_timeout_s`, `heartbeat_timeout_s`, `timeout_s`; `plans`, where it may hand on a `plan`; `cache`,
+            when a result is to be taken that was computed before: `{"version": "1", "expires_s": 3600}`; `resources`,
+            what a worker needs: `{"cpu": 2, "memory": "4Gi"}`; `pool`, whose slots its attempts take, `weight` of them,
+            and its turn in the line for them: `priority`, `fairness_key`.
     """
     retries = options.get("retries")
     if isinstance(retries, Retries):
         options["retries"] = retries.model_dump(exclude_defaults=True)
     return TaskKind(kind, None, options)
+
+
+def deadline(
+    step: Node,
+    *,
+    after_s: float | Ref | Default | None = None,
+    at: datetime | Ref | Default | None = None,
+    action: Literal["notify", "fail", "cancel"] = "notify",
+) -> None:
+    """Say when a step of the flow being traced is to be done by, and what happens when it is not.
+
+    Args:
+        step: Which.
+        after_s: Seconds from when its needs were settled; or
+        at: a moment.
+        action: Besides that it is told (`DeadlineMissed`): nothing, or it fails, or it is cancelled.
+
+    Raises:
+        ValueError: It is no step of this flow or body, or `at` has no offset from UTC.
+    """
+    current().amend(step.name, "deadline", deadline_document(after_s=after_s, at=at, action=action))
+
+
+def deadline_document(
+    *,
+    after_s: float | Ref | Default | None = None,
+    at: datetime | Ref | Default | None = None,
+    action: Literal["notify", "fail", "cancel"] = "notify",
+) -> dict[str, Any]:
+    """Return a deadline as it stands in the workflow's document.
+
+    Raises:
+        ValueError: `at` has no offset from UTC.
+    """
+    given = {"after_s": after_s, "at": moment_text(at, "at"), "action": action}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def moment_text(given: Any, name: str) -> Any:  # noqa: ANN401 - a moment, or a reference
+    """Return a moment as a workflow's document has it.
+
+    Raises:
+        ValueError: It has no offset from UTC.
+    """
+    if not isinstance(given, datetime):
+        return given
+    if given.tzinfo is None:
+        raise ValueError(f"{name}={given!r} has no offset from UTC; write one, such as datetime(..., tzinfo=UTC)")
+    return given.isoformat()
 
 
 def end(
@@ -170,10 +221,7 @@ def wait(
     Raises:
         ValueError: `until` has no offset from UTC.
     """
-    if isinstance(until, datetime) and until.tzinfo is None:
-        raise ValueError(f"until={until!r} has no offset from UTC; write one, such as datetime(..., tzinfo=UTC)")
-    moment = until.isoformat() if isinstance(until, datetime) else until
-    given = {"for_s": for_s, "until": moment, "signal": signal}
+    given = {"for_s": for_s, "until": moment_text(until, "until"), "signal": signal}
     limit = {"timeout_s": timeout_s} if timeout_s is not None else {}
     made = {"wait": {key: value for key, value in given.items() if value is not None}}
     return current().add(name, made | limit, after=after, when=when)

@@ -60,6 +60,22 @@ class Trace:
         self.lines[f"tasks.{name}"] = _line()
         return Node(name)
 
+    def amend(self, name: str, field: str, value: Any) -> None:  # noqa: ANN401 - JSON with references in it
+        """Set a field of a step that was added, which then needs whatever that refers to.
+
+        Raises:
+            ValueError: There is no such step here.
+        """
+        if name not in self.tasks:
+            raise ValueError(
+                f"the flow, or this body of it, has no step {name!r}; its steps are {', '.join(self.tasks)}"
+            )
+        needs: dict[str, None] = {}
+        task = self.tasks[name]
+        task[field] = plain(value, needs)
+        task["needs"] = [*dict.fromkeys([*task["needs"], *(need for need in needs if need in self.tasks)])]
+        self.outside |= dict.fromkeys(need for need in needs if need not in self.tasks)
+
     def include(self, name: str, field: str, body: "Trace") -> None:
         """Take over what a body of a step has noted."""
         self.local |= body.local

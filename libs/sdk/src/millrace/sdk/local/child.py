@@ -33,7 +33,8 @@ def in_child(body: LocalBody, arguments: dict[str, Any], attempt: work.Attempt) 
     place = _place(body)
     _context.set_forkserver_preload([name for name in ("millrace.sdk.flows", place[0]) if name != "__main__"])
     ours, theirs = _context.Pipe()
-    process = _context.Process(target=_main, args=(theirs, place, arguments, _told(attempt)), daemon=True)
+    given = (theirs, place, arguments, _told(attempt))
+    process = _context.Process(target=_main, args=given, daemon=True)
     process.start()
     theirs.close()
     try:
@@ -80,7 +81,8 @@ def _place(body: LocalBody) -> tuple[str, str]:
 
 
 def _told(attempt: work.Attempt) -> dict[str, Any]:
-    return {name: getattr(attempt, name) for name in ("run_id", "task", "kind", "number", "task_id", "carried")}
+    names = ("run_id", "task", "kind", "number", "task_id", "carried", "resources")
+    return {name: getattr(attempt, name) for name in names}
 
 
 def _main(pipe: Connection, place: tuple[str, str], arguments: dict[str, Any], told: dict[str, Any]) -> None:

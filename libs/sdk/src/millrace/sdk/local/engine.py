@@ -17,9 +17,12 @@ from millrace.core.ir import Workflow
 from millrace.core.items import outputs_of
 from millrace.core.paths import ROOT
 from millrace.core.plan import Plan, compile_plan
+from millrace.core.results import Results
 from millrace.core.state import (
     Admitted,
+    AskCache,
     AskSlots,
+    CacheAnswered,
     CancelAcknowledged,
     CancelAttempt,
     ChildEnded,
@@ -41,11 +44,13 @@ from millrace.core.state import (
     Succeeded,
     TaskRun,
     TaskState,
+    TellCache,
     TellChild,
     Tick,
 )
 from millrace.sdk.local.bodies import Raised
 from millrace.sdk.local.run import Call, LocalRun
+from millrace.sdk.values import LocalValues
 
 TRIGGER = {"id": "local", "source": "/local", "type": "", "subject": "", "time": ""}
 
@@ -59,6 +64,12 @@ class Order:
     task_id: UUID
     token: UUID
     carried: Carried
+
+    @property
+    def needs(self) -> dict[str, Any]:
+        """What the workflow says that a worker needs for it."""
+        given = self.run.plan.step(self.call.task).task.resources
+        return given.needed() if given is not None else {}
 
     @property
     def place(self) -> tuple[str, UUID, int, UUID]:
@@ -86,6 +97,8 @@ class Engine(Generic[R]):
         orders: Attempts that nobody has taken up yet; whoever works takes them from the left.
         stops: Tokens of attempts whose work is no longer wanted; likewise.
         going: Runs that have not ended, by their ids.
+        results: What is kept of results, for as long as the engine is there.
+        values: What its runs hand on by reference.
     """
 
     def __init__(
@@ -100,19 +113,20 @@ class Engine(Generic[R]):
         self.orders: deque[Order] = deque()
         self.stops: deque[UUID] = deque()
         self.going: dict[UUID, R] = {}
+        self.results, self.values = Results(), LocalValues()
         self._make, self._now, self._new_id, self._changed = make, now, new_id, changed
         self._parents: dict[UUID, tuple[LocalRun, StartChild]] = {}
         self._due: list[tuple[datetime, int, LocalRun, str]] = []
         self._numbers = itertools.count()
         self._worked_on: set[UUID] = set()
 
-    def start(self, workflow: str, trigger: Mapping[str, Any], principal: str = "") -> R:
-        """Start a run and return it.
+    def start(self, workflow: str, trigger: Mapping[str, Any], principal: str = "", *, refresh: bool = False) -> R:
+        """Start a run and return it; one that refreshes takes no results that are kept.
 
         Raises:
             LookupError: There is no such workflow.
         """
-        run = self._add(self._new_id(), workflow, {**TRIGGER, **trigger}, principal)
+        run = self._add(self._new_id(), workflow, {**TRIGGER, **trigger}, principal, refresh=refresh)
         self.tell(run, Start())
         return run
 
@@ -189,6 +203,7 @@ class Engine(Generic[R]):
             return None
         limits = run.plan.step(name).task
         ends = [task.started_at + timedelta(seconds=limits.run_timeout_s)] if task.started_at else []
+        ends += [task.deadline_at] if task.deadline_at is not None else []
         if limits.timeout_s is not None and task.began_at is not None:
             ends.append(task.began_at + timedelta(seconds=limits.timeout_s))
         if any(end <= self._now() for end in ends):
@@ -197,15 +212,15 @@ class Engine(Generic[R]):
 
     def _due_at(self, run: LocalRun, name: str) -> datetime | None:
         if name == ROOT:
-            return run.run.due_at
+            return _soonest(run.run)
         task = run.run.tasks.get(name)
-        return task.due_at if task is not None else None
+        return _soonest(task) if task is not None else None
 
     # What follows.
 
     def _note_dues(self, run: LocalRun, decision: Decision) -> None:
-        dues = [(task.due_at, name) for name, task in decision.changed.items()]
-        dues += [(run.run.due_at, ROOT)] if decision.run_changed else []
+        dues = [(_soonest(task), name) for name, task in decision.changed.items()]
+        dues += [(_soonest(run.run), ROOT)] if decision.run_changed else []
         for due_at, name in dues:
             if due_at is not None:
                 heapq.heappush(self._due, (due_at, next(self._numbers), run, name))
@@ -224,12 +239,19 @@ class Engine(Generic[R]):
                 yield from self._stop(run, effect.token)
             case Collect():
                 yield run, Collected(effect.name, outputs_of(run.items_of(effect.name), effect.name))
+            case AskCache():
+                yield from self._answers(self.results.ask(run.run_id, effect, self._now()))
+            case TellCache():
+                yield from self._answers(self.results.tell(run.run_id, effect, self._now()))
             case StartChild():
                 yield from self._start_child(run, effect)
             case TellChild() if effect.run_id in self.going:
                 yield self.going[effect.run_id], effect.told
             case RunEnded():
                 yield from self._over(run, effect)
+
+    def _answers(self, told: Iterable[tuple[UUID, CacheAnswered]]) -> Iterable[tuple[LocalRun, Input]]:
+        yield from ((self.going[run_id], answer) for run_id, answer in told if run_id in self.going)
 
     def _stop(self, run: LocalRun, token: UUID) -> Iterable[tuple[LocalRun, Input]]:
         """Stop an attempt: one that nobody has taken up stops at once."""
@@ -248,7 +270,7 @@ class Engine(Generic[R]):
             return
         about = {"id": str(asked.task_id), "source": f"/local/runs/{run.run_id}", "type": "subflow"}
         trigger = {**about, "subject": asked.name, "time": self._now().isoformat(), "data": asked.data}
-        child = self._add(asked.run_id, asked.workflow, trigger, run.principal)
+        child = self._add(asked.run_id, asked.workflow, trigger, run.principal, refresh=run.run.refresh)
         self._parents[asked.run_id] = (run, asked)
         yield child, Start()
 
@@ -264,15 +286,21 @@ class Engine(Generic[R]):
         parent = self._parents.pop(run.run_id, None)
         if parent is not None:
             asked = parent[1]
-            yield parent[0], ChildEnded(asked.name, asked.task_id, ended.state, ended.cause, run.output)
+            yield parent[0], ChildEnded(asked.name, asked.task_id, ended.state, ended.cause, run.run.output)
 
-    def _add(self, run_id: UUID, workflow: str, trigger: dict[str, Any], principal: str) -> R:
+    def _add(self, run_id: UUID, workflow: str, trigger: dict[str, Any], principal: str, *, refresh: bool) -> R:
         plan = self.plans.get(workflow)
         if plan is None:
             raise LookupError(f"there is no workflow {workflow}; known are {', '.join(self.plans)}")
-        run = self._make(plan, Run(run_id, RunState.PENDING, trigger), principal)
+        run = self._make(plan, Run(run_id, RunState.PENDING, trigger, refresh=refresh), principal)
+        run.values = self.values
         self.going[run_id] = run
         return run
+
+
+def _soonest(one: Run | TaskRun) -> datetime | None:
+    """Return when something is due of a run or a task: its limit, or its deadline."""
+    return min((at for at in (one.due_at, one.deadline_at) if at is not None), default=None)
 
 
 def check_bodies(plans: Iterable[Plan], bodies: Container[str]) -> None:

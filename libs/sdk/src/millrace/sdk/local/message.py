@@ -8,7 +8,7 @@ from datetime import datetime
 from google.protobuf.timestamp_pb2 import Timestamp
 from millrace.contracts.rpc.control.v1.control_pb2 import Run, Task
 from millrace.core.shown import duration_s, fraction_of, in_order, kind_of
-from millrace.core.state import TASK_OPEN, TaskRun, TaskState
+from millrace.core.state import CACHE, TASK_OPEN, TaskRun, TaskState
 from millrace.sdk.local.run import LocalRun
 
 MOST_TASKS = 300
@@ -35,8 +35,11 @@ def as_message(run: LocalRun, now: datetime | None = None, *, whole: bool = Fals
         trigger_data_json=json.dumps(run.run.trigger.get("data")),
         started_at=_time(run.run.started_at),
         ended_at=_time(run.run.ended_at),
-        output_json=json.dumps(run.output) if run.output is not None else "",
+        output_json=json.dumps(run.run.output) if run.run.output is not None else "",
         tasks=[task_message(run, name, task, now) for name, task in in_order(run.plan, shown)],
+        refresh=run.run.refresh,
+        deadline_at=_time(run.run.deadline_at),
+        missed_at=_time(run.run.missed_at),
     )
 
 
@@ -46,6 +49,8 @@ def task_message(run: LocalRun, name: str, task: TaskRun | None, now: datetime |
     if task is None:
         return Task(name=name, kind=kind, state="blocked")
     began_at = task.dispatched_at or task.began_at
+    cache = (task.inner or {}).get(CACHE)
+    resources = None if run.plan.is_scope(name) else run.plan.step(name).task.resources
     goes_on = began_at is not None and now is not None and task.state in TASK_OPEN
     going_s = (now - began_at).total_seconds() if goes_on else 0.0  # type: ignore[operator]  # neither is None
     return Task(
@@ -62,6 +67,10 @@ def task_message(run: LocalRun, name: str, task: TaskRun | None, now: datetime |
         dispatched_at=_time(began_at),
         ended_at=_time(task.ended_at),
         external_ref=task.carried.external_ref if task.carried is not None else "",
+        deadline_at=_time(task.deadline_at),
+        missed_at=_time(task.missed_at),
+        cache_json=json.dumps(cache) if cache is not None else "",
+        resources_json=resources.model_dump_json(exclude_defaults=True) if resources is not None else "",
     )
 
 

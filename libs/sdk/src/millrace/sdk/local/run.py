@@ -12,6 +12,7 @@ from millrace.core.plan import Plan, compile_plan
 from millrace.core.state import Decision, Run, RunState, TaskRun, TaskState
 from millrace.runtime.errors import MillraceError
 from millrace.sdk.local.bodies import Raised
+from millrace.sdk.values import LocalValues
 
 MAX_LINES = 10_000
 """The most lines of logs that a run keeps: the latest."""
@@ -72,6 +73,7 @@ class LocalRun:
         plan: What it does, with what was planned in it.
         run: Its record, as decisions see it.
         past: The records of scopes that are over, and of what was in them.
+        values: What its tasks handed on by reference.
     """
 
     def __init__(self, plan: Plan, run: Run, principal: str = "") -> None:
@@ -81,6 +83,7 @@ class LocalRun:
         self.raised: dict[str, Raised] = {}
         self.past: dict[str, TaskRun] = {}
         self.principal = principal
+        self.values = LocalValues()
         self.plan = plan
         self.run = run
         self._items: defaultdict[str, dict[str, TaskRun]] = defaultdict(dict)
@@ -106,8 +109,8 @@ class LocalRun:
 
     @property
     def output(self) -> Any:  # noqa: ANN401 - a JSON value
-        """What its workflow's `output` came to."""
-        return self.run.output
+        """What its workflow's `output` came to, in full."""
+        return self.values.in_full(self.run.output)
 
     @property
     def tasks(self) -> dict[str, TaskRun]:
@@ -126,7 +129,7 @@ class LocalRun:
         return (run.ended_at - run.started_at).total_seconds() if run.started_at and run.ended_at else 0.0
 
     def output_of(self, task: str) -> Any:  # noqa: ANN401 - a JSON value
-        """Return what a task handed on.
+        """Return what a task handed on, in full.
 
         Raises:
             KeyError: It did not run.
@@ -135,7 +138,7 @@ class LocalRun:
         if found is None:
             known = ", ".join(self.tasks)
             raise KeyError(f"no task {task!r} in this run; its tasks are {known}")
-        return found.output
+        return self.values.in_full(found.output)
 
     def calls_of(self, name: str) -> list[Call]:
         """Return the attempts of a task, by its path, or of a kind of work."""

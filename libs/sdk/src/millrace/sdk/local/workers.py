@@ -81,6 +81,7 @@ class _Hand:
             order.call.task,
             order.call.kind,
             order.call.attempt,
+            resources=order.needs,
             moved=self._moved,
             line=self._line,
             task_id=str(order.task_id),
@@ -193,11 +194,13 @@ class Workers:
         came: Came = None
         with work.doing(hand.attempt):
             try:
-                arguments = called_with(hand.body, hand.order.call.input)
+                values, name = hand.order.run.values, name_of(hand.body)
+                arguments = called_with(hand.body, values.in_full(hand.order.call.input))
                 if self._processes:
                     came = in_child(hand.body, arguments, hand.attempt)
                 else:
-                    came = output_of(name_of(hand.body), hand.body(**arguments))
+                    came = output_of(name, hand.body(**arguments))
+                came = values.by_reference(name, came) if isinstance(came, dict) else came
             except BaseException as error:  # noqa: BLE001 - a body may raise anything; as in a worker, it fails its attempt
                 came = _told(error)
             flush()
@@ -215,7 +218,9 @@ class Workers:
         came: Came = None
         with work.doing(hand.attempt):
             try:
-                came = output_of(name_of(hand.body), await hand.body(**called_with(hand.body, hand.order.call.input)))
+                values, name = hand.order.run.values, name_of(hand.body)
+                arguments = called_with(hand.body, values.in_full(hand.order.call.input))
+                came = values.by_reference(name, output_of(name, await hand.body(**arguments)))
             except BaseException as error:  # noqa: BLE001 - likewise
                 came = _told(error)
             flush()

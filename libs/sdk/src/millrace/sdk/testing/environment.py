@@ -71,13 +71,22 @@ class Environment:
         key = name.kind if isinstance(name, TaskKind) else name
         self._stand_ins[key] = StandIn(answers or ({},), seconds_of(takes))
 
-    def start(self, flow: Flow | str, data: Any = None, *, by: str = "author", **trigger: str) -> RunUnderTest:  # noqa: ANN401
+    def start(
+        self,
+        flow: Flow | str,
+        data: Any = None,  # noqa: ANN401 - a JSON value
+        *,
+        by: str = "author",
+        refresh: bool = False,
+        **trigger: str,
+    ) -> RunUnderTest:
         """Start a run, and let happen what happens without time going by.
 
         Args:
             flow: Of which flow, or its name.
             data: What `trigger.data` is.
             by: Who starts it.
+            refresh: Compute anew what was computed before in this environment and could be taken.
             trigger: `id`, `source`, `type`, `subject` and `time` of the event that starts it.
 
         Raises:
@@ -86,7 +95,7 @@ class Environment:
         """
         check_bodies(self._engine.plans.values(), {*self._bodies, *self._stand_ins})
         name = flow if isinstance(flow, str) else flow.workflow.name
-        run = self._engine.start(name, {**trigger, "data": data}, by)
+        run = self._engine.start(name, {**trigger, "data": data}, by, refresh=refresh)
         self._settle()
         return run
 

@@ -56,6 +56,7 @@ def came_of(
         task_id=str(order.task_id),
         carried=order.carried,
         keep=left,
+        resources=order.needs,
     )
     with work.doing(attempt):
         if isinstance(answer, type) and issubclass(answer, BaseException):
@@ -63,7 +64,9 @@ def came_of(
         if isinstance(answer, BaseException):
             return raised(answer.with_traceback(None))
         try:
-            return output_of(call.kind, _returned(answer, call.input) if callable(answer) else answer)
+            given = order.run.values.in_full(call.input) if callable(answer) else None
+            output = output_of(call.kind, _returned(answer, given) if callable(answer) else answer)
+            return order.run.values.by_reference(call.kind, output)
         except (Exception, work.Preempted) as error:  # noqa: BLE001 - work may raise anything
             return raised(error)
 

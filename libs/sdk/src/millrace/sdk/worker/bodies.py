@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import pkgutil
+from asyncio import to_thread
 from collections.abc import Iterator
 from functools import partial
 from types import ModuleType
@@ -17,6 +18,7 @@ from millrace.runtime.transaction import Transaction
 from millrace.sdk import work
 from millrace.sdk.flows.steps import TaskKind
 from millrace.sdk.local.bodies import LocalBody, called_with, name_of, output_of
+from millrace.sdk.values import by_reference, in_full
 from pydantic import BaseModel, ConfigDict
 
 Place = tuple[str, str]
@@ -70,14 +72,18 @@ class Computing:
 
     def __call__(self, step: Fields, job: Job) -> dict[str, Any]:
         """Return what the function hands on."""
+        given = in_full(step.model_dump(), job.artifacts)
         with work.doing(_attempt(job)):
-            return output_of(name_of(self.func), self.func(**called_with(self.func, step.model_dump())))
+            output = output_of(name_of(self.func), self.func(**called_with(self.func, given)))
+        return by_reference(name_of(self.func), output, job.artifacts)
 
 
 async def _wait(place: Place, step: Fields, job: Job) -> dict[str, Any]:
     body = _body(place)
+    given = await to_thread(in_full, step.model_dump(), job.artifacts)
     with work.doing(_attempt(job)):
-        return output_of(name_of(body), await body(**called_with(body, step.model_dump())))
+        output = output_of(name_of(body), await body(**called_with(body, given)))
+    return await to_thread(by_reference, name_of(body), output, job.artifacts)
 
 
 async def _hand_on(output: dict[str, Any], _: Transaction) -> Output:
@@ -96,6 +102,7 @@ def _attempt(job: Job) -> work.Attempt:
         carried=about.carried or Carried(),
         keep=job.carry,
         preempted=lambda: job.preempted,
+        resources=about.resources.model_dump(exclude_none=True) if about.resources is not None else {},
     )
 
 

@@ -77,6 +77,7 @@ class ControlApi(Operations, TriggerApi, ScheduleApi, PoolApi):
             principal=caller().principal,
             workflow=request.workflow,
             data=read_data(request.data_json),
+            refresh=request.refresh,
         )
         return pb.StartRunResponse(run=run_message(await start_run(command, tx)))
 

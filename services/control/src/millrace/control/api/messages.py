@@ -15,7 +15,7 @@ from millrace.control.domain.runs import KeptRun
 from millrace.control.domain.shown import in_order
 from millrace.control.store import ShownTrigger, Waiting
 from millrace.core.shown import duration_s, fraction_of, kind_of
-from millrace.core.state import SET_BY, TAKEN_FROM, TaskRun
+from millrace.core.state import CACHE, SET_BY, TAKEN_FROM, TaskRun
 
 SHOWN_BYTES = 2 * 1024 * 1024
 """The most of outputs that one answer holds; a message has at most twice that."""
@@ -58,6 +58,9 @@ def run_message(
         rerun_of=str(kept.rerun_of or ""),
         paused_at=time_message(run.pause.at if run.pause is not None else None),
         paused_by=run.pause.cause if run.pause is not None else "",
+        refresh=run.refresh,
+        deadline_at=time_message(run.deadline_at),
+        missed_at=time_message(run.missed_at),
         trace_id=kept.traceparent.split("-")[1] if kept.traceparent.count("-") == 3 else "",  # noqa: PLR2004 - W3C's form
     )
 
@@ -157,7 +160,8 @@ def _task(name: str, task: TaskRun | None, kept: KeptRun, shown: _Shown, slots: 
     kind = kind_of(name, kept.plan)
     pool = "" if kept.plan.is_scope(name) else kept.plan.step(name).task.pool or ""
     if task is None:
-        return pb.Task(name=name, kind=kind, state="blocked", pool=pool)
+        return pb.Task(name=name, kind=kind, state="blocked", pool=pool, resources_json=_resources(name, kept))
+    cache = (task.inner or {}).get(CACHE)
     return pb.Task(
         task_id=str(task.task_id),
         name=name,
@@ -176,7 +180,17 @@ def _task(name: str, task: TaskRun | None, kept: KeptRun, shown: _Shown, slots: 
         pool=pool,
         waits_for=slots.get(name, ""),
         external_ref=task.carried.external_ref if task.carried is not None else "",
+        deadline_at=time_message(task.deadline_at),
+        missed_at=time_message(task.missed_at),
+        cache_json=json.dumps(cache) if cache is not None else "",
+        resources_json=_resources(name, kept),
     )
+
+
+def _resources(name: str, kept: KeptRun) -> str:
+    """Return what a worker needs for a task, as JSON; nothing where nothing is said, or it is a scope."""
+    spec = None if kept.plan.is_scope(name) else kept.plan.step(name).task.resources
+    return spec.model_dump_json(exclude_defaults=True) if spec is not None else ""
 
 
 def time_message(at: datetime | None) -> Any:  # noqa: ANN401 - the stubs take a Timestamp or None

@@ -84,7 +84,8 @@ def _grace(request: pb.CancelRunRequest | pb.CancelRuns) -> Mapping[str, float]:
 
 
 def _scope(request: pb.RerunRunRequest | pb.RerunRuns) -> Mapping[str, Any]:
-    return {"from_task": request.from_task, **({"version": request.version} if request.version else {})}
+    version = {"version": request.version} if request.version else {}
+    return {"from_task": request.from_task, "refresh": request.refresh, **version}
 
 
 def _many(request: pb.ChangeRunsRequest) -> ChangeRuns:

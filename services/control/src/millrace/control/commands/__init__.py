@@ -102,12 +102,17 @@ class UnblockTrigger(PauseTrigger):
 
 
 class StartRun(Command):
-    """Start a run of a workflow's version in force."""
+    """Start a run of a workflow's version in force.
+
+    Attributes:
+        refresh: It computes anew what could be taken from the cache.
+    """
 
     namespace: Namespace
     principal: str
     workflow: Annotated[str, Field(min_length=1, max_length=128)]
     data: JsonValue = None
+    refresh: bool = False
 
 
 class SignalRun(Command):

@@ -64,6 +64,7 @@ class RerunRun(Command):
     Attributes:
         from_task: A task of the workflow itself; empty for what failed or was not reached.
         version: The one that it had, or the one in force.
+        refresh: It computes anew what could be taken from the cache; from a task, it does so in any case.
     """
 
     namespace: Namespace
@@ -71,6 +72,7 @@ class RerunRun(Command):
     run_id: UUID
     from_task: TaskPath = ""
     version: Version = "pinned"
+    refresh: bool = False
 
 
 class SetTaskResult(_OnRun):
@@ -117,6 +119,7 @@ class ChangeRuns(Command):
     force: bool = False
     from_task: TaskPath = ""
     version: Version = "pinned"
+    refresh: bool = False
     signal: Annotated[str, Field(pattern=NAME)] | None = None
     data: JsonValue = None
 

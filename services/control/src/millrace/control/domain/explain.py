@@ -7,9 +7,11 @@ from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
+from millrace.control.domain.explain_tasks import explain_deadlines, explain_results
 from millrace.control.domain.runs import KeptRun
 from millrace.control.domain.schedules import schedule_of
 from millrace.control.domain.triggers import waiting_reason
+from millrace.core.results import Slot
 from millrace.core.state import TASK_OPEN, RunState, TaskRun
 from millrace.core.triggers import Event, Trigger, match
 
@@ -140,16 +142,23 @@ class Turn:
     next_at: datetime | None
 
 
-def explain_run(kept: KeptRun, turn: Turn | None, slots: Mapping[str, str] = MappingProxyType({})) -> list[str]:
-    """Return what started a run, then why it stands where it does, a sentence each.
+def explain_run(
+    kept: KeptRun,
+    turn: Turn | None,
+    waits: Mapping[str, str] = MappingProxyType({}),
+    results: Mapping[str, Slot] = MappingProxyType({}),
+) -> list[str]:
+    """Return what started a run, why it stands where it does, and what its tasks took from the cache, a sentence each.
 
     Args:
         kept: The run.
-        turn: Why it waits for its turn, where it has to.
-        slots: What its tasks wait for that wait for slots, by name.
+        turn: Why it has to wait for its turn, where it does.
+        waits: What its tasks wait for that wait for slots, by name.
+        results: What there is under the keys of results that its tasks wait for.
     """
     again = [f"{kept.principal} has run {kept.rerun_of} done again by it"] if kept.rerun_of is not None else []
-    return [_what_started(kept), *again, *_how_it_stands(kept, turn, slots)]
+    told = [*explain_results(kept.run, results), *explain_deadlines(kept.run)]
+    return [_what_started(kept), *again, *_how_it_stands(kept, turn, waits), *told]
 
 
 def _what_started(kept: KeptRun) -> str:

@@ -1,11 +1,13 @@
-"""What one run, or a pool, tells another run, as it is kept until that one is told."""
+"""What one run, or a pool, tells another run, and what it is told of results, as it is kept until it is read."""
 
+from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
 from millrace.core.state import (
     CANCEL_GRACE_S,
     Admitted,
+    CacheAnswered,
     CancelRequested,
     ChildEnded,
     Input,
@@ -16,7 +18,7 @@ from millrace.core.state import (
 )
 
 
-def mail_of(told: Input) -> dict[str, Any]:
+def mail_of(told: Input) -> dict[str, Any]:  # noqa: PLR0911 - one for each kind
     """Return it as JSON.
 
     Raises:
@@ -34,12 +36,14 @@ def mail_of(told: Input) -> dict[str, Any]:
             return {"resume": cause}
         case Admitted(name=name, ticket=ticket):
             return {"admitted": name, "ticket": str(ticket)}
+        case CacheAnswered():
+            return {"result": {**asdict(told), "task_id": str(told.task_id)}}
         case Start():
             return {"start": True}
     raise TypeError(f"no run tells another {type(told).__name__}")
 
 
-def read_mail(told: dict[str, Any]) -> Input:
+def read_mail(told: dict[str, Any]) -> Input:  # noqa: PLR0911 - likewise
     """Return what `mail_of` kept."""
     if "cancel" in told:
         return CancelRequested(
@@ -53,6 +57,9 @@ def read_mail(told: dict[str, Any]) -> Input:
         return Admitted(told["admitted"], UUID(told["ticket"]))
     if "start" in told:
         return Start()
+    if "result" in told:
+        answer = told["result"]
+        return CacheAnswered(**{**answer, "task_id": UUID(answer["task_id"])})
     about = told["child_ended"]
     state = RunState(about["state"])
     return ChildEnded(about["name"], UUID(about["task_id"]), state, about["cause"], about["output"])

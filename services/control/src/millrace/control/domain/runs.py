@@ -19,6 +19,7 @@ from millrace.contracts.openlineage import (
     openlineage_namespace,
 )
 from millrace.contracts.tasks import (
+    Resources,
     TaskCancelled,
     TaskDispatched,
     TaskFailed,
@@ -34,6 +35,7 @@ from millrace.core.state import (
     CancelAcknowledged,
     CancelAttempt,
     Carried,
+    DeadlineMissed,
     Decision,
     Dispatch,
     Failed,
@@ -181,6 +183,14 @@ def events_of(kept: KeptRun, decision: Decision, now: datetime) -> Iterator[Even
                 yield facts.RunPaused(**about, cause=cause)
             case RunResumed(cause=cause, paused_s=paused_s):
                 yield facts.RunResumed(**about, cause=cause, paused_s=max(0.0, paused_s))
+            case DeadlineMissed():
+                yield facts.DeadlineMissed(
+                    **about,
+                    task=effect.name,
+                    task_id=effect.task_id,
+                    deadline=effect.deadline_at,
+                    action=effect.action,
+                )
             case RunEnded(state=state, cause=cause):
                 duration_s = max(0.0, (now - (kept.run.started_at or now)).total_seconds())
                 yield ENDINGS[state](**about, cause=cause, duration_s=duration_s)
@@ -201,10 +211,11 @@ def _order(kept: KeptRun, effect: Dispatch, now: datetime) -> TaskDispatched:
         workflow=kept.workflow,
         name=effect.name,
         principal=kept.principal,
-        deadline=now + timedelta(seconds=task.queue_timeout_s + task.run_timeout_s),
+        deadline=now + timedelta(seconds=task.longest_start_s + task.run_timeout_s),
         # The worker's own lease lapses first, so that its service can say so itself.
         heartbeat_timeout_s=task.heartbeat_timeout_s / 2,
         carried=tasks.Carried(**asdict(effect.carried)) if effect.carried is not None else None,
+        resources=Resources(**task.resources.needed()) if task.resources is not None else None,
     )
 
 

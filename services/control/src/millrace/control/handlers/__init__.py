@@ -3,6 +3,7 @@
 from millrace.contracts import SERVICES
 from millrace.contracts.tasks import TaskReport
 from millrace.control.handlers.admission import look_at_pools
+from millrace.control.handlers.caching import look_at_results
 from millrace.control.handlers.definitions import (
     apply_trigger,
     apply_workflow,
@@ -60,6 +61,7 @@ __all__ = [
     "keep_alive",
     "lease_tasks",
     "look_at_pools",
+    "look_at_results",
     "look_at_schedules",
     "look_at_triggers",
     "pause_run",

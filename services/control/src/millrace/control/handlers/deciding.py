@@ -16,6 +16,7 @@ from millrace.core.children import MAX_CHAIN, TOO_DEEP
 from millrace.core.decide import decide
 from millrace.core.plan import Plan, compile_plan
 from millrace.core.state import (
+    AskCache,
     CancelAttempt,
     ChildEnded,
     Collect,
@@ -28,6 +29,7 @@ from millrace.core.state import (
     RunState,
     StartChild,
     TaskRun,
+    TellCache,
     TellChild,
     Tick,
 )
@@ -77,11 +79,12 @@ def pending(
     place: int | None = None,
     parent: Parent | None = None,
     rerun_of: UUID | None = None,
+    refresh: bool = False,
     tasks: dict[str, TaskRun] | None = None,
 ) -> KeptRun:
     """Return a run that has not started, with the records that it takes over."""
     return KeptRun(
-        run=Run(run_id, RunState.PENDING, trigger, tasks=tasks or {}),
+        run=Run(run_id, RunState.PENDING, trigger, refresh=refresh, tasks=tasks or {}),
         plan=plan,
         namespace=namespace,
         workflow=plan.workflow.name,
@@ -124,6 +127,8 @@ async def _done(kept: KeptRun, decision: Decision, tx: Store) -> Sequence[Input]
                 told += await _start_child(kept, effect, tx)
             case CancelAttempt():
                 told += await stopped_unleased(kept, effect, tx)
+            case AskCache() | TellCache():
+                tx.add_result_mail(kept.namespace, kept.run.run_id, effect)
             case TellChild(run_id=run_id, told=wish):
                 tx.add_mail(run_id, wish)
             case RunEnded(state=ended, cause=cause) if kept.parent is not None:
@@ -158,6 +163,7 @@ async def _start_child(kept: KeptRun, asked: StartChild, tx: Store) -> Sequence[
         principal=kept.principal,
         traceparent=kept.traceparent,
         parent=Parent(kept.run.run_id, asked.name, asked.task_id, depth),
+        refresh=kept.run.refresh,
     )
     # It begins in a transaction of its own: however many there are, none waits for all.
     tx.add_child(child)

@@ -6,6 +6,7 @@ from millrace.control.commands import ExplainEvent, GetRun
 from millrace.control.domain.events import read_record
 from millrace.control.domain.explain import Explanation, Turn, explain
 from millrace.control.domain.explain import explain_run as explain_run_of
+from millrace.control.domain.explain_tasks import asked_keys
 from millrace.control.domain.runs import KeptRun
 from millrace.control.domain.schedules import schedule_of
 from millrace.control.handlers.deciding import SERVICE
@@ -61,7 +62,9 @@ async def explain_run(asked: GetRun, tx: Store) -> tuple[KeptRun, list[str]]:
     turn = None
     if kept.run.started_at is None and not kept.run.state.ended and kept.place is not None:
         turn = await _turn(kept, kept.place, tx)
-    return kept, explain_run_of(kept, turn, await why_tasks_wait(kept, tx))
+    keys = asked_keys(kept.run)
+    results = await tx.slots(kept.namespace, keys) if keys else {}
+    return kept, explain_run_of(kept, turn, await why_tasks_wait(kept, tx), results)
 
 
 async def _turn(kept: KeptRun, place: int, tx: Store) -> Turn:

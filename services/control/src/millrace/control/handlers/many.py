@@ -59,7 +59,8 @@ async def _rerun(command: ChangeRuns, runs: Sequence[KeptRun], tx: Store) -> lis
             outcomes.append(Outcome(origin, "refused", reason=f"run {other} does it again already"))
             continue
         try:
-            begun.append((origin, await again(origin, command.principal, command.from_task, command.version, tx)))
+            asked = (command.principal, command.from_task, command.version)
+            begun.append((origin, await again(origin, *asked, tx, refresh=command.refresh)))
         except (Conflict, NotFound) as error:
             outcomes.append(Outcome(origin, "refused", reason=str(error)))
     news = [new for _, new in begun]

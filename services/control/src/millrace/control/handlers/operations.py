@@ -108,14 +108,16 @@ async def rerun_run(command: RerunRun, tx: Store) -> Change:
         Conflict: It has not ended, or cannot be done again as asked.
     """
     origin = await tx.hold_run(command.namespace, command.run_id)
-    kept = await again(origin, command.principal, command.from_task, command.version, tx)
+    kept = await again(origin, command.principal, command.from_task, command.version, tx, refresh=command.refresh)
     begins_with = kept.run
     await begin_runs([kept], [kept], tx)
     return Change(kept, changes(unbegun(begins_with), kept.run))
 
 
-async def again(origin: KeptRun, principal: str, from_task: str, version: Version, tx: Store) -> KeptRun:
-    """Return a run that does one again, and has not started.
+async def again(
+    origin: KeptRun, principal: str, from_task: str, version: Version, tx: Store, *, refresh: bool
+) -> KeptRun:
+    """Return a run that does one again, and has not started; from a task, it computes all anew that it does.
 
     Raises:
         NotFound: Its workflow is not in force any more.
@@ -140,6 +142,7 @@ async def again(origin: KeptRun, principal: str, from_task: str, version: Versio
         traceparent=current_traceparent(),
         trigger_name=origin.trigger_name,
         rerun_of=origin.run.run_id,
+        refresh=refresh or bool(from_task),
         tasks=tasks,
     )
 

@@ -42,6 +42,7 @@ async def start_run(command: StartRun, tx: Store) -> KeptRun:
         namespace=command.namespace,
         principal=command.principal,
         traceparent=current_traceparent(),
+        refresh=command.refresh,
     )
     await begin_runs([kept], [kept], tx)
     return kept

@@ -10,6 +10,7 @@ from millrace.control.store.leases import Leases
 from millrace.control.store.operations import Operations
 from millrace.control.store.pools import Pools
 from millrace.control.store.queues import Queues
+from millrace.control.store.results import KeptMail, Results
 from millrace.control.store.runs import Runs, Waiting
 from millrace.control.store.schedules import HeldSchedule, NewFire, Schedules
 from millrace.control.store.signals import Signals
@@ -17,8 +18,8 @@ from millrace.control.store.triggers import HeldTrigger, ShownTrigger
 from millrace.control.store.turns import Turns
 
 
-class Store(Runs, Gatherings, Schedules, Backfills, Queues, Leases, Operations, Turns, Admissions, Pools):
-    """What control keeps: definitions, events, runs, schedules and pools."""
+class Store(Runs, Gatherings, Schedules, Backfills, Queues, Leases, Operations, Turns, Admissions, Pools, Results):
+    """What control keeps: definitions, events, runs, schedules, pools and results."""
 
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "HeldTrigger",
     "InForce",
     "Kept",
+    "KeptMail",
     "KeptMemory",
     "NewFire",
     "QueuedEvent",

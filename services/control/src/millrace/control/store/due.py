@@ -1,22 +1,31 @@
-"""What is due: of runs, of triggers, of schedules and of pools, found by one statement."""
+"""What is due: of runs, of results, of triggers, of schedules and of pools, found by one statement."""
 
 from dataclasses import dataclass
 
 from millrace.control.domain.admission import POOLS
+from millrace.control.domain.results import PREFIX
 from millrace.control.domain.schedules import schedule_of
 from millrace.control.store.rows import holds_up
 
-# What is due, what has mail, and triggers of which something is: events that have waited long enough, events that came
-# while one was paused, runs whose turn has come.
+# What is due, what has mail, keys of results that have, and triggers of which something is due: events that have waited
+# long enough, events that came while one was paused, runs whose turn has come.
 DUE = f"""
 SELECT * FROM (
     SELECT run_id, NULL AS namespace, NULL AS trigger_name FROM run WHERE due_at <= now()
     UNION
     SELECT run_id, NULL, NULL FROM task WHERE due_at <= now()
     UNION
+    SELECT run_id, NULL, NULL FROM run WHERE deadline_at <= now()
+    UNION
+    SELECT run_id, NULL, NULL FROM task WHERE deadline_at <= now()
+    UNION
     SELECT run_id, NULL, NULL FROM mail JOIN run USING (run_id)
     LIMIT 400
 ) AS runs
+UNION ALL
+SELECT DISTINCT NULL::uuid, namespace, '{PREFIX}' || key FROM (
+    SELECT namespace, key FROM result_mail WHERE NOT waits ORDER BY mail_id LIMIT 400
+) AS results
 UNION ALL
 SELECT * FROM (
     SELECT NULL::uuid, t.namespace, t.name FROM trigger t
@@ -79,7 +88,7 @@ SELECT * FROM (SELECT NULL::uuid, namespace, '{POOLS}' FROM admission WHERE due_
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A trigger of which something is due, or a schedule, or the pools of a namespace."""
+    """A trigger of which something is due, or a schedule, the pools of a namespace, or the key of a result."""
 
     namespace: str
     trigger: str
@@ -93,3 +102,8 @@ class Turn:
     def of_pools(self) -> bool:
         """Return whether it is about the namespace's pools."""
         return self.trigger == POOLS
+
+    @property
+    def key(self) -> str:
+        """Return the key of the result that it is about; empty where it is about something else."""
+        return self.trigger.removeprefix(PREFIX) if self.trigger.startswith(PREFIX) else ""

@@ -41,6 +41,9 @@ def kept_run(row: asyncpg.Record, plans: Mapping[str, Plan], tasks: dict[str, Ta
         output=row["output"],
         pause=_pause(row["pause"]),
         signals=tuple((name, data) for name, data in row["signals"]),
+        refresh=row["refresh"],
+        deadline_at=row["deadline_at"],
+        missed_at=row["missed_at"],
         tasks=tasks,
     )
     plan = plans[row["planned_sha256"] or row["sha256"]]
@@ -89,6 +92,8 @@ def task_run(row: asyncpg.Record) -> TaskRun:
         outcome=TaskState(row["outcome"]) if row["outcome"] else None,
         inner=row["inner_state"],
         carried=Carried(**row["carried"]) if row["carried"] is not None else None,
+        deadline_at=row["deadline_at"],
+        missed_at=row["missed_at"],
     )
 
 
@@ -101,6 +106,7 @@ def task_row(run_id: UUID, task: TaskRun) -> tuple[Any, ...]:
         json_of(asdict(task.failure) if task.failure is not None else None),
         *(task.fraction, task.message, task.outcome, json_of(task.inner)),
         json_of(asdict(task.carried) if task.carried is not None else None),
+        *(task.deadline_at, task.missed_at),
     )
 
 
@@ -110,7 +116,7 @@ def run_row(kept: KeptRun) -> tuple[Any, ...]:
     return (
         *(run.run_id, run.state, run.outcome, run.cause, run.started_at, run.ended_at, run.due_at),
         *(json_of(run.output), json.dumps(run.signals), kept.planned_sha256, _pause_json(run.pause)),
-        *(kept.version, kept.locker),
+        *(run.deadline_at, run.missed_at, kept.version, kept.locker),
     )
 
 

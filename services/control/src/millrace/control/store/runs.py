@@ -43,16 +43,17 @@ SELECT * FROM run WHERE namespace = $1 AND ($2 = '' OR workflow = $2) AND ($3 = 
 ADD_RUNS = """
 INSERT INTO run (run_id, namespace, workflow, sha256, state, outcome, cause, principal, trigger_name, place, trigger,
     traceparent, created_at, started_at, ended_at, due_at, output, parent_run_id, parent_task, parent_task_id, depth,
-    rerun_of)
+    rerun_of, refresh, deadline_at, missed_at)
 SELECT n.run_id, n.namespace, n.workflow, n.sha256, n.state, n.outcome, n.cause, n.principal, n.trigger_name, n.place,
     n.trigger::jsonb, n.traceparent, n.created_at, n.started_at, n.ended_at, n.due_at, n.output::jsonb,
-    n.parent_run_id, n.parent_task, n.parent_task_id, n.depth, n.rerun_of
+    n.parent_run_id, n.parent_task, n.parent_task_id, n.depth, n.rerun_of, n.refresh, n.deadline_at, n.missed_at
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
     $10::bigint[], $11::text[], $12::text[], $13::timestamptz[], $14::timestamptz[], $15::timestamptz[],
-    $16::timestamptz[], $17::text[], $18::uuid[], $19::text[], $20::uuid[], $21::int[], $22::uuid[])
+    $16::timestamptz[], $17::text[], $18::uuid[], $19::text[], $20::uuid[], $21::int[], $22::uuid[], $23::bool[],
+    $24::timestamptz[], $25::timestamptz[])
     AS n(run_id, namespace, workflow, sha256, state, outcome, cause, principal, trigger_name, place, trigger,
         traceparent, created_at, started_at, ended_at, due_at, output, parent_run_id, parent_task, parent_task_id,
-        depth, rerun_of)
+        depth, rerun_of, refresh, deadline_at, missed_at)
 """
 # Where a run was not locked, nobody must have changed it since, nor a replica of a former version, which counts no
 # changes, have locked it.
@@ -61,11 +62,11 @@ SAVE_RUNS = f"""
 UPDATE run SET version = run.version + 1, state = n.state, outcome = n.outcome, cause = n.cause,
     started_at = n.started_at, ended_at = n.ended_at,
     due_at = n.due_at, output = n.output::jsonb, signals = n.signals::jsonb,
-    planned_sha256 = n.planned_sha256, pause = n.pause::jsonb
+    planned_sha256 = n.planned_sha256, pause = n.pause::jsonb, deadline_at = n.deadline_at, missed_at = n.missed_at
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[],
-    $8::text[], $9::text[], $10::text[], $11::text[], $12::int[], $13::bigint[])
-    AS n(run_id, state, outcome, cause, started_at, ended_at, due_at, output, signals, planned_sha256, pause, version,
-        locker)
+    $8::text[], $9::text[], $10::text[], $11::text[], $12::timestamptz[], $13::timestamptz[], $14::int[], $15::bigint[])
+    AS n(run_id, state, outcome, cause, started_at, ended_at, due_at, output, signals, planned_sha256, pause,
+        deadline_at, missed_at, version, locker)
 WHERE {SAME} RETURNING run.run_id
 """
 COUNT_CHANGES = f"""
@@ -74,21 +75,23 @@ WHERE {SAME} RETURNING run.run_id
 """
 SAVE_TASKS = """
 INSERT INTO task AS t (run_id, name, task_id, state, began_at, attempt, token, failures, losses, dispatched_at,
-    started_at, seen_at, ended_at, due_at, output, failure, fraction, message, outcome, inner_state, carried)
+    started_at, seen_at, ended_at, due_at, output, failure, fraction, message, outcome, inner_state, carried,
+    deadline_at, missed_at)
 SELECT n.run_id, n.name, n.task_id, n.state, n.began_at, n.attempt, n.token, n.failures, n.losses, n.dispatched_at,
     n.started_at, n.seen_at, n.ended_at, n.due_at, n.output::jsonb, n.failure::jsonb, n.fraction, n.message, n.outcome,
-    n.inner_state::jsonb, n.carried::jsonb
+    n.inner_state::jsonb, n.carried::jsonb, n.deadline_at, n.missed_at
 FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::timestamptz[], $6::int[], $7::uuid[], $8::int[],
     $9::int[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[],
-    $15::text[], $16::text[], $17::float[], $18::text[], $19::text[], $20::text[], $21::text[])
+    $15::text[], $16::text[], $17::float[], $18::text[], $19::text[], $20::text[], $21::text[], $22::timestamptz[],
+    $23::timestamptz[])
     AS n(run_id, name, task_id, state, began_at, attempt, token, failures, losses, dispatched_at, started_at, seen_at,
-        ended_at, due_at, output, failure, fraction, message, outcome, inner_state, carried)
+        ended_at, due_at, output, failure, fraction, message, outcome, inner_state, carried, deadline_at, missed_at)
 ON CONFLICT (run_id, name) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, token = excluded.token,
     failures = excluded.failures, losses = excluded.losses, dispatched_at = excluded.dispatched_at,
     started_at = excluded.started_at, seen_at = excluded.seen_at, ended_at = excluded.ended_at,
     due_at = excluded.due_at, output = excluded.output, failure = excluded.failure, fraction = excluded.fraction,
     message = excluded.message, outcome = excluded.outcome, inner_state = excluded.inner_state,
-    carried = excluded.carried
+    carried = excluded.carried, deadline_at = excluded.deadline_at, missed_at = excluded.missed_at
 """
 ADD_MAIL = "INSERT INTO mail (run_id, told) VALUES ($1, $2)"
 TAKE_MAIL = """
@@ -280,7 +283,7 @@ class Runs(Definitions):
                     *(kept.traceparent, kept.created_at, kept.run.started_at, kept.run.ended_at, kept.run.due_at),
                     json_of(kept.run.output),
                     *((up.run_id, up.task, up.task_id, up.depth) if (up := kept.parent) else (None, None, None, 0)),
-                    kept.rerun_of,
+                    *(kept.rerun_of, kept.run.refresh, kept.run.deadline_at, kept.run.missed_at),
                 )
                 for kept in runs
             ]
@@ -329,9 +332,10 @@ class Runs(Definitions):
         for kept, decision in decided:
             if kept.place is not None and decision.run.state.ended:
                 self.signals.due_in(0.0)
-            for task in decision.changed.values():
-                if task.due_at is not None:
-                    self.signals.due_in((task.due_at - self.now).total_seconds())
+            dues = [due for task in decision.changed.values() for due in (task.due_at, task.deadline_at)]
+            for due_at in (decision.run.deadline_at, *dues):
+                if due_at is not None:
+                    self.signals.due_in((due_at - self.now).total_seconds())
 
     async def _kept(self, rows: Sequence[asyncpg.Record]) -> list[KeptRun]:
         if not rows:

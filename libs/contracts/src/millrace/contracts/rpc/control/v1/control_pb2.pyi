@@ -93,16 +93,18 @@ class ApplyTriggerResponse(_message.Message):
     def __init__(self, name: _Optional[str] = ..., unchanged: bool = ...) -> None: ...
 
 class StartRunRequest(_message.Message):
-    __slots__ = ("namespace", "request_id", "workflow", "data_json")
+    __slots__ = ("namespace", "request_id", "workflow", "data_json", "refresh")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     WORKFLOW_FIELD_NUMBER: _ClassVar[int]
     DATA_JSON_FIELD_NUMBER: _ClassVar[int]
+    REFRESH_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     request_id: str
     workflow: str
     data_json: str
-    def __init__(self, namespace: _Optional[str] = ..., request_id: _Optional[str] = ..., workflow: _Optional[str] = ..., data_json: _Optional[str] = ...) -> None: ...
+    refresh: bool
+    def __init__(self, namespace: _Optional[str] = ..., request_id: _Optional[str] = ..., workflow: _Optional[str] = ..., data_json: _Optional[str] = ..., refresh: bool = ...) -> None: ...
 
 class StartRunResponse(_message.Message):
     __slots__ = ("run",)
@@ -227,18 +229,20 @@ class ResumeRunResponse(_message.Message):
     def __init__(self, run: _Optional[_Union[Run, _Mapping]] = ..., changes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RerunRunRequest(_message.Message):
-    __slots__ = ("namespace", "request_id", "run_id", "from_task", "version")
+    __slots__ = ("namespace", "request_id", "run_id", "from_task", "version", "refresh")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     FROM_TASK_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    REFRESH_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     request_id: str
     run_id: str
     from_task: str
     version: str
-    def __init__(self, namespace: _Optional[str] = ..., request_id: _Optional[str] = ..., run_id: _Optional[str] = ..., from_task: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
+    refresh: bool
+    def __init__(self, namespace: _Optional[str] = ..., request_id: _Optional[str] = ..., run_id: _Optional[str] = ..., from_task: _Optional[str] = ..., version: _Optional[str] = ..., refresh: bool = ...) -> None: ...
 
 class RerunRunResponse(_message.Message):
     __slots__ = ("run", "changes")
@@ -333,12 +337,14 @@ class CancelRuns(_message.Message):
     def __init__(self, grace_s: _Optional[float] = ..., force: bool = ...) -> None: ...
 
 class RerunRuns(_message.Message):
-    __slots__ = ("from_task", "version")
+    __slots__ = ("from_task", "version", "refresh")
     FROM_TASK_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    REFRESH_FIELD_NUMBER: _ClassVar[int]
     from_task: str
     version: str
-    def __init__(self, from_task: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
+    refresh: bool
+    def __init__(self, from_task: _Optional[str] = ..., version: _Optional[str] = ..., refresh: bool = ...) -> None: ...
 
 class SignalRuns(_message.Message):
     __slots__ = ("signal", "data_json")
@@ -849,7 +855,7 @@ class Trigger(_message.Message):
     def __init__(self, name: _Optional[str] = ..., workflow: _Optional[str] = ..., document_json: _Optional[str] = ..., principal: _Optional[str] = ..., applied_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., paused_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., paused_by: _Optional[str] = ..., blocked_by: _Optional[str] = ..., waiting_runs: _Optional[int] = ..., queued_events: _Optional[int] = ..., waiting_events: _Optional[int] = ..., next_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Run(_message.Message):
-    __slots__ = ("run_id", "workflow", "workflow_hash", "state", "cause", "principal", "trigger", "event_source", "event_id", "trigger_data_json", "created_at", "started_at", "ended_at", "tasks", "trace_id", "output_json", "schedule_json", "rerun_of", "paused_at", "paused_by")
+    __slots__ = ("run_id", "workflow", "workflow_hash", "state", "cause", "principal", "trigger", "event_source", "event_id", "trigger_data_json", "created_at", "started_at", "ended_at", "tasks", "trace_id", "output_json", "schedule_json", "rerun_of", "paused_at", "paused_by", "refresh", "deadline_at", "missed_at")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     WORKFLOW_FIELD_NUMBER: _ClassVar[int]
     WORKFLOW_HASH_FIELD_NUMBER: _ClassVar[int]
@@ -870,6 +876,9 @@ class Run(_message.Message):
     RERUN_OF_FIELD_NUMBER: _ClassVar[int]
     PAUSED_AT_FIELD_NUMBER: _ClassVar[int]
     PAUSED_BY_FIELD_NUMBER: _ClassVar[int]
+    REFRESH_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_AT_FIELD_NUMBER: _ClassVar[int]
+    MISSED_AT_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     workflow: str
     workflow_hash: str
@@ -890,10 +899,13 @@ class Run(_message.Message):
     rerun_of: str
     paused_at: _timestamp_pb2.Timestamp
     paused_by: str
-    def __init__(self, run_id: _Optional[str] = ..., workflow: _Optional[str] = ..., workflow_hash: _Optional[str] = ..., state: _Optional[str] = ..., cause: _Optional[str] = ..., principal: _Optional[str] = ..., trigger: _Optional[str] = ..., event_source: _Optional[str] = ..., event_id: _Optional[str] = ..., trigger_data_json: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., tasks: _Optional[_Iterable[_Union[Task, _Mapping]]] = ..., trace_id: _Optional[str] = ..., output_json: _Optional[str] = ..., schedule_json: _Optional[str] = ..., rerun_of: _Optional[str] = ..., paused_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., paused_by: _Optional[str] = ...) -> None: ...
+    refresh: bool
+    deadline_at: _timestamp_pb2.Timestamp
+    missed_at: _timestamp_pb2.Timestamp
+    def __init__(self, run_id: _Optional[str] = ..., workflow: _Optional[str] = ..., workflow_hash: _Optional[str] = ..., state: _Optional[str] = ..., cause: _Optional[str] = ..., principal: _Optional[str] = ..., trigger: _Optional[str] = ..., event_source: _Optional[str] = ..., event_id: _Optional[str] = ..., trigger_data_json: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., tasks: _Optional[_Iterable[_Union[Task, _Mapping]]] = ..., trace_id: _Optional[str] = ..., output_json: _Optional[str] = ..., schedule_json: _Optional[str] = ..., rerun_of: _Optional[str] = ..., paused_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., paused_by: _Optional[str] = ..., refresh: bool = ..., deadline_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., missed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("task_id", "name", "kind", "state", "attempts", "duration_s", "output_json", "error", "progress", "progress_message", "dispatched_at", "ended_at", "set_by", "taken_from", "pool", "waits_for", "external_ref")
+    __slots__ = ("task_id", "name", "kind", "state", "attempts", "duration_s", "output_json", "error", "progress", "progress_message", "dispatched_at", "ended_at", "set_by", "taken_from", "pool", "waits_for", "external_ref", "deadline_at", "missed_at", "cache_json", "resources_json")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -911,6 +923,10 @@ class Task(_message.Message):
     POOL_FIELD_NUMBER: _ClassVar[int]
     WAITS_FOR_FIELD_NUMBER: _ClassVar[int]
     EXTERNAL_REF_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_AT_FIELD_NUMBER: _ClassVar[int]
+    MISSED_AT_FIELD_NUMBER: _ClassVar[int]
+    CACHE_JSON_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_JSON_FIELD_NUMBER: _ClassVar[int]
     task_id: str
     name: str
     kind: str
@@ -928,7 +944,11 @@ class Task(_message.Message):
     pool: str
     waits_for: str
     external_ref: str
-    def __init__(self, task_id: _Optional[str] = ..., name: _Optional[str] = ..., kind: _Optional[str] = ..., state: _Optional[str] = ..., attempts: _Optional[int] = ..., duration_s: _Optional[float] = ..., output_json: _Optional[str] = ..., error: _Optional[str] = ..., progress: _Optional[float] = ..., progress_message: _Optional[str] = ..., dispatched_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., set_by: _Optional[str] = ..., taken_from: _Optional[str] = ..., pool: _Optional[str] = ..., waits_for: _Optional[str] = ..., external_ref: _Optional[str] = ...) -> None: ...
+    deadline_at: _timestamp_pb2.Timestamp
+    missed_at: _timestamp_pb2.Timestamp
+    cache_json: str
+    resources_json: str
+    def __init__(self, task_id: _Optional[str] = ..., name: _Optional[str] = ..., kind: _Optional[str] = ..., state: _Optional[str] = ..., attempts: _Optional[int] = ..., duration_s: _Optional[float] = ..., output_json: _Optional[str] = ..., error: _Optional[str] = ..., progress: _Optional[float] = ..., progress_message: _Optional[str] = ..., dispatched_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., set_by: _Optional[str] = ..., taken_from: _Optional[str] = ..., pool: _Optional[str] = ..., waits_for: _Optional[str] = ..., external_ref: _Optional[str] = ..., deadline_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., missed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., cache_json: _Optional[str] = ..., resources_json: _Optional[str] = ...) -> None: ...
 
 class ApplyScheduleRequest(_message.Message):
     __slots__ = ("namespace", "request_id", "schedule")

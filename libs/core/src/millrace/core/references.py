@@ -1,0 +1,58 @@
+"""Values that are kept as artifacts: a reference stands where the value would, `{"$artifact": <SHA-256>, "$bytes": n}`.
+
+Only those who do work read what is behind one. Decisions hand references on, and refuse to look into them.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+REFERENCE = "$artifact"
+_STEP = r"\s*\.\s*([A-Za-z_]\w*)(?!\w|\s*\()|\[\s*(?:'([^'\\]*)'|\"([^\"\\]*)\"|(\d{1,9}))\s*\]"
+_TOKEN = re.compile(_STEP)
+_READ = re.compile(rf"(?<![\w.])(outputs|trigger|item|last|error)((?:{_STEP})*)")
+HOW = "hand on what is needed of it in a field of its own"
+"""What helps where a decision would have to look into one."""
+
+
+def is_reference(value: Any) -> bool:  # noqa: ANN401 - a JSON value
+    """Return whether a value is a reference to one that is kept as an artifact."""
+    return isinstance(value, dict) and REFERENCE in value
+
+
+def has_references(value: Any) -> bool:  # noqa: ANN401 - a JSON value
+    """Return whether a reference stands anywhere in a value."""
+    if isinstance(value, dict):
+        return REFERENCE in value or any(has_references(item) for item in value.values())
+    return isinstance(value, list) and any(has_references(item) for item in value)
+
+
+def looked_into(text: str, variables: Mapping[str, Any]) -> str:
+    """Return which reference a condition reads, or might, in words; nothing where it reads none.
+
+    A condition is judged by its text: what follows a variable by literal names and places is what it reads, and where
+    something else follows, it might read all that is there.
+    """
+    for match in _READ.finditer(text):
+        place, value = match[1], variables.get(match[1])
+        for token in _TOKEN.finditer(match[2]):
+            if is_reference(value):
+                break
+            place, value = place + token[0].strip(), _at(value, token)
+        if has_references(value):
+            return told(place, value)
+    return ""
+
+
+def _at(value: Any, token: re.Match[str]) -> Any:  # noqa: ANN401 - a JSON value
+    """Return what is at a name or an index in a value; None where nothing is."""
+    if token[4]:
+        return next(iter(value[int(token[4]) :]), None) if isinstance(value, list) else None
+    return value.get(token[1] or token[2] or token[3]) if isinstance(value, dict) else None
+
+
+def told(place: str, reference: Any) -> str:  # noqa: ANN401 - a JSON value
+    """Return in words that a value is not to be looked into, and what helps."""
+    if not is_reference(reference):
+        return f"something in the value at {place} is kept as an artifact: {HOW}"
+    return f"the value at {place} has {reference.get('$bytes', '?')} bytes and is kept as an artifact: {HOW}"

@@ -1,0 +1,124 @@
+"""Values over 64 KiB: kept as artifacts, with a reference in their place; who does work sees the values themselves."""
+
+import json
+import shutil
+import tempfile
+import threading
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from millrace.core.parts import canonical_json
+from millrace.core.references import REFERENCE, has_references, is_reference
+from millrace.runtime.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from millrace.runtime.artifacts import Artifacts
+
+INLINE_BYTES = 60 * 1024
+"""The most of an output that travels as it is, as JSON: with what is said of it, within 64 KiB."""
+WORTH_BYTES = 1024
+"""What is smaller stays in its place: a reference would not be much smaller."""
+MAX_OUTPUT_BYTES = 64 * 1024 * 1024
+"""The most that a task hands on, as JSON."""
+MAX_INPUT_BYTES = 256 * 1024 * 1024
+"""The most that is read of what an input refers to, as JSON."""
+_REFERENCE_BYTES = 110
+
+
+def by_reference(name: str, output: dict[str, Any], artifacts: "Artifacts") -> dict[str, Any]:
+    """Return what work of a name hands on, as it travels: its largest fields by reference, or all of it.
+
+    Raises:
+        InvalidInput: It is too large, or has a field whose name is for references.
+        Unavailable: The store of artifacts does not answer.
+    """
+    if _travels(output):
+        return output
+    if has_references(output):
+        raise InvalidInput(f"{name} hands on a field {REFERENCE}: that name is for references to artifacts")
+    size = len(canonical_json(output))
+    if size > MAX_OUTPUT_BYTES:
+        raise InvalidInput(f"{name} hands on {size} bytes, more than {MAX_OUTPUT_BYTES}: hand on where they are")
+    sizes = {field: len(canonical_json(value)) for field, value in output.items()}
+    given = dict(output)
+    for field in sorted(sizes, key=lambda field: sizes[field], reverse=True):
+        if size <= INLINE_BYTES or sizes[field] < WORTH_BYTES:
+            break
+        given[field] = _kept(output[field], artifacts)
+        size += _REFERENCE_BYTES - sizes[field]
+    return given if size <= INLINE_BYTES else _kept(output, artifacts)
+
+
+def in_full(given: Any, artifacts: "Artifacts") -> Any:  # noqa: ANN401 - a JSON value
+    """Return a value with what it refers to in place of each reference, verified.
+
+    Raises:
+        InvalidInput: It refers to too much, or a reference is malformed.
+        NotFound: An artifact is not there any more.
+        Conflict: One is damaged.
+        Unavailable: The store of artifacts does not answer.
+    """
+    return _Reading(artifacts).in_full(given) if has_references(given) else given
+
+
+def _travels(output: dict[str, Any]) -> bool:
+    """Return whether an output travels as it is; what is planned does in any case, or is refused as too large."""
+    if has_references(output):
+        return False
+    return "$plan" in output or len(canonical_json(output)) <= INLINE_BYTES
+
+
+def _kept(value: Any, artifacts: "Artifacts") -> dict[str, Any]:  # noqa: ANN401 - a JSON value
+    content = canonical_json(value)
+    return {REFERENCE: artifacts.put_bytes(content), "$bytes": len(content)}
+
+
+class _Reading:
+    """Reads what one value refers to, each artifact once."""
+
+    def __init__(self, artifacts: "Artifacts") -> None:
+        self._artifacts = artifacts
+        self._found: dict[str, bytes] = {}
+        self._left = MAX_INPUT_BYTES
+
+    def in_full(self, given: Any) -> Any:  # noqa: ANN401 - a JSON value
+        if is_reference(given):
+            return json.loads(self._read(given[REFERENCE]))
+        if isinstance(given, dict):
+            return {key: self.in_full(value) for key, value in given.items()}
+        return [self.in_full(value) for value in given] if isinstance(given, list) else given
+
+    def _read(self, digest: Any) -> bytes:  # noqa: ANN401 - a JSON value
+        if not isinstance(digest, str):
+            raise InvalidInput(f"{REFERENCE} is {type(digest).__name__}, not the SHA-256 of an artifact")
+        if digest not in self._found:
+            self._found[digest] = self._artifacts.get_bytes(digest, max_bytes=self._left)
+            self._left -= len(self._found[digest])
+        return self._found[digest]
+
+
+class LocalValues:
+    """The same for runs in this process: artifacts in a temporary folder, which goes when nobody has this any more."""
+
+    def __init__(self) -> None:
+        self._artifacts: Artifacts | None = None
+        self._lock = threading.Lock()
+
+    def by_reference(self, name: str, output: dict[str, Any]) -> dict[str, Any]:
+        """Return what work of a name hands on, as it travels; raises as the function does."""
+        return output if _travels(output) else by_reference(name, output, self._store())
+
+    def in_full(self, given: Any) -> Any:  # noqa: ANN401 - a JSON value
+        """Return a value with what it refers to in place of each reference; raises as the function does."""
+        return in_full(given, self._store()) if has_references(given) else given
+
+    def _store(self) -> "Artifacts":
+        from millrace.runtime.artifacts import Artifacts  # noqa: PLC0415 - its library takes longer than a small flow
+
+        with self._lock:
+            if self._artifacts is None:
+                folder = Path(tempfile.mkdtemp(prefix="millrace-values-"))
+                weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+                self._artifacts = Artifacts(folder.as_uri())
+            return self._artifacts
