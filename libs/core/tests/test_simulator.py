@@ -28,7 +28,7 @@ from simulator import Faults, failure_of, found, play
 
 SEEDS = 200
 #: Within so many seeds a planted bug is found.
-FOUND_WITHIN = 400
+FOUND_WITHIN = 1_000
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
@@ -52,7 +52,7 @@ def test_seeds_come_to_every_end_by_many_ways() -> None:
         missed += sum(one.missed_at is not None for one in (system.kept.run, *every))
         forms.update({system.plan.step(n).task.form for n in system.kept.run.tasks if not system.plan.is_scope(n)})
 
-    assert waited > SEEDS
+    assert waited > SEEDS // 2
     assert set(ends) == {"succeeded", "refused", "failed", "cancelled"}
     assert set(answers) == {"hit", "miss", "nothing"}
     assert missed

@@ -142,8 +142,8 @@ class TaskRun:
         fraction: How far the worker says it is, 0 to 1, with its `message`.
         outcome: How it ends, once that is decided and it is closing.
         inner: Of a task with bodies or of a scope: how far it is, as JSON; of any task, that its result was set by hand
-            (`SET_BY`) or comes from an earlier run (`TAKEN_FROM`), what names its slots (`TICKET`), and what it was told
-            by the cache (`CACHE`).
+            (`SET_BY`) or comes from an earlier run (`TAKEN_FROM`), what names its slots (`TICKET`), and what it was
+            told by the cache (`CACHE`).
         carried: What its attempts have left to the next one; None where they have said nothing.
         deadline_at: When it is to be done, until it is or that is missed.
         missed_at: When it missed its deadline.
