@@ -109,7 +109,8 @@ class Crew:
         await consumer.start()
         topic, told = f"{self.queue}.tasks", Counter[str]()
         try:
-            places = [TopicPartition(topic, n) for n in sorted(await consumer.partitions_for_topic(topic) or ())]
+            await consumer.topics()
+            places = [TopicPartition(topic, n) for n in sorted(consumer.partitions_for_topic(topic) or ())]
             consumer.assign(places)
             ends = await consumer.end_offsets(places)
             await consumer.seek_to_beginning(*places)
