@@ -111,7 +111,7 @@ class Crew:
         try:
             ends = await consumer.end_offsets(consumer.assignment())
             seen = set()
-            while any(await consumer.position(place) < end for place, end in ends.items()):
+            while [place for place, end in ends.items() if await consumer.position(place) < end]:
                 for records in (await consumer.getmany(timeout_ms=1_000)).values():
                     for record in records:
                         headers = dict(record.headers)
