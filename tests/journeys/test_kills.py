@@ -15,7 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 import asyncpg
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
 from millrace.contracts.tasks import TaskSucceeded
 from millrace.runtime.client import FixedToken
 from millrace.runtime.testing import Server, fresh_database, until
@@ -105,16 +105,13 @@ class Crew:
 
     async def results(self) -> Counter[str]:
         """How often each task was told to have succeeded, by any of its workers."""
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.servers)
+        told = Counter[str]()
+        consumer = AIOKafkaConsumer(f"{self.queue}.tasks", bootstrap_servers=self.servers, auto_offset_reset="earliest")
         await consumer.start()
-        topic, told = f"{self.queue}.tasks", Counter[str]()
         try:
-            places = [TopicPartition(topic, n) for n in sorted(await consumer.partitions_for_topic(topic) or ())]
-            consumer.assign(places)
-            ends = await consumer.end_offsets(places)
-            await consumer.seek_to_beginning(*places)
+            ends = await consumer.end_offsets(consumer.assignment())
             seen = set()
-            while any(await consumer.position(place) < end for place, end in ends.items()):
+            while [place for place, end in ends.items() if await consumer.position(place) < end]:
                 for records in (await consumer.getmany(timeout_ms=1_000)).values():
                     for record in records:
                         headers = dict(record.headers)

@@ -240,6 +240,25 @@ def test_the_python_of_the_page_on_workflows_is_its_yaml() -> None:
     assert all(flow.workflow.document() == by_name[flow.workflow.name] for flow in traced)
 
 
+def test_a_flow_in_this_process_has_as_many_slots_as_it_asks_for() -> None:
+    held = task("training.fit", pool="gpu", weight=2)(lambda: {"held": True})
+
+    @flow("w")
+    def traced(trigger: Ref) -> dict[str, Any]:
+        return {"held": held.step(priority=3, fairness_key=trigger.data.team)()["held"]}
+
+    run = traced.run_local({"team": "research"}, quiet=True)
+
+    assert (run.state, run.output) == ("succeeded", {"held": True})
+    assert traced.workflow.document()["tasks"]["fit"] == {
+        "kind": "training.fit",
+        "pool": "gpu",
+        "weight": 2,
+        "priority": 3,
+        "fairness_key": {"$from": "/trigger/data/team"},
+    }
+
+
 def test_a_body_that_is_refused_names_the_line_that_called_it() -> None:
     with pytest.raises(InvalidDocument) as caught:
 

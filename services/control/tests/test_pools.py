@@ -579,6 +579,33 @@ async def test_two_who_free_and_ask_at_once_never_take_more_than_there_is(postgr
             assert (await leases(tx), await waiting(tx)) == ({}, 0)
 
 
+async def test_rounds_that_hope_take_slots_give_them_back_and_hand_them_on(postgres: Server, landed: Any) -> None:
+    body = {"tasks": {"fit": {**GPU, "input": {"n": {"$from": "/item/each"}}}}}
+    async with Database(await fresh_database(postgres, "control")) as database:
+        begin = Transactions(database, Store)
+        async with begin() as tx:
+            await pool(tx, 1)
+            await force(tx, each={"foreach": {"items": [0, 1, 2], "concurrency": 3, "do": body}})
+            await force(tx, "other")
+            await trigger(tx, "landed", strategy="parallel")
+
+        told: list[TaskDispatched] = []
+        async with begin.hoping() as tx:
+            await take_records([landed("e1")], tx)
+        told += orders(tx)
+        async with begin() as tx:
+            waits = await start(tx, "other")
+        for done in range(3):
+            async with begin.hoping() as tx:
+                await apply_reports([success(told[done])], tx)
+            told += orders(tx)
+
+        async with begin() as tx:
+            assert [order.input["n"] for order in told] == [0, 1, 2], "each in the round that freed the slot"
+            assert await leases(tx) == {waits: 1}
+            assert (await tx.run("demo", told[0].run_id)).run.state == "succeeded"
+
+
 async def test_who_starts_a_run_that_ends_another_waits_for_that_before_it_takes_slots(
     postgres: Server, landed: Any
 ) -> None:

@@ -10,6 +10,7 @@ from millrace.control.domain.runs import KeptRun
 from millrace.control.domain.slots import named_pools, unknown_pool
 from millrace.control.handlers.admission import look_at_pools
 from millrace.control.store import Store
+from millrace.control.store.admission import lines_of, pool_of
 from millrace.core.admission import in_order
 from millrace.core.ir import Task, Workflow
 from millrace.core.plan import compile_plan
@@ -54,8 +55,8 @@ async def get_pool(asked: GetPool, tx: Store) -> PoolShown:
     """
     pool = await tx.shown_pool(asked.namespace, asked.name)
     waiters = {row["ticket"]: row for row in await tx.waiters(asked.namespace, asked.name)}
-    line = (await tx.standings(asked.namespace, [asked.name]))[asked.name].line
-    first = [waiters[one.ticket] for one in in_order(line) if one.ticket in waiters]
+    lines = lines_of({asked.name: pool_of(pool)}, [*waiters.values()])
+    first = [waiters[one.ticket] for line in lines for one in in_order(line)]
     return PoolShown(pool, await tx.holders(asked.namespace, asked.name, SHOWN), first[:SHOWN])
 
 
