@@ -2,7 +2,8 @@
 
 Upstream publishes CloudEvents, each starts a run of five steps, a worker on the runtime does nothing five times and the
 next event leaves when a run has ended: 32 are in flight. CPU is that of control, worker, client, broker, PostgreSQL and
-the receiver of traces together. Then, at 50 events a second, each event's way to its first dispatch is timed.
+the receiver of traces together. Then, at 50 events a second, each event's way to its first dispatch is timed, and then
+that of a bare record through the same broker.
 """
 
 import asyncio
@@ -12,11 +13,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import uvloop
@@ -28,7 +31,7 @@ from millrace.runtime.service import service
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import task
 from millrace.runtime.tasks import Job
-from millrace.runtime.testing import fresh_database, until
+from millrace.runtime.testing import create_topics, fresh_database, until
 from millrace.runtime.testing.process import Deployment, ServiceProcess, deployed, free_port
 from millrace.runtime.transaction import Transaction
 from millrace.sdk.stack.kafka import Kafka
@@ -41,6 +44,8 @@ from rich.table import Table
 
 from tests.benchmarks.bars import tell
 
+T = TypeVar("T")
+
 AT_LEAST = {"runs_per_s": 200}
 AT_MOST = {"cpu_ms_per_step": 1.5, "dispatch_p50_ms": 6, "dispatch_p99_ms": 25}
 STEPS = 5
@@ -51,6 +56,7 @@ RATE_PER_S = 50
 LATENCY_EVENTS = int(os.environ.get("BENCH_EVENTS", "1000"))  # likewise
 SAMPLE_RATIO = 0.01
 TOPIC = "triggers"
+HOPS = "hops"
 WORKFLOW = {
     "name": "bench",
     "tasks": {
@@ -126,6 +132,9 @@ class Upstream:
         self._count = 0
         self.dispatched_ms: list[float] = []
         self.ended = 0
+        #: By workflow, when each task of other runs was dispatched, and when such a run ended.
+        self.dispatches: dict[str, list[float]] = defaultdict(list)
+        self.ends: dict[str, list[float]] = defaultdict(list)
 
     async def publish(self) -> asyncio.Future[None]:
         """Publish one event; return what is done when its run has ended."""
@@ -137,6 +146,10 @@ class Upstream:
         await self._producer.send(TOPIC, b"{}", headers=[(name, text.encode()) for name, text in headers.items()])
         return done
 
+    def under_way(self) -> list[asyncio.Future[None]]:
+        """Return what is done when each of the runs has ended that have not yet."""
+        return list(self._waiting.values())
+
     async def follow(self) -> None:
         """Read dispatches and ends until cancelled."""
         while True:
@@ -147,11 +160,16 @@ class Upstream:
                     value = json.loads(record.value)
                     if place.topic == "control.runs":
                         self._run_told(dict(record.headers)["ce_type"], value)
+                    elif value.get("workflow") != WORKFLOW["name"]:
+                        self.dispatches[value.get("workflow", "")].append(now)
                     elif value.get("name") == "step0" and value["attempt"] == 1:
                         self._dispatched(value["run_id"], now)
 
     def _run_told(self, kind: bytes, value: dict[str, Any]) -> None:
-        if kind.endswith(b"RunStarted"):
+        if value["workflow"] != WORKFLOW["name"]:
+            if not kind.endswith(b"RunStarted"):
+                self.ends[value["workflow"]].append(time.perf_counter())
+        elif kind.endswith(b"RunStarted"):
             self._event_of[value["run_id"]] = value["event_id"]
             self._dispatched(value["run_id"], self._early.pop(value["run_id"], None))
         elif (event_id := self._event_of.pop(value["run_id"], None)) is not None:
@@ -193,6 +211,36 @@ async def run_open(upstream: Upstream) -> list[float]:
         pending.append(await upstream.publish())
     await asyncio.gather(*pending)
     return sorted(upstream.dispatched_ms)
+
+
+async def hops(servers: str) -> list[float]:
+    """Return the milliseconds of one bare hop at the same rate, from a send until a consumer has it, sorted.
+
+    An event makes two on its way to its dispatch, with a transaction between: so much of that no engine can save.
+    """
+    await create_topics(servers, {HOPS: 1})
+    found: list[float] = []
+    async with (
+        AIOKafkaProducer(bootstrap_servers=servers, acks="all") as producer,
+        AIOKafkaConsumer(bootstrap_servers=servers, enable_auto_commit=False) as reader,
+    ):
+        reader.assign([TopicPartition(HOPS, 0)])
+        await reader.seek_to_end()
+
+        async def receive() -> None:
+            while len(found) < LATENCY_EVENTS:
+                records = await reader.getmany(timeout_ms=1000)
+                now = time.perf_counter()
+                found.extend((now - float(record.value)) * 1000 for some in records.values() for record in some)
+
+        receiving = asyncio.create_task(receive())
+        began = time.perf_counter()
+        for n in range(LATENCY_EVENTS):
+            await asyncio.sleep(max(0.0, began + n / RATE_PER_S - time.perf_counter()))
+            await producer.send(HOPS, str(time.perf_counter()).encode())
+        async with asyncio.timeout(30):
+            await receiving
+    return sorted(found)
 
 
 @asynccontextmanager
@@ -249,8 +297,26 @@ async def start_worker(postgres: Postgres, deployment: Deployment, otlp: str, fo
     return process
 
 
-async def measure(postgres: Postgres, kafka: Kafka, folder: Path) -> dict[str, Any]:
-    """Return runs per second, CPU by part and the latencies."""
+@dataclass
+class Bench:
+    """Control and a worker, with upstream.
+
+    Attributes:
+        parts: The processes that are counted, by name.
+    """
+
+    deployment: Deployment
+    upstream: Upstream
+    parts: dict[str, int]
+
+    def cpu_s(self) -> dict[str, float]:
+        """Return the processor time that each part has used."""
+        return {name: cpu_s(pid) for name, pid in self.parts.items()}
+
+
+@asynccontextmanager
+async def bench(postgres: Postgres, kafka: Kafka, folder: Path) -> AsyncIterator[Bench]:
+    """Run control and a worker, warm, until the block ends."""
     port = free_port()
     receiver = subprocess.Popen(  # noqa: ASYNC220 - likewise
         [sys.executable, "-m", "tests.benchmarks.control", "traces", str(port)]
@@ -270,7 +336,12 @@ async def measure(postgres: Postgres, kafka: Kafka, folder: Path) -> dict[str, A
                 "telemetry": receiver.pid,
             }
             async with upstream_of(kafka.servers) as upstream:
-                return await measure_parts(upstream, parts)
+                # Events count from when control reads the topic; until then they start nothing.
+                while not upstream.ended:
+                    await upstream.publish()
+                    await asyncio.sleep(0.2)
+                await run_closed(upstream, WARM_UP_RUNS)
+                yield Bench(deployment, upstream, parts)
     finally:
         for process in (worker, receiver):
             if process is not None:
@@ -287,17 +358,19 @@ async def apply(deployment: Deployment) -> None:
     await control.ApplyTrigger(pb.ApplyTriggerRequest(namespace="bench", request_id="2", trigger=json.dumps(TRIGGER)))
 
 
-async def measure_parts(upstream: Upstream, parts: dict[str, int]) -> dict[str, Any]:
-    """Measure throughput with each part's processor time, then latency."""
-    # Events count from when control reads the topic; until then they start nothing.
-    while not upstream.ended:
-        await upstream.publish()
-        await asyncio.sleep(0.2)
-    await run_closed(upstream, WARM_UP_RUNS)
-    before = {name: cpu_s(pid) for name, pid in parts.items()}
-    took_s = await run_closed(upstream, RUNS)
-    used_s = {name: cpu_s(pid) - before[name] for name, pid in parts.items()}
-    return {"runs_per_s": RUNS / took_s, "cpu_s": used_s, "latencies_ms": await run_open(upstream)}
+async def measure(postgres: Postgres, kafka: Kafka, folder: Path) -> dict[str, Any]:
+    """Return runs per second, CPU by part and the latencies."""
+    async with bench(postgres, kafka, folder) as made:
+        before = made.cpu_s()
+        took_s = await run_closed(made.upstream, RUNS)
+        used_s = {name: used - before[name] for name, used in made.cpu_s().items()}
+        latencies_ms = await run_open(made.upstream)
+        return {
+            "runs_per_s": RUNS / took_s,
+            "cpu_s": used_s,
+            "latencies_ms": latencies_ms,
+            "hops_ms": await hops(kafka.servers),
+        }
 
 
 def main() -> int:
@@ -308,6 +381,11 @@ def main() -> int:
     if sys.argv[1:2] == ["traces"]:
         receive_traces()
         return 0
+    return show(on_servers(measure))
+
+
+def on_servers(measure: Callable[[Postgres, Kafka, Path], Coroutine[Any, Any, T]]) -> T:
+    """Return what is measured on a broker and a database of its own, in an empty folder."""
     with tempfile.TemporaryDirectory(prefix="millrace-bench-") as scratch:
         folder = Path(scratch)
         folder.chmod(0o755)
@@ -317,11 +395,10 @@ def main() -> int:
         postgres.start()
         try:
             kafka.start()
-            found = uvloop.run(measure(postgres, kafka, folder))
+            return uvloop.run(measure(postgres, kafka, folder))
         finally:
             kafka.stop()
             postgres.stop()
-    return show(found)
 
 
 def show(found: dict[str, Any]) -> int:
@@ -333,12 +410,14 @@ def show(found: dict[str, Any]) -> int:
         table.add_row(name, f"{part_s:.2f}", f"{part_s / steps * 1000:.3f}", f"{part_s / all_s:.0%}")
     table.add_row("all", f"{all_s:.2f}", f"{all_s / steps * 1000:.3f}", "", style="bold")
     Console(file=sys.stdout).print(table)
-    latencies = found["latencies_ms"]
+    latencies, bare = found["latencies_ms"], found["hops_ms"]
     told = {
         "runs_per_s": round(found["runs_per_s"], 1),
         "cpu_ms_per_step": round(all_s / steps * 1000, 3),
         "dispatch_p50_ms": round(latencies[len(latencies) // 2], 2),
         "dispatch_p99_ms": round(latencies[int(len(latencies) * 0.99)], 2),
+        "bare_hop_p50_ms": round(bare[len(bare) // 2], 2),
+        "dispatch_over_two_hops": round(latencies[len(latencies) // 2] / (2 * bare[len(bare) // 2]), 2),
     }
     return tell(told, at_least=AT_LEAST, at_most=AT_MOST)
 
