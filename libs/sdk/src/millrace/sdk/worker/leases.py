@@ -146,11 +146,9 @@ class Leases:
         with span(self._queue, attempt.task.kind, parent=traceparent):
             self._ended.put_nowait(await self._doing.do(attempt))
 
-    def _forget(self, place: Place) -> Attempt | None:
-        attempt = self._attempts.pop(place, None)
-        if attempt is not None:
+    def _forget(self, place: Place) -> None:
+        if self._attempts.pop(place, None) is not None:
             self._places.pop(place).give()
-        return attempt
 
     def _stop(self, stop: pb.Stop) -> None:
         """Stop an attempt that is no longer wanted, or no longer this worker's."""
