@@ -218,7 +218,7 @@ async def test_no_more_is_taken_than_there_is_room_for(control: Beside) -> None:
         await control.when(run_id, lambda task: task.carried is not None, "t0")
         await control.when(run_id, lambda task: task.carried is not None, "t1")
         async with control.begin() as tx:
-            rows = await tx.fetch("SELECT worker IS NOT NULL AS taken FROM lease ORDER BY place")
+            rows = await tx.fetch("SELECT worker IS NOT NULL AS taken FROM task_lease ORDER BY place")
 
     assert [row["taken"] for row in rows] == [True, True, False, False]
 

@@ -66,7 +66,7 @@ async def task(tx: Store, run_id: UUID, name: str = "a") -> Any:
 
 async def left(tx: Store) -> int:
     """Return how many orders there are of attempts that are not over."""
-    return len(await tx.fetch("SELECT FROM lease WHERE ended_at IS NULL"))
+    return len(await tx.fetch("SELECT FROM task_lease WHERE ended_at IS NULL"))
 
 
 async def due(tx: Store, back: str = "1 hour") -> None:
@@ -318,7 +318,7 @@ async def test_two_workers_that_ask_at_once_share_the_tasks_and_none_is_given_tw
         given = await asyncio.gather(*(asked(f"w{n}") for n in range(6)))
         taken = [row["task_id"] for rows in given for row in rows]
         async with begin() as tx:
-            rows = await tx.fetch("SELECT task_id FROM lease WHERE worker IS NOT NULL")
+            rows = await tx.fetch("SELECT task_id FROM task_lease WHERE worker IS NOT NULL")
 
     assert len(taken) == len(set(taken)) > 0
     assert {row["task_id"] for row in rows} == set(taken)

@@ -40,7 +40,7 @@ async def main(settings: Settings) -> None:
             older_than(settings.run_retention, "run", Store.forget_runs, begin),
             older_than(settings.event_retention, "event", Store.forget_events, begin),
             older_than(settings.run_retention, "schedule_fire", Store.forget_fires, begin),
-            older_than(LEASE_RETENTION, "lease", Store.forget_leases, begin),
+            older_than(LEASE_RETENTION, "task_lease", Store.forget_leases, begin),
             older_than(timedelta(), "result", Store.forget_results, begin),
         )
         control.background(Clock(begin, settings.clock_poll_s, topics.told).run)

@@ -8,7 +8,7 @@ ALTER TABLE queue ADD COLUMN transport text NOT NULL DEFAULT 'kafka' CHECK (tran
 
 -- The open attempts of tasks for queues without topics, and those whose worker has said how they ended. A row is written
 -- under the lock of its run only.
-CREATE TABLE lease (
+CREATE TABLE task_lease (
     task_id uuid NOT NULL,
     attempt int NOT NULL,
     token uuid NOT NULL,
@@ -28,6 +28,6 @@ CREATE TABLE lease (
     ended_at timestamptz,
     PRIMARY KEY (task_id, attempt)
 ) WITH (fillfactor = 80);
-CREATE INDEX lease_waiting ON lease (queue, place) WHERE worker IS NULL AND ended_at IS NULL;
-CREATE INDEX lease_held ON lease (queue, worker) WHERE worker IS NOT NULL AND ended_at IS NULL;
-CREATE INDEX lease_ended ON lease (ended_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX task_lease_waiting ON task_lease (queue, place) WHERE worker IS NULL AND ended_at IS NULL;
+CREATE INDEX task_lease_held ON task_lease (queue, worker) WHERE worker IS NOT NULL AND ended_at IS NULL;
+CREATE INDEX task_lease_ended ON task_lease (ended_at) WHERE ended_at IS NOT NULL;

@@ -50,7 +50,7 @@ TOPICS = "SELECT topic, bool_or(document->>'start' IS DISTINCT FROM 'now') AS fr
 LOOK = f"""
 SELECT now(), (SELECT coalesce(jsonb_object_agg(topic, from_start), '{{}}') FROM ({TOPICS}) AS t) AS topics,
     ARRAY(SELECT name FROM queue q WHERE transport = 'grpc' AND EXISTS (
-        SELECT FROM lease l WHERE l.queue = q.name AND l.worker IS NULL AND l.ended_at IS NULL)) AS waiting
+        SELECT FROM task_lease l WHERE l.queue = q.name AND l.worker IS NULL AND l.ended_at IS NULL)) AS waiting
 """
 """What opens a look at what is due: with it come the topics that are to be read, and the queues in which tasks wait to
 be leased, so that no look at those is needed."""

@@ -12,46 +12,49 @@ from millrace.control.store.definitions import Definitions
 
 TRANSPORTS = "SELECT name, transport FROM queue WHERE name = ANY($1)"
 ADD = """
-INSERT INTO lease (task_id, attempt, token, run_id, queue, kind, dispatched, traceparent)
+INSERT INTO task_lease (task_id, attempt, token, run_id, queue, kind, dispatched, traceparent)
 VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8)
 """
-CANCEL = "UPDATE lease SET cancelled = $3 WHERE task_id = $1 AND attempt = $2 AND ended_at IS NULL"
-DROP = "DELETE FROM lease WHERE task_id = $1 AND attempt < $2 AND ended_at IS NULL"
+CANCEL = "UPDATE task_lease SET cancelled = $3 WHERE task_id = $1 AND attempt = $2 AND ended_at IS NULL"
+DROP = "DELETE FROM task_lease WHERE task_id = $1 AND attempt < $2 AND ended_at IS NULL"
 DROP_UNLEASED = """
-DELETE FROM lease WHERE task_id = $1 AND attempt = $2 AND worker IS NULL AND ended_at IS NULL RETURNING run_id
+DELETE FROM task_lease WHERE task_id = $1 AND attempt = $2 AND worker IS NULL AND ended_at IS NULL RETURNING run_id
 """
-LEASED_BY = "SELECT * FROM lease WHERE queue = $1 AND worker = $2 AND request_id = $3 AND ended_at IS NULL"
-OF_OTHER_LIVES = "SELECT * FROM lease WHERE queue = $1 AND worker = $2 AND life <> $3 AND ended_at IS NULL LIMIT 500"
+LEASED_BY = "SELECT * FROM task_lease WHERE queue = $1 AND worker = $2 AND request_id = $3 AND ended_at IS NULL"
+OF_OTHER_LIVES = """
+SELECT * FROM task_lease WHERE queue = $1 AND worker = $2 AND life <> $3 AND ended_at IS NULL LIMIT 500
+"""
 # As many as fit in one answer, but one at least.
 WAITING = """
 SELECT task_id, attempt, run_id FROM (
     SELECT *, sum(octet_length(dispatched::text)) OVER (ORDER BY place) - octet_length(dispatched::text) AS before
     FROM (
-        SELECT * FROM lease WHERE queue = $1 AND worker IS NULL AND ended_at IS NULL AND kind <> ALL($2)
+        SELECT * FROM task_lease WHERE queue = $1 AND worker IS NULL AND ended_at IS NULL AND kind <> ALL($2)
         ORDER BY place LIMIT $3
     ) AS first
 ) AS sized WHERE before < $4 ORDER BY place
 """
 MAX_ANSWER_BYTES = 2 * 1024 * 1024
 TAKE = """
-UPDATE lease SET worker = $3, life = $4, request_id = $5
+UPDATE task_lease SET worker = $3, life = $4, request_id = $5
 FROM unnest($1::uuid[], $2::int[]) AS t(task_id, attempt)
-WHERE lease.task_id = t.task_id AND lease.attempt = t.attempt AND worker IS NULL AND ended_at IS NULL RETURNING lease.*
+WHERE task_lease.task_id = t.task_id AND task_lease.attempt = t.attempt AND worker IS NULL AND ended_at IS NULL
+RETURNING task_lease.*
 """
 HELD = """
-SELECT lease.* FROM unnest($1::uuid[], $2::int[], $3::uuid[]) AS t(task_id, attempt, token)
-JOIN lease ON lease.task_id = t.task_id AND lease.attempt = t.attempt AND lease.token = t.token
-WHERE lease.worker IS NOT NULL
+SELECT task_lease.* FROM unnest($1::uuid[], $2::int[], $3::uuid[]) AS t(task_id, attempt, token)
+JOIN task_lease ON task_lease.task_id = t.task_id AND task_lease.attempt = t.attempt AND task_lease.token = t.token
+WHERE task_lease.worker IS NOT NULL
 """
 # Who says again how it ended is told again that it counts.
 END = """
-UPDATE lease SET ended_at = now(), dispatched = '{}', cancelled = NULL
+UPDATE task_lease SET ended_at = now(), dispatched = '{}', cancelled = NULL
 FROM unnest($1::uuid[], $2::int[]) AS t(task_id, attempt)
-WHERE lease.task_id = t.task_id AND lease.attempt = t.attempt
+WHERE task_lease.task_id = t.task_id AND task_lease.attempt = t.attempt
 """
 FORGET = """
-DELETE FROM lease WHERE (task_id, attempt) IN (
-    SELECT task_id, attempt FROM lease WHERE ended_at < $1 ORDER BY ended_at LIMIT $2) RETURNING task_id
+DELETE FROM task_lease WHERE (task_id, attempt) IN (
+    SELECT task_id, attempt FROM task_lease WHERE ended_at < $1 ORDER BY ended_at LIMIT $2) RETURNING task_id
 """
 
 Place = tuple[UUID, int]
