@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from millrace.contracts.tasks import TaskDispatched
+from millrace.contracts.tasks import Carried, TaskDispatched
 from millrace.control.commands import StartRun
 from millrace.control.handlers import fire_due, look_at_results, start_run
 from millrace.control.store import Store
@@ -37,11 +37,16 @@ FLOW: dict[str, Any] = {
 class _Job:
     """An attempt's surroundings, as far as a function of a team sees them."""
 
+    preempted = False
+
     def __init__(self, artifacts: Artifacts, task: TaskDispatched) -> None:
         self.artifacts, self.task = artifacts, task
 
     def progress(self, fraction: float, message: str = "") -> None:
         """Nobody listens."""
+
+    def carry(self, carried: Carried) -> None:
+        """Nothing is left to a next attempt."""
 
 
 async def test_l4_a_large_value_goes_through_control_by_reference_and_from_the_cache_too(

@@ -107,8 +107,8 @@ async def test_sources_and_triggers_come_back_as_they_were_put(tx: Store) -> Non
     assert await tx.hold_trigger("demo", "t") == TRIGGER
     assert await tx.hold_source("demo", "triggers") == TRIGGER.source
     assert await tx.triggers_of("demo", "triggers", but="t") == []
-    ((_, topics),) = await tx.fetch(LOOK)
-    assert topics == {"triggers": True, "late": False}
+    (look,) = await tx.fetch(LOOK)
+    assert look["topics"] == {"triggers": True, "late": False}
 
 
 async def test_a_run_comes_back_as_it_was_decided(tx: Store) -> None:
