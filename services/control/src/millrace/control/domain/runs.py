@@ -89,6 +89,7 @@ class KeptRun:
         version: Counts its changes.
         locker: Which transaction had locked its row last, by `xmax`, when it was read without a lock; 0 for none. None
             where this one has locked it.
+        made_here: Whether its row was made by this transaction.
         size_bytes: What it takes in memory, about.
     """
 
@@ -107,7 +108,13 @@ class KeptRun:
     rerun_of: UUID | None = None
     version: int = 0
     locker: int | None = 0
+    made_here: bool = False
     size_bytes: int = 0
+
+    @property
+    def ours(self) -> bool:
+        """Whether nobody else can change it before this transaction has ended."""
+        return self.made_here or self.locker is None
 
     def copy(self) -> "KeptRun":
         """Return another one like it."""

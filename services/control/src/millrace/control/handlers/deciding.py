@@ -191,7 +191,7 @@ async def _decide(
         if decision.changed or decision.run_changed:
             await _say(kept, decision, cause, tx)
     # What is decided of a run that is not locked counts only if it is still so, also that nothing is to be done.
-    if saved := [one for one in decided if one[1].changed or one[1].run_changed or one[0].locker is not None]:
+    if saved := [one for one in decided if one[1].changed or one[1].run_changed or not one[0].ours]:
         tx.save_decisions(saved)
     return decided
 

@@ -116,13 +116,13 @@ def run_row(kept: KeptRun) -> tuple[Any, ...]:
     return (
         *(run.run_id, run.state, run.outcome, run.cause, run.started_at, run.ended_at, run.due_at),
         *(json_of(run.output), json.dumps(run.signals), kept.planned_sha256, _pause_json(run.pause)),
-        *(run.deadline_at, run.missed_at, kept.version, kept.locker),
+        *(run.deadline_at, run.missed_at, kept.version, None if kept.ours else kept.locker),
     )
 
 
 def place_of(kept: KeptRun) -> tuple[UUID, int, int | None]:
     """Return by what the row of a run is known, if it is as it was."""
-    return (kept.run.run_id, kept.version, kept.locker)
+    return (kept.run.run_id, kept.version, None if kept.ours else kept.locker)
 
 
 def size_of(task: TaskRun) -> int:

@@ -276,6 +276,8 @@ class Runs(Definitions):
     def add_runs(self, runs: Sequence[KeptRun]) -> None:
         """Keep new runs."""
         if runs:
+            for kept in runs:
+                kept.made_here = True
             rows = [
                 (
                     *(kept.run.run_id, kept.namespace, kept.workflow, kept.sha256, kept.run.state, kept.run.outcome),
@@ -292,10 +294,10 @@ class Runs(Definitions):
     def save_decisions(self, decided: Sequence[tuple[KeptRun, Decision]], *, new: bool = False) -> None:
         """Keep what was decided; the rows of `new` runs themselves are kept by `add_runs`."""
         if not new:
-            for locked in (True, False):
-                some = [(kept, d) for kept, d in decided if (kept.locker is None) is locked]
-                self._save(SAVE_RUNS, [run_row(kept) for kept, d in some if d.run_changed], locked=locked)
-                self._save(COUNT_CHANGES, [place_of(kept) for kept, d in some if not d.run_changed], locked=locked)
+            for ours in (True, False):
+                some = [(kept, d) for kept, d in decided if kept.ours is ours]
+                self._save(SAVE_RUNS, [run_row(kept) for kept, d in some if d.run_changed], ours=ours)
+                self._save(COUNT_CHANGES, [place_of(kept) for kept, d in some if not d.run_changed], ours=ours)
         tasks = [task_row(d.run.run_id, task) for _, d in decided for task in d.changed.values()]
         retired = [(d.run.run_id, name) for _, d in decided for name in d.retired]
         if retired:
@@ -315,8 +317,8 @@ class Runs(Definitions):
         self.on_commit(lambda: self._know(decided))
         self.on_commit(lambda: self._tell(decided))
 
-    def _save(self, sql: str, rows: Sequence[tuple[Any, ...]], *, locked: bool) -> None:
-        if rows and locked:
+    def _save(self, sql: str, rows: Sequence[tuple[Any, ...]], *, ours: bool) -> None:
+        if rows and ours:
             self.write_last(sql, *columns(rows))
         elif rows:
             self.hope(sql, *columns(rows), rows=len(rows))
@@ -326,7 +328,7 @@ class Runs(Definitions):
             if kept.locker is None:
                 self.hot.drop(kept.run.run_id)
             else:
-                kept.locker = 0
+                kept.locker, kept.made_here = 0, False
                 self.hot.put(kept)
 
     def _tell(self, decided: Sequence[tuple[KeptRun, Decision]]) -> None:
