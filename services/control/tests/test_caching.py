@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from millrace.contracts import control as facts
 from millrace.contracts.rpc.control.v1 import control_pb2 as pb
+from millrace.contracts.tasks import TaskDispatched
 from millrace.control.api.messages import run_message
 from millrace.control.clock import Clock
 from millrace.control.commands import GetRun, StartRun
@@ -29,6 +30,7 @@ from millrace.control.handlers import (
 )
 from millrace.control.store import Store, Turn
 from millrace.core.state import CACHE, AskCache, CacheAnswered, TellCache
+from millrace.runtime.hope import Hope
 from millrace.runtime.testing import Server, fresh_database
 from millrace.runtime.transaction import Database, Transactions
 
@@ -251,6 +253,33 @@ async def test_two_replicas_that_look_at_once_tell_each_run_once(postgres: Serve
             waiting = await tx.fetch("SELECT count(*) FROM result_mail WHERE waits")
         assert [tuple(row) for row in states] == [("dispatched", 2), ("waiting", 4)]
         assert waiting[0][0] == 4
+
+
+async def test_a_result_that_is_reported_in_hope_is_kept_and_taken_by_the_next_run(postgres: Server) -> None:
+    async with Database(await fresh_database(postgres, "control")) as database:
+        begin = Transactions(database, Store)
+        clock = Clock(begin, 1.0, lambda _: None)
+        async with begin() as tx:
+            await force(tx, fetch=FETCH)
+        asked = StartRun(namespace="demo", principal="ada", workflow="w", data={"month": 1})
+        made: list[TaskDispatched] = []
+        for _ in range(2):
+            async with begin() as tx:
+                run_id = (await start_run(asked, tx)).run.run_id
+            for _ in range(6):
+                await clock.look()
+            async with begin() as tx:
+                made = [
+                    TaskDispatched.model_validate_json(row["value"])
+                    for row in await tx.fetch("SELECT value FROM outbox WHERE topic LIKE 'control.tasks.%' ORDER BY 1")
+                ]
+            if made:
+                await Hope("test").do(begin, lambda tx, order=made[0]: report(tx, success(order, rows=3)))
+            for _ in range(6):
+                await clock.look()
+
+        async with begin() as tx:
+            assert await shown(tx, run_id) == ("succeeded", "succeeded", {"rows": 3})
 
 
 @pytest.mark.parametrize(
