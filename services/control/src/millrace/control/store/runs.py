@@ -288,8 +288,10 @@ class Runs(Definitions):
     def save_decisions(self, decided: Sequence[tuple[KeptRun, Decision]], *, new: bool = False) -> None:
         """Keep what was decided; the rows of `new` runs themselves are kept by `add_runs`."""
         if not new:
-            self._save(SAVE_RUNS, [run_row(kept) for kept, d in decided if d.run_changed])
-            self._save(COUNT_CHANGES, [place_of(kept) for kept, d in decided if not d.run_changed])
+            for locked in (True, False):
+                some = [(kept, d) for kept, d in decided if (kept.locker is None) is locked]
+                self._save(SAVE_RUNS, [run_row(kept) for kept, d in some if d.run_changed], locked=locked)
+                self._save(COUNT_CHANGES, [place_of(kept) for kept, d in some if not d.run_changed], locked=locked)
         tasks = [task_row(d.run.run_id, task) for _, d in decided for task in d.changed.values()]
         retired = [(d.run.run_id, name) for _, d in decided for name in d.retired]
         if retired:
@@ -309,11 +311,11 @@ class Runs(Definitions):
         self.on_commit(lambda: self._know(decided))
         self.on_commit(lambda: self._tell(decided))
 
-    def _save(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        if rows and self.hopes:
-            self.hope(sql, *columns(rows), rows=len(rows))
-        elif rows:
+    def _save(self, sql: str, rows: Sequence[tuple[Any, ...]], *, locked: bool) -> None:
+        if rows and locked:
             self.write_last(sql, *columns(rows))
+        elif rows:
+            self.hope(sql, *columns(rows), rows=len(rows))
 
     def _know(self, decided: Sequence[tuple[KeptRun, Decision]]) -> None:
         for kept, _ in decided:
