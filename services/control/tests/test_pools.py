@@ -589,6 +589,8 @@ async def test_rounds_that_hope_take_slots_give_them_back_and_hand_them_on(postg
             await force(tx, "other")
             await trigger(tx, "landed", strategy="parallel")
 
+        async with begin() as tx:
+            await tx.rules()  # of this database, which are known from then on
         told: list[TaskDispatched] = []
         async with begin.hoping() as tx:
             await take_records([landed("e1")], tx)
