@@ -89,7 +89,7 @@ class KeptRun:
         version: Counts its changes.
         locker: Which transaction had locked its row last, by `xmax`, when it was read without a lock; 0 for none. None
             where this one has locked it.
-        made_here: Whether its row was made by this transaction.
+        written_here: Whether this transaction has written its row.
         size_bytes: What it takes in memory, about.
     """
 
@@ -108,13 +108,13 @@ class KeptRun:
     rerun_of: UUID | None = None
     version: int = 0
     locker: int | None = 0
-    made_here: bool = False
+    written_here: bool = False
     size_bytes: int = 0
 
     @property
     def ours(self) -> bool:
         """Whether nobody else can change it before this transaction has ended."""
-        return self.made_here or self.locker is None
+        return self.written_here or self.locker is None
 
     def copy(self) -> "KeptRun":
         """Return another one like it."""

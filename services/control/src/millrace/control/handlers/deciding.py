@@ -113,6 +113,8 @@ async def _follow(decided: Sequence[tuple[KeptRun, Decision]], causes: Mapping[U
             # Last of all, with all rows written: who holds what pools have waits for nothing that another may hold.
             granted, claims = await settle_claims(claims, held.keys(), tx), Claims()
             again = [(held[run_id], said, causes.get(run_id)) for run_id, said in granted.items()]
+        for kept, _, _ in again:
+            kept.written_here = True
         decided = await _decide(again, tx)
 
 

@@ -277,7 +277,7 @@ class Runs(Definitions):
         """Keep new runs."""
         if runs:
             for kept in runs:
-                kept.made_here = True
+                kept.written_here = True
             rows = [
                 (
                     *(kept.run.run_id, kept.namespace, kept.workflow, kept.sha256, kept.run.state, kept.run.outcome),
@@ -328,7 +328,7 @@ class Runs(Definitions):
             if kept.locker is None:
                 self.hot.drop(kept.run.run_id)
             else:
-                kept.locker, kept.made_here = 0, False
+                kept.locker, kept.written_here = 0, False
                 self.hot.put(kept)
 
     def _tell(self, decided: Sequence[tuple[KeptRun, Decision]]) -> None:
