@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from millrace.contracts.tasks import TaskDispatched, TaskReport
 from millrace.control.commands.operations import CancelRun
