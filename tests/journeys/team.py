@@ -109,6 +109,7 @@ class Team:
         shared = deployment.settings["control"]
         names = ("KAFKA_SERVERS", "ARTIFACTS_URL", "AUTH_JWKS", "AUTH_GRANTS", "ENDPOINTS", "TOKEN_FILE")
         self._environment = {"MILLRACE_TOKEN": deployment.authority.token("dev")}
+        self._environment["WORKER_ARTIFACTS_URL"] = shared["ARTIFACTS_URL"]
         if how == "kafka":
             self._environment |= {f"WORKER_{name}": shared[name] for name in names}
             self._environment |= {"WORKER_POSTGRES_DSN": dsn, "MILLRACE_ENDPOINTS": shared["ENDPOINTS"]}

@@ -136,6 +136,28 @@ def system() -> Iterator[OutsideSystem]:
         serving.join()
 
 
+async def test_l4_a_large_value_goes_from_function_to_function_and_is_taken_from_the_cache_later(team: Team) -> None:
+    team.start()
+    made = {"input": {"n": 300}, "cache": {"version": "1"}, "resources": {"memory": "1Gi"}}
+    tasks = {
+        "rows": work(f"{team.queue}.rows", **made),
+        "small": work(f"{team.queue}.wave", needs=["rows"], input={"name": "ada"}, when="outputs.rows.n == 300"),
+        "count": work(f"{team.queue}.length", needs=["rows"], input={"table": {"$from": "/tasks/rows/output/table"}}),
+    }
+
+    first, second = [
+        await team.ended(await team.run({"tasks": tasks, "output": {"$from": "/tasks/count/output"}})) for _ in range(2)
+    ]
+
+    for run in (first, second):
+        assert (run.state, json.loads(run.output_json)) == ("succeeded", {"n": 300}), run
+        output = json.loads(run.tasks[0].output_json)
+        assert (output["n"], output["memory"], output["table"].keys()) == (300, 1024**3, {"$artifact", "$bytes"})
+        assert run.tasks[1].state == "succeeded"
+    found = [json.loads(run.tasks[0].cache_json)["found"] for run in (first, second)]
+    assert (found, [run.tasks[0].attempts for run in (first, second)]) == (["miss", "hit"], [1, 0])
+
+
 async def test_m5_an_outside_job_is_submitted_once_and_gone_on_with_when_its_worker_is_killed(
     team: Team, system: OutsideSystem
 ) -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from millrace.contracts.tasks import Resources, TaskDispatched
+from millrace.contracts.tasks import Carried, Resources, TaskDispatched
 from millrace.core.parts import canonical_json
 from millrace.core.references import is_reference
 from millrace.runtime.artifacts import Artifacts
@@ -21,7 +21,7 @@ from millrace.runtime.tasks.attempts import MAX_OUTPUT_BYTES, check_size
 from millrace.sdk import values
 from millrace.sdk.flows import Flow, Ref, flow, subflow, task
 from millrace.sdk.testing import Environment
-from millrace.sdk.values import by_reference, in_full
+from millrace.sdk.values import NoArtifacts, by_reference, in_full
 from millrace.sdk.worker.bodies import kinds_of
 
 LARGE = ["x" * 1_000] * 100
@@ -171,9 +171,13 @@ class _Job:
     artifacts: Artifacts
     task: TaskDispatched = ORDER
     told: list[tuple[float, str]] = field(default_factory=list)
+    preempted: bool = False
 
     def progress(self, fraction: float, message: str = "") -> None:
         self.told.append((fraction, message))
+
+    def carry(self, carried: Carried) -> None:
+        """Nothing is left to a next attempt."""
 
 
 def test_a_worker_hands_large_values_from_one_function_to_another(
@@ -241,3 +245,14 @@ def test_a_flow_that_another_one_starts_is_given_large_values_too() -> None:
     env = Environment(outer, inner)
 
     assert env.start("outer", {"n": 100}).finish().output == {"n": 100}
+
+
+def test_a_worker_that_was_told_of_no_store_refuses_what_needs_one_and_says_how() -> None:
+    reference = {"$artifact": "0" * 64, "$bytes": 1}
+
+    assert by_reference("acme.small", {"n": 1}, NoArtifacts()) == {"n": 1}
+    assert in_full({"n": 1}, NoArtifacts()) == {"n": 1}
+    with pytest.raises(InvalidInput, match="set WORKER_ARTIFACTS_URL"):
+        by_reference("acme.large", {"rows": "x" * 100_000}, NoArtifacts())
+    with pytest.raises(InvalidInput, match="set WORKER_ARTIFACTS_URL"):
+        in_full({"rows": reference}, NoArtifacts())

@@ -13,7 +13,7 @@ from millrace.core.parts import Backoff
 from millrace.core.paths import parent
 from millrace.core.plan import fill_in
 from millrace.core.planning import PLAN, splice
-from millrace.core.pointer import KeptElsewhere, PointerMissing
+from millrace.core.pointer import PointerMissing
 from millrace.core.state import (
     ATTEMPT_OPEN,
     TICKET,
@@ -30,7 +30,7 @@ from millrace.core.state import (
     TaskRun,
     TaskState,
 )
-from millrace.core.values import document_of, variables_of
+from millrace.core.values import document_of, missing, variables_of
 
 MAX_INPUT_BYTES = 256 * 1024
 """The most that an attempt is given: larger values travel as artifacts."""
@@ -42,12 +42,7 @@ QUEUE_TIMEOUT, START_TIMEOUT, RUN_TIMEOUT, HEARTBEAT_TIMEOUT, TIMEOUT = (
     "HeartbeatTimeout",
     "Timeout",
 )
-MISSING_INPUT, LARGE_INPUT, LARGE_VALUE = "MissingInput", "LargeInput", "LargeValue"
-
-
-def missing(error: PointerMissing, otherwise: str = MISSING_INPUT) -> Failure:
-    """Return the failure of a task that takes a value from where there is none, or from within an artifact."""
-    return Failure(LARGE_VALUE if isinstance(error, KeptElsewhere) else otherwise, str(error), retryable=False)
+LARGE_INPUT = "LargeInput"
 
 
 def begin(draft: Draft, task: TaskRun) -> None:

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from millrace.core.aftercare import concluded
-from millrace.core.attempts import LARGE_VALUE, TIMEOUT, missing
+from millrace.core.attempts import TIMEOUT
 from millrace.core.draft import OPENED_AT_ONCE, Draft
 from millrace.core.expression import ExpressionFailed, LooksIntoArtifact
 from millrace.core.ir import Foreach, Parallel, Switch, Try, While
@@ -14,7 +14,7 @@ from millrace.core.paths import inside, is_within, item, leaf, parent
 from millrace.core.plan import fill_in
 from millrace.core.pointer import PointerMissing
 from millrace.core.state import TASK_OPEN, Failure, TaskRun, TaskState
-from millrace.core.values import document_of, variables_of
+from millrace.core.values import LARGE_VALUE, document_of, missing, variables_of
 
 INVALID_WHEN, MISSING_OUTPUT = "InvalidWhen", "MissingOutput"
 TOO_MANY_ITERATIONS, NO_QUORUM = "TooManyIterations", "NoQuorum"

@@ -8,7 +8,7 @@ from millrace.core.paths import is_within, written
 from millrace.core.state import SET_BY, AttemptEnded, Failure, ResultSet, TaskRun, TaskState
 
 SET_BY_HAND = "SetByHand"
-_OPEN = frozenset(
+MAY_BE_STOPPED = frozenset(
     {TaskState.QUEUED, TaskState.DISPATCHED, TaskState.RUNNING, TaskState.RETRY_WAIT, TaskState.WAITING, TaskState.OPEN}
 )
 
@@ -53,7 +53,7 @@ def _why_not(draft: Draft, told: ResultSet) -> str | None:
     known = draft.run.tasks.get(told.name)
     if known is None or draft.plan.is_scope(told.name):
         return f"run {draft.run.run_id} has no task {told.name!r} that has begun"
-    if known.state not in _OPEN:
+    if known.state not in MAY_BE_STOPPED:
         return f"task {told.name} of run {draft.run.run_id} is {known.state}: its result is not to be set any more"
     if _decided_by_people(draft, known):
         return f"task {told.name} is, or has in it, what people decide: it is not decided by setting a result"

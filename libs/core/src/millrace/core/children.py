@@ -3,14 +3,14 @@
 import json
 from uuid import UUID
 
-from millrace.core.attempts import LARGE_INPUT, MAX_INPUT_BYTES, TIMEOUT, missing
+from millrace.core.attempts import LARGE_INPUT, MAX_INPUT_BYTES, TIMEOUT
 from millrace.core.draft import CHILD, Draft
 from millrace.core.parts import Subflow
 from millrace.core.paths import parent
 from millrace.core.plan import fill_in
 from millrace.core.pointer import PointerMissing
 from millrace.core.state import ChildEnded, Failure, RunState, StartChild, TaskRun, TaskState
-from millrace.core.values import document_of
+from millrace.core.values import document_of, missing
 
 MAX_CHAIN = 8
 """How many runs may have started one another."""

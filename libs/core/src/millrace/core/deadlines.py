@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from millrace.core.by_hand import stop_with
+from millrace.core.by_hand import MAY_BE_STOPPED, stop_with
 from millrace.core.draft import Draft
 from millrace.core.moments import moment, seconds
 from millrace.core.parts import Deadline, Pointer
@@ -10,10 +10,9 @@ from millrace.core.paths import ROOT, parent
 from millrace.core.plan import value_at
 from millrace.core.pointer import PointerMissing
 from millrace.core.state import DeadlineMissed, Failure, RunState, TaskRun, TaskState
-from millrace.core.values import document_of
+from millrace.core.values import document_of, missing
 
 INVALID_DEADLINE, DEADLINE_MISSED = "InvalidDeadline", "DeadlineMissed"
-_GOING = frozenset({TaskState.DISPATCHED, TaskState.RUNNING, TaskState.RETRY_WAIT, TaskState.WAITING, TaskState.OPEN})
 
 
 def begin(draft: Draft, task: TaskRun) -> None:
@@ -23,7 +22,10 @@ def begin(draft: Draft, task: TaskRun) -> None:
         return
     try:
         task.deadline_at = _moment(draft, parent(task.name), deadline)
-    except (PointerMissing, ValueError, OverflowError) as error:
+    except PointerMissing as error:
+        draft.fail(task, missing(error, INVALID_DEADLINE))
+        return
+    except (ValueError, OverflowError) as error:
         draft.fail(task, Failure(INVALID_DEADLINE, f"deadline: {error}", retryable=False))
         return
     if task.deadline_at <= draft.now:
@@ -48,7 +50,7 @@ def tick(draft: Draft, task: TaskRun) -> None:
     if task.deadline_at is None or task.deadline_at > draft.now:
         return
     deadline = draft.plan.step(task.name).task.deadline
-    if deadline is not None and task.state in _GOING:
+    if deadline is not None and task.state in MAY_BE_STOPPED:
         _miss(draft, task, deadline)
     else:
         task.deadline_at = None  # it is stopping already

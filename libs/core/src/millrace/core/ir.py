@@ -175,8 +175,8 @@ class Task(Part):
         priority: Of those that wait for slots of one pool, the higher goes first; `$from` may lead to it.
         fairness_key: Those of one priority share a pool fairly among their keys, as the pool's `shares` say, not among
             their numbers; `$from` may lead to it, such as to a team's or a tenant's name.
-        queue_timeout_s: From when an attempt could begin until a worker has started it.
-        start_timeout_s: From the dispatch of an attempt until a worker has started it, which it says after a second.
+        queue_timeout_s: From the dispatch of an attempt until a worker has started it.
+        start_timeout_s: The same, with an error of its own; a worker says that it has started after a second.
         run_timeout_s: From start until the result.
         heartbeat_timeout_s: Longest silence of a worker that has started.
         timeout_s: From when its needs were settled until its own end, all attempts, items and waits included.

@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from millrace.core.attempts import missing
 from millrace.core.draft import LARGE_OUTPUT, OPENED_AT_ONCE, Draft
 from millrace.core.ir import Foreach, Tolerate
 from millrace.core.paths import MAX_KEY_BYTES, escaped, item, parent
 from millrace.core.pointer import KeptElsewhere, PointerMissing, parse_pointer, resolve
 from millrace.core.state import Collect, Collected, Failure, TaskRun, TaskState
-from millrace.core.values import items_of
+from millrace.core.values import items_of, missing
 
 MAX_ITEMS = 100_000
 MAX_STRETCHES = 1_000

@@ -8,9 +8,10 @@ from millrace.core.ir import MAX_KEY_CHARS, MAX_PRIORITY
 from millrace.core.parts import Pointer
 from millrace.core.paths import parent
 from millrace.core.plan import value_at
-from millrace.core.pointer import PointerMissing
+from millrace.core.pointer import KeptElsewhere, PointerMissing
+from millrace.core.references import is_reference, told
 from millrace.core.state import TICKET, AskSlots, Failure, TaskRun, TaskState
-from millrace.core.values import document_of
+from millrace.core.values import document_of, missing
 
 INVALID_TURN = "InvalidTurn"
 
@@ -21,7 +22,10 @@ def ask(draft: Draft, task: TaskRun) -> None:
     try:
         priority = _priority(_value(draft, task, spec.priority))
         key = _key(_value(draft, task, spec.fairness_key))
-    except (PointerMissing, ValueError) as error:
+    except PointerMissing as error:
+        draft.fail(task, missing(error, INVALID_TURN))
+        return
+    except ValueError as error:
         draft.fail(task, Failure(INVALID_TURN, str(error), retryable=False))
         return
     ticket: UUID = draft.new_id()
@@ -33,7 +37,10 @@ def ask(draft: Draft, task: TaskRun) -> None:
 def _value(draft: Draft, task: TaskRun, given: Any) -> Any:  # noqa: ANN401 - a JSON value, or where one is
     if not isinstance(given, Pointer):
         return given
-    return value_at(given, document_of(draft.run, draft.plan, parent(task.name)))
+    found = value_at(given, document_of(draft.run, draft.plan, parent(task.name)))
+    if is_reference(found):
+        raise KeptElsewhere(told(given.pointer, found))
+    return found
 
 
 def _priority(value: Any) -> int:  # noqa: ANN401 - a JSON value

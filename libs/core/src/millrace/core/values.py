@@ -10,9 +10,16 @@ from millrace.core.parse import TOLD
 from millrace.core.parts import Pointer
 from millrace.core.paths import inside, leaf, parent, scopes_around
 from millrace.core.plan import Plan, value_at
-from millrace.core.pointer import KeptElsewhere
+from millrace.core.pointer import KeptElsewhere, PointerMissing
 from millrace.core.references import has_references, is_reference, looked_into, told
 from millrace.core.state import TASK_OPEN, Failure, Run, TaskRun, TaskState
+
+MISSING_INPUT, LARGE_VALUE = "MissingInput", "LargeValue"
+
+
+def missing(error: PointerMissing, otherwise: str = MISSING_INPUT) -> Failure:
+    """Return the failure of a task that takes a value from where there is none, or from within an artifact."""
+    return Failure(LARGE_VALUE if isinstance(error, KeptElsewhere) else otherwise, str(error), retryable=False)
 
 
 def variables_of(

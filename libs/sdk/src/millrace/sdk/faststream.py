@@ -24,7 +24,7 @@ from millrace.contracts.tasks import (
 from millrace.runtime.envelope import Envelope, UnknownTypeError, headers_of, read_envelope, read_event, read_headers
 from millrace.runtime.errors import InvalidInput
 from millrace.runtime.ids import new_id
-from millrace.runtime.tasks.attempts import Attempt, Ended, about, check_size, failed
+from millrace.runtime.tasks.attempts import Attempt, Ended, about, check_size, failed, plain
 from millrace.runtime.tasks.child import PREEMPTED, preload
 from millrace.runtime.tasks.computing import ComputingJob
 from millrace.runtime.tasks.doing import Doing
@@ -202,7 +202,7 @@ class TaskRouter(KafkaRouter):
 def _progress(queue: str, attempt: Attempt, carried: Carried | None = None) -> TaskProgressed:
     fraction = min(1.0, max(0.0, attempt.fraction))
     said = about(queue, attempt.task)
-    return TaskProgressed(**said, fraction=fraction, message=attempt.message[:200], carried=carried)
+    return TaskProgressed(**said, fraction=fraction, message=plain(attempt.message, 200), carried=carried)
 
 
 def _failed(queue: str, attempt: Attempt, error: str, message: str, *, retryable: bool = True) -> TaskReport:

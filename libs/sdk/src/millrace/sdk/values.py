@@ -1,10 +1,12 @@
 """Values over 64 KiB: kept as artifacts, with a reference in their place; who does work sees the values themselves."""
 
 import json
+import os
 import shutil
 import tempfile
 import threading
 import weakref
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +26,10 @@ MAX_OUTPUT_BYTES = 64 * 1024 * 1024
 MAX_INPUT_BYTES = 256 * 1024 * 1024
 """The most that is read of what an input refers to, as JSON."""
 _REFERENCE_BYTES = 110
+_TOLD = "set WORKER_ARTIFACTS_URL to the one that the services have (their ARTIFACTS_URL)"
 
 
-def by_reference(name: str, output: dict[str, Any], artifacts: "Artifacts") -> dict[str, Any]:
+def by_reference(name: str, output: dict[str, Any], artifacts: "Artifacts | NoArtifacts") -> dict[str, Any]:
     """Return what work of a name hands on, as it travels: its largest fields by reference, or all of it.
 
     Raises:
@@ -50,7 +53,7 @@ def by_reference(name: str, output: dict[str, Any], artifacts: "Artifacts") -> d
     return given if size <= INLINE_BYTES else _kept(output, artifacts)
 
 
-def in_full(given: Any, artifacts: "Artifacts") -> Any:  # noqa: ANN401 - a JSON value
+def in_full(given: Any, artifacts: "Artifacts | NoArtifacts") -> Any:  # noqa: ANN401 - a JSON value
     """Return a value with what it refers to in place of each reference, verified.
 
     Raises:
@@ -69,15 +72,36 @@ def _travels(output: dict[str, Any]) -> bool:
     return "$plan" in output or len(canonical_json(output)) <= INLINE_BYTES
 
 
-def _kept(value: Any, artifacts: "Artifacts") -> dict[str, Any]:  # noqa: ANN401 - a JSON value
+def _kept(value: Any, artifacts: "Artifacts | NoArtifacts") -> dict[str, Any]:  # noqa: ANN401 - a JSON value
     content = canonical_json(value)
     return {REFERENCE: artifacts.put_bytes(content), "$bytes": len(content)}
+
+
+class NoArtifacts:
+    """What a worker has for a store of artifacts that was told of none: it refuses what needs one."""
+
+    def put_bytes(self, content: bytes) -> str:
+        """Raise InvalidInput."""
+        raise InvalidInput(f"a value of {len(content)} bytes needs a store of artifacts: {_TOLD}")
+
+    def get_bytes(self, digest: str, *, max_bytes: int) -> bytes:  # noqa: ARG002 - as of a store
+        """Raise InvalidInput."""
+        raise InvalidInput(f"the input refers to artifact {digest}, and this worker has no store of artifacts: {_TOLD}")
+
+
+@cache
+def artifacts_of_environment() -> "Artifacts | NoArtifacts":
+    """Return the store that `WORKER_ARTIFACTS_URL` names, for a worker that has no other settings."""
+    from millrace.runtime.artifacts import Artifacts  # noqa: PLC0415 - its library takes longer than a small flow
+
+    url = os.environ.get("WORKER_ARTIFACTS_URL", "")
+    return Artifacts(url) if url else NoArtifacts()
 
 
 class _Reading:
     """Reads what one value refers to, each artifact once."""
 
-    def __init__(self, artifacts: "Artifacts") -> None:
+    def __init__(self, artifacts: "Artifacts | NoArtifacts") -> None:
         self._artifacts = artifacts
         self._found: dict[str, bytes] = {}
         self._left = MAX_INPUT_BYTES

@@ -1,7 +1,7 @@
 """How a round of records is settled: claimed, handled, held or put back."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ from millrace.runtime.consume.items import Item, Listener
 from millrace.runtime.errors import InvalidInput, MillraceError
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.hope import Hope
-from millrace.runtime.subscriptions import Record, Subscription
+from millrace.runtime.subscriptions import Record
 from millrace.runtime.telemetry import EVENTS_FAILED, EVENTS_HANDLED, event_span
 from millrace.runtime.transaction import Transaction, Transactions
 
@@ -178,7 +178,8 @@ class Settlement:
 
 async def apply(service: str, items: Sequence[Item], tx: Transaction) -> None:
     """Call the handlers of some events, in order; batch handlers last, each once with all of its events."""
-    batches: dict[Subscription, list[Item]] = {}
+    # By function: two rows of one, such as of a queue that was added later, are one batch.
+    batches: dict[Callable[..., Awaitable[None]], list[Item]] = {}
     foreign: dict[Listener, list[Record]] = {}
     for item in items:
         await failpoint("consume.handling", item.record.key or b"")
@@ -186,18 +187,18 @@ async def apply(service: str, items: Sequence[Item], tx: Transaction) -> None:
             foreign.setdefault(item.listener, []).append(item.record)
         for row in item.rows:
             if row.batch:
-                batches.setdefault(row, []).append(item)
+                batches.setdefault(row.function, []).append(item)
             else:
                 with event_span(service, item.event, item.envelope) as envelope:
                     tx.handling(item.event, envelope)
                     await row.function(item.event, tx)
     tx.handling(None, None)
-    for row, some in batches.items():
+    for function, some in batches.items():
         with ExitStack() as spans:
             for item in some:
                 tx.handling(item.event, spans.enter_context(event_span(service, item.event, item.envelope)))
             tx.handling(None, None)
-            await row.function([item.event for item in some], tx)
+            await function([item.event for item in some], tx)
     for listener, records in foreign.items():
         await listener.function(records, tx)
 

@@ -81,22 +81,31 @@ def failed(
 ) -> TaskFailed:
     """Return the report of an attempt that ended without its effects."""
     said = about(service, task)
-    return TaskFailed(**said, error=error, message=message[:2000], retryable=retryable, carried=carried)
+    return TaskFailed(**said, error=error, message=plain(message, 2000), retryable=retryable, carried=carried)
 
 
-def check_size(task: TaskDispatched, output: Output) -> None:
-    """Do nothing when an output can travel.
+def plain(text: str, most: int) -> str:
+    """Return the beginning of what work said, without what UTF-8 or a database does not take."""
+    return text[:most].replace("\0", "").encode("utf-8", "replace").decode()
+
+
+def check_size(task: TaskDispatched, output: Output) -> bytes:
+    """Return an output as it travels, JSON.
 
     Raises:
         InvalidInput: It is too large, or holds what no database stores.
     """
-    dumped = _OUTPUT.dump_json(output)
+    try:
+        dumped = _OUTPUT.dump_json(output)
+    except ValueError as error:
+        raise InvalidInput(f"{task.kind} hands on what is no JSON: {plain(str(error), 200)}") from None
     if len(dumped) > MAX_OUTPUT_BYTES:
         raise InvalidInput(
             f"{task.kind} hands on {len(dumped)} bytes, more than {MAX_OUTPUT_BYTES}: put them in an artifact"
         )
     if b"\\u0000" in dumped:
         raise InvalidInput(f"{task.kind} hands on a NUL character, which cannot be stored")
+    return dumped
 
 
 def report_lineage(service: str, attempt: Attempt, tx: Transaction) -> None:

@@ -11,7 +11,7 @@ from millrace.contracts.event import Event
 from millrace.contracts.tasks import Carried, TaskProgressed, TaskStarted
 from millrace.runtime.errors import MillraceError
 from millrace.runtime.failpoints import failpoint
-from millrace.runtime.tasks.attempts import Attempt, about
+from millrace.runtime.tasks.attempts import Attempt, about, plain
 from millrace.runtime.tasks.leases import CARRY
 from millrace.runtime.transaction import Transactions
 
@@ -134,7 +134,7 @@ class Telling:
         fraction = min(1.0, max(0.0, attempt.fraction))
         return [
             *started,
-            TaskProgressed(**said, fraction=fraction, message=attempt.message[:200], carried=carried),
+            TaskProgressed(**said, fraction=fraction, message=plain(attempt.message, 200), carried=carried),
         ]
 
 

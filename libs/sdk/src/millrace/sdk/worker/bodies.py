@@ -10,7 +10,8 @@ from types import ModuleType
 from typing import Any
 
 from millrace.contracts.tasks import Carried, Output
-from millrace.runtime.errors import InvalidInput, NotFound
+from millrace.runtime.artifacts import Artifacts
+from millrace.runtime.errors import Conflict, InvalidInput, NotFound
 from millrace.runtime.subscriptions import TaskKind as Row
 from millrace.runtime.subscriptions import task
 from millrace.runtime.tasks import Job
@@ -18,7 +19,7 @@ from millrace.runtime.transaction import Transaction
 from millrace.sdk import work
 from millrace.sdk.flows.steps import TaskKind
 from millrace.sdk.local.bodies import LocalBody, called_with, name_of, output_of
-from millrace.sdk.values import by_reference, in_full
+from millrace.sdk.values import NoArtifacts, artifacts_of_environment, by_reference, in_full
 from pydantic import BaseModel, ConfigDict
 
 Place = tuple[str, str]
@@ -72,18 +73,18 @@ class Computing:
 
     def __call__(self, step: Fields, job: Job) -> dict[str, Any]:
         """Return what the function hands on."""
-        given = in_full(step.model_dump(), job.artifacts)
+        given = _given(step, job)
         with work.doing(_attempt(job)):
             output = output_of(name_of(self.func), self.func(**called_with(self.func, given)))
-        return by_reference(name_of(self.func), output, job.artifacts)
+        return by_reference(name_of(self.func), output, _artifacts(job))
 
 
 async def _wait(place: Place, step: Fields, job: Job) -> dict[str, Any]:
     body = _body(place)
-    given = await to_thread(in_full, step.model_dump(), job.artifacts)
+    given = await to_thread(_given, step, job)
     with work.doing(_attempt(job)):
         output = output_of(name_of(body), await body(**called_with(body, given)))
-    return await to_thread(by_reference, name_of(body), output, job.artifacts)
+    return await to_thread(by_reference, name_of(body), output, _artifacts(job))
 
 
 async def _hand_on(output: dict[str, Any], _: Transaction) -> Output:
@@ -104,6 +105,22 @@ def _attempt(job: Job) -> work.Attempt:
         preempted=lambda: job.preempted,
         resources=about.resources.model_dump(exclude_none=True) if about.resources is not None else {},
     )
+
+
+def _given(step: Fields, job: Job) -> Any:  # noqa: ANN401 - a JSON value
+    """Return an input in full.
+
+    Raises:
+        InvalidInput: What it refers to is gone or damaged: to try again would find the same.
+    """
+    try:
+        return in_full(step.model_dump(), _artifacts(job))
+    except (NotFound, Conflict) as error:
+        raise InvalidInput(str(error)) from error
+
+
+def _artifacts(job: Job) -> Artifacts | NoArtifacts:
+    return job.artifacts if hasattr(job, "artifacts") else artifacts_of_environment()
 
 
 def _body(place: Place) -> LocalBody:

@@ -20,7 +20,7 @@ from millrace.runtime.tasks.computing import ComputingJob
 from millrace.runtime.tasks.doing import Doing
 from millrace.runtime.tasks.job import WaitingJob
 from millrace.runtime.telemetry import span
-from millrace.sdk.worker.messages import MOST_SAID, beat_of, order_of, pages, result_of
+from millrace.sdk.worker.messages import MOST_SAID, beat_of, order_of, pages, refused_of, result_of
 from millrace.sdk.worker.room import Room
 
 BEATS_EVERY_S = 5.0
@@ -233,6 +233,8 @@ class Leases:
             if len(page) > 1:  # one of them spoils it for the others
                 for one in page:
                     await self._say_page([one])
+            elif page[0].WhichOneof("end") == "success":
+                await self._say_page([refused_of(page[0], str(error))])  # else it would be done again, for nothing
             else:
                 log.warning("result_not_taken", task_id=page[0].task_id, reason=str(error))
             return

@@ -8,9 +8,9 @@ from uuid import UUID
 
 from google.protobuf.message import Message
 from millrace.contracts.rpc.control.v1 import worker_pb2 as pb
-from millrace.contracts.tasks import Carried, TaskDispatched
+from millrace.contracts.tasks import Carried, Resources, TaskDispatched
 from millrace.runtime.errors import InvalidInput
-from millrace.runtime.tasks.attempts import Attempt, Ended, check_size
+from millrace.runtime.tasks.attempts import Attempt, Ended, check_size, plain
 
 MOST_SAID = 500
 MAX_SAID_BYTES = 2 * 1024 * 1024
@@ -40,7 +40,13 @@ def order_of(task: pb.LeasedTask, namespace: str, queue: str) -> TaskDispatched:
         deadline=task.deadline.ToDatetime(UTC),
         heartbeat_timeout_s=task.heartbeat_timeout_s,
         carried=left,
+        resources=_resources(task.resources) if task.HasField("resources") else None,
     )
+
+
+def _resources(said: pb.Resources) -> Resources:
+    given = {field.name: value for field, value in said.ListFields()}
+    return Resources(**given)
 
 
 def beat_of(attempt: Attempt, carried: Carried | None) -> pb.Heartbeat:
@@ -55,7 +61,7 @@ def beat_of(attempt: Attempt, carried: Carried | None) -> pb.Heartbeat:
         attempt=task.attempt,
         token=str(task.token),
         fraction=min(1.0, max(0.0, attempt.fraction)),
-        message=attempt.message.replace("\0", "")[:200],
+        message=plain(attempt.message, 200),
         carried=left,
     )
 
@@ -72,8 +78,7 @@ def result_of(ended: Ended, duration_s: float) -> pb.Result:
     )
     try:
         if not ended.error:
-            check_size(task, ended.result)
-            result.success.output_json = json.dumps(ended.result)
+            result.success.output_json = check_size(task, ended.result).decode()
         else:
             result.failure.CopyFrom(_failure(ended.error, ended.message, retryable=ended.retryable))
     except InvalidInput as error:
@@ -81,8 +86,16 @@ def result_of(ended: Ended, duration_s: float) -> pb.Result:
     return result
 
 
+def refused_of(result: pb.Result, reason: str) -> pb.Result:
+    """Return that an attempt has failed whose output control does not take."""
+    told = pb.Result()
+    told.CopyFrom(result)
+    told.failure.CopyFrom(_failure("InvalidInput", reason, retryable=False))
+    return told
+
+
 def _failure(error: str, message: str, *, retryable: bool) -> pb.Failure:
-    return pb.Failure(error=error[:256], message=message.replace("\0", "")[:2000], retryable=retryable)
+    return pb.Failure(error=error[:256], message=plain(message, 2000), retryable=retryable)
 
 
 def pages(said: Iterable[M]) -> Iterator[list[M]]:

@@ -16,8 +16,9 @@ class WorkerSettings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="WORKER_", frozen=True, extra="forbid")
 
-    artifact_grace: timedelta = Field(timedelta(days=400), gt=timedelta())
-    """How long a value stays that a task has handed on by reference: longer than any run that refers to it."""
+    artifact_grace: timedelta = Field(timedelta(days=400), ge=timedelta(days=31))
+    """How long a value stays that a task has handed on by reference: longer than any run that refers to it, and longer
+    than the 30 days for which the cache may hand it on."""
 
 
 async def serve(queue: str, kinds: Sequence[TaskKind], settings: WorkerSettings) -> None:

@@ -90,6 +90,7 @@ def _result(result: pb.Result) -> dict[str, Any]:
 def _leased(row: Mapping[str, Any]) -> pb.LeasedTask:
     order = TaskDispatched.model_validate(row["dispatched"])
     same = ("attempt", "kind", "workflow", "name", "principal", "heartbeat_timeout_s")
+    needs = order.resources
     return pb.LeasedTask(
         **{name: getattr(order, name) for name in same},
         task_id=str(order.task_id),
@@ -99,6 +100,7 @@ def _leased(row: Mapping[str, Any]) -> pb.LeasedTask:
         deadline=time_message(order.deadline),
         carried=_carried_message(order.carried) if order.carried is not None else None,
         traceparent=row["traceparent"],
+        resources=pb.Resources(**needs.model_dump(exclude_none=True)) if needs is not None else None,
     )
 
 

@@ -89,7 +89,7 @@ class KeptRun:
         version: Counts its changes.
         locker: Which transaction had locked its row last, by `xmax`, when it was read without a lock; 0 for none. None
             where this one has locked it.
-        written_here: Whether this transaction has written its row.
+        written_here: Whether this transaction writes its row, so that nobody else can change it meanwhile.
         size_bytes: What it takes in memory, about.
     """
 

@@ -96,6 +96,7 @@ def pending(
         created_at=tx.now,
         parent=parent,
         rerun_of=rerun_of,
+        written_here=True,
     )
 
 
@@ -201,7 +202,7 @@ async def _decide(
 async def _say(kept: KeptRun, decision: Decision, cause: Event | None, tx: Store) -> None:
     events: Iterable[Event] = events_of(kept, decision, tx.now)
     if leased := await tx.leased_queues(kept.plan.queues):
-        if tx.hopes:
+        if not kept.ours:
             raise UnexpectedError(f"run {kept.run.run_id} has tasks that are leased, under its lock only")
         events = keep_orders(kept, decision, events, leased, tx)
     if cause is not None:

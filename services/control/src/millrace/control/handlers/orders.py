@@ -27,6 +27,14 @@ def keep_orders(
     return others
 
 
+async def held_where_leased(runs: Sequence[KeptRun], tx: Store) -> Sequence[KeptRun]:
+    """Return runs, those with tasks that are leased under their locks: leases are written under those only."""
+    if not (leased := [kept.run.run_id for kept in runs if not kept.ours and await tx.leased_queues(kept.plan.queues)]):
+        return runs
+    held = {kept.run.run_id: kept for kept in await tx.hold_runs(leased)}
+    return [held.get(kept.run.run_id, kept) for kept in runs]
+
+
 async def stopped_unleased(kept: KeptRun, asked: CancelAttempt, tx: Store) -> Sequence[Input]:
     """Return that an attempt has stopped which is to stop and which no worker has leased; nothing otherwise."""
     task = kept.run.tasks.get(asked.name)

@@ -12,6 +12,7 @@ from millrace.control.domain.plans import planned_tasks
 from millrace.control.domain.runs import KeptRun, input_of
 from millrace.control.handlers.deciding import advance, begin_runs, pending
 from millrace.control.handlers.operations import tell
+from millrace.control.handlers.orders import held_where_leased
 from millrace.control.handlers.pools import slots_for
 from millrace.control.handlers.queues import queues_for
 from millrace.control.store import Store
@@ -72,7 +73,7 @@ async def apply_reports(reports: Sequence[TaskReport], tx: Store) -> None:
     by_run: defaultdict[UUID, list[TaskReport]] = defaultdict(list)
     for report in reports:
         by_run[report.run_id].append(report)
-    kept_runs = await tx.runs_at_hand(by_run)
+    kept_runs = await held_where_leased(await tx.runs_at_hand(by_run), tx)
     await failpoint("control.runs_held")
     if len(kept_runs) < len(by_run):
         missing = by_run.keys() - {kept.run.run_id for kept in kept_runs}

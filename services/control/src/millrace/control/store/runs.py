@@ -276,8 +276,6 @@ class Runs(Definitions):
     def add_runs(self, runs: Sequence[KeptRun]) -> None:
         """Keep new runs."""
         if runs:
-            for kept in runs:
-                kept.written_here = True
             rows = [
                 (
                     *(kept.run.run_id, kept.namespace, kept.workflow, kept.sha256, kept.run.state, kept.run.outcome),

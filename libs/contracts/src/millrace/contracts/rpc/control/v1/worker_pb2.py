@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from millrace.contracts.rpc.options.v1 import access_pb2 as millrace_dot_options_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n millrace/control/v1/worker.proto\x12\x13millrace.control.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a millrace/options/v1/access.proto\"\x9b\x01\n\x0cLeaseRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\x0e\n\x06worker\x18\x04 \x01(\t\x12\x0c\n\x04life\x18\x05 \x01(\t\x12\x11\n\tmax_tasks\x18\x06 \x01(\x05\x12\x0e\n\x06wait_s\x18\x07 \x01(\x01\x12\x14\n\x0c\x65xcept_kinds\x18\x08 \x03(\t\"?\n\rLeaseResponse\x12.\n\x05tasks\x18\x01 \x03(\x0b\x32\x1f.millrace.control.v1.LeasedTask\"\xb1\x02\n\nLeasedTask\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\r\n\x05token\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x12\n\ninput_json\x18\x05 \x01(\t\x12\x0e\n\x06run_id\x18\x06 \x01(\t\x12\x10\n\x08workflow\x18\x07 \x01(\t\x12\x0c\n\x04name\x18\x08 \x01(\t\x12\x11\n\tprincipal\x18\t \x01(\t\x12,\n\x08\x64\x65\x61\x64line\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\x13heartbeat_timeout_s\x18\x0b \x01(\x01\x12-\n\x07\x63\x61rried\x18\x0c \x01(\x0b\x32\x1c.millrace.control.v1.Carried\x12\x13\n\x0btraceparent\x18\r \x01(\t\"8\n\x07\x43\x61rried\x12\x17\n\x0f\x63heckpoint_json\x18\x01 \x01(\t\x12\x14\n\x0c\x65xternal_ref\x18\x02 \x01(\t\"Y\n\x10HeartbeatRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x32\n\nheartbeats\x18\x02 \x03(\x0b\x32\x1e.millrace.control.v1.Heartbeat\"\x8e\x01\n\tHeartbeat\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\r\n\x05token\x18\x03 \x01(\t\x12\x10\n\x08\x66raction\x18\x04 \x01(\x01\x12\x0f\n\x07message\x18\x05 \x01(\t\x12-\n\x07\x63\x61rried\x18\x06 \x01(\x0b\x32\x1c.millrace.control.v1.Carried\"=\n\x11HeartbeatResponse\x12(\n\x05stops\x18\x01 \x03(\x0b\x32\x19.millrace.control.v1.Stop\"G\n\x04Stop\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\r\n\x05\x63\x61use\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"R\n\x0f\x43ompleteRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12,\n\x07results\x18\x02 \x03(\x0b\x32\x1b.millrace.control.v1.Result\"\xc5\x01\n\x06Result\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\r\n\x05token\x18\x03 \x01(\t\x12/\n\x07success\x18\x04 \x01(\x0b\x32\x1c.millrace.control.v1.SuccessH\x00\x12/\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x1c.millrace.control.v1.FailureH\x00\x12\x12\n\nduration_s\x18\x06 \x01(\x01\x12\r\n\x05\x63pu_s\x18\x07 \x01(\x01\x42\x05\n\x03\x65nd\"\x1e\n\x07Success\x12\x13\n\x0boutput_json\x18\x01 \x01(\t\"k\n\x07\x46\x61ilure\x12\r\n\x05\x65rror\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\tretryable\x18\x03 \x01(\x08\x12-\n\x07\x63\x61rried\x18\x04 \x01(\x0b\x32\x1c.millrace.control.v1.Carried\"A\n\x10\x43ompleteResponse\x12-\n\x07refused\x18\x01 \x03(\x0b\x32\x1c.millrace.control.v1.Refusal\"K\n\x07Refusal\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t2\xcd\x02\n\rWorkerService\x12\x65\n\x05Lease\x12!.millrace.control.v1.LeaseRequest\x1a\".millrace.control.v1.LeaseResponse\"\x13\x90\x02\x02\x8a\xb5\x18\x0c\n\x04task\x10\x02 \x01(Z0\x01\x12k\n\tHeartbeat\x12%.millrace.control.v1.HeartbeatRequest\x1a&.millrace.control.v1.HeartbeatResponse\"\x0f\x90\x02\x02\x8a\xb5\x18\x08\n\x04task\x10\x02\x12h\n\x08\x43omplete\x12$.millrace.control.v1.CompleteRequest\x1a%.millrace.control.v1.CompleteResponse\"\x0f\x90\x02\x02\x8a\xb5\x18\x08\n\x04task\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n millrace/control/v1/worker.proto\x12\x13millrace.control.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a millrace/options/v1/access.proto\"\x9b\x01\n\x0cLeaseRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\x0e\n\x06worker\x18\x04 \x01(\t\x12\x0c\n\x04life\x18\x05 \x01(\t\x12\x11\n\tmax_tasks\x18\x06 \x01(\x05\x12\x0e\n\x06wait_s\x18\x07 \x01(\x01\x12\x14\n\x0c\x65xcept_kinds\x18\x08 \x03(\t\"?\n\rLeaseResponse\x12.\n\x05tasks\x18\x01 \x03(\x0b\x32\x1f.millrace.control.v1.LeasedTask\"\xe4\x02\n\nLeasedTask\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\r\n\x05token\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x12\n\ninput_json\x18\x05 \x01(\t\x12\x0e\n\x06run_id\x18\x06 \x01(\t\x12\x10\n\x08workflow\x18\x07 \x01(\t\x12\x0c\n\x04name\x18\x08 \x01(\t\x12\x11\n\tprincipal\x18\t \x01(\t\x12,\n\x08\x64\x65\x61\x64line\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\x13heartbeat_timeout_s\x18\x0b \x01(\x01\x12-\n\x07\x63\x61rried\x18\x0c \x01(\x0b\x32\x1c.millrace.control.v1.Carried\x12\x13\n\x0btraceparent\x18\r \x01(\t\x12\x31\n\tresources\x18\x0e \x01(\x0b\x32\x1e.millrace.control.v1.Resources\"M\n\tResources\x12\x0b\n\x03\x63pu\x18\x01 \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x03\x12\x0b\n\x03gpu\x18\x03 \x01(\x01\x12\x10\n\x08gpu_type\x18\x04 \x01(\t\"8\n\x07\x43\x61rried\x12\x17\n\x0f\x63heckpoint_json\x18\x01 \x01(\t\x12\x14\n\x0c\x65xternal_ref\x18\x02 \x01(\t\"Y\n\x10HeartbeatRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x32\n\nheartbeats\x18\x02 \x03(\x0b\x32\x1e.millrace.control.v1.Heartbeat\"\x8e\x01\n\tHeartbeat\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\r\n\x05token\x18\x03 \x01(\t\x12\x10\n\x08\x66raction\x18\x04 \x01(\x01\x12\x0f\n\x07message\x18\x05 \x01(\t\x12-\n\x07\x63\x61rried\x18\x06 \x01(\x0b\x32\x1c.millrace.control.v1.Carried\"=\n\x11HeartbeatResponse\x12(\n\x05stops\x18\x01 \x03(\x0b\x32\x19.millrace.control.v1.Stop\"G\n\x04Stop\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\r\n\x05\x63\x61use\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"R\n\x0f\x43ompleteRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12,\n\x07results\x18\x02 \x03(\x0b\x32\x1b.millrace.control.v1.Result\"\xc5\x01\n\x06Result\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\r\n\x05token\x18\x03 \x01(\t\x12/\n\x07success\x18\x04 \x01(\x0b\x32\x1c.millrace.control.v1.SuccessH\x00\x12/\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x1c.millrace.control.v1.FailureH\x00\x12\x12\n\nduration_s\x18\x06 \x01(\x01\x12\r\n\x05\x63pu_s\x18\x07 \x01(\x01\x42\x05\n\x03\x65nd\"\x1e\n\x07Success\x12\x13\n\x0boutput_json\x18\x01 \x01(\t\"k\n\x07\x46\x61ilure\x12\r\n\x05\x65rror\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\tretryable\x18\x03 \x01(\x08\x12-\n\x07\x63\x61rried\x18\x04 \x01(\x0b\x32\x1c.millrace.control.v1.Carried\"A\n\x10\x43ompleteResponse\x12-\n\x07refused\x18\x01 \x03(\x0b\x32\x1c.millrace.control.v1.Refusal\"K\n\x07Refusal\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t2\xcd\x02\n\rWorkerService\x12\x65\n\x05Lease\x12!.millrace.control.v1.LeaseRequest\x1a\".millrace.control.v1.LeaseResponse\"\x13\x90\x02\x02\x8a\xb5\x18\x0c\n\x04task\x10\x02 \x01(Z0\x01\x12k\n\tHeartbeat\x12%.millrace.control.v1.HeartbeatRequest\x1a&.millrace.control.v1.HeartbeatResponse\"\x0f\x90\x02\x02\x8a\xb5\x18\x08\n\x04task\x10\x02\x12h\n\x08\x43omplete\x12$.millrace.control.v1.CompleteRequest\x1a%.millrace.control.v1.CompleteResponse\"\x0f\x90\x02\x02\x8a\xb5\x18\x08\n\x04task\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,29 +44,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LEASERESPONSE']._serialized_start=282
   _globals['_LEASERESPONSE']._serialized_end=345
   _globals['_LEASEDTASK']._serialized_start=348
-  _globals['_LEASEDTASK']._serialized_end=653
-  _globals['_CARRIED']._serialized_start=655
-  _globals['_CARRIED']._serialized_end=711
-  _globals['_HEARTBEATREQUEST']._serialized_start=713
-  _globals['_HEARTBEATREQUEST']._serialized_end=802
-  _globals['_HEARTBEAT']._serialized_start=805
-  _globals['_HEARTBEAT']._serialized_end=947
-  _globals['_HEARTBEATRESPONSE']._serialized_start=949
-  _globals['_HEARTBEATRESPONSE']._serialized_end=1010
-  _globals['_STOP']._serialized_start=1012
-  _globals['_STOP']._serialized_end=1083
-  _globals['_COMPLETEREQUEST']._serialized_start=1085
-  _globals['_COMPLETEREQUEST']._serialized_end=1167
-  _globals['_RESULT']._serialized_start=1170
-  _globals['_RESULT']._serialized_end=1367
-  _globals['_SUCCESS']._serialized_start=1369
-  _globals['_SUCCESS']._serialized_end=1399
-  _globals['_FAILURE']._serialized_start=1401
-  _globals['_FAILURE']._serialized_end=1508
-  _globals['_COMPLETERESPONSE']._serialized_start=1510
-  _globals['_COMPLETERESPONSE']._serialized_end=1575
-  _globals['_REFUSAL']._serialized_start=1577
-  _globals['_REFUSAL']._serialized_end=1652
-  _globals['_WORKERSERVICE']._serialized_start=1655
-  _globals['_WORKERSERVICE']._serialized_end=1988
+  _globals['_LEASEDTASK']._serialized_end=704
+  _globals['_RESOURCES']._serialized_start=706
+  _globals['_RESOURCES']._serialized_end=783
+  _globals['_CARRIED']._serialized_start=785
+  _globals['_CARRIED']._serialized_end=841
+  _globals['_HEARTBEATREQUEST']._serialized_start=843
+  _globals['_HEARTBEATREQUEST']._serialized_end=932
+  _globals['_HEARTBEAT']._serialized_start=935
+  _globals['_HEARTBEAT']._serialized_end=1077
+  _globals['_HEARTBEATRESPONSE']._serialized_start=1079
+  _globals['_HEARTBEATRESPONSE']._serialized_end=1140
+  _globals['_STOP']._serialized_start=1142
+  _globals['_STOP']._serialized_end=1213
+  _globals['_COMPLETEREQUEST']._serialized_start=1215
+  _globals['_COMPLETEREQUEST']._serialized_end=1297
+  _globals['_RESULT']._serialized_start=1300
+  _globals['_RESULT']._serialized_end=1497
+  _globals['_SUCCESS']._serialized_start=1499
+  _globals['_SUCCESS']._serialized_end=1529
+  _globals['_FAILURE']._serialized_start=1531
+  _globals['_FAILURE']._serialized_end=1638
+  _globals['_COMPLETERESPONSE']._serialized_start=1640
+  _globals['_COMPLETERESPONSE']._serialized_end=1705
+  _globals['_REFUSAL']._serialized_start=1707
+  _globals['_REFUSAL']._serialized_end=1782
+  _globals['_WORKERSERVICE']._serialized_start=1785
+  _globals['_WORKERSERVICE']._serialized_end=2118
 # @@protoc_insertion_point(module_scope)

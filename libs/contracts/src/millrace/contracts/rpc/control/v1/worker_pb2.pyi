@@ -37,7 +37,7 @@ class LeaseResponse(_message.Message):
     def __init__(self, tasks: _Optional[_Iterable[_Union[LeasedTask, _Mapping]]] = ...) -> None: ...
 
 class LeasedTask(_message.Message):
-    __slots__ = ("task_id", "attempt", "token", "kind", "input_json", "run_id", "workflow", "name", "principal", "deadline", "heartbeat_timeout_s", "carried", "traceparent")
+    __slots__ = ("task_id", "attempt", "token", "kind", "input_json", "run_id", "workflow", "name", "principal", "deadline", "heartbeat_timeout_s", "carried", "traceparent", "resources")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
@@ -51,6 +51,7 @@ class LeasedTask(_message.Message):
     HEARTBEAT_TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
     CARRIED_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
     task_id: str
     attempt: int
     token: str
@@ -64,7 +65,20 @@ class LeasedTask(_message.Message):
     heartbeat_timeout_s: float
     carried: Carried
     traceparent: str
-    def __init__(self, task_id: _Optional[str] = ..., attempt: _Optional[int] = ..., token: _Optional[str] = ..., kind: _Optional[str] = ..., input_json: _Optional[str] = ..., run_id: _Optional[str] = ..., workflow: _Optional[str] = ..., name: _Optional[str] = ..., principal: _Optional[str] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., heartbeat_timeout_s: _Optional[float] = ..., carried: _Optional[_Union[Carried, _Mapping]] = ..., traceparent: _Optional[str] = ...) -> None: ...
+    resources: Resources
+    def __init__(self, task_id: _Optional[str] = ..., attempt: _Optional[int] = ..., token: _Optional[str] = ..., kind: _Optional[str] = ..., input_json: _Optional[str] = ..., run_id: _Optional[str] = ..., workflow: _Optional[str] = ..., name: _Optional[str] = ..., principal: _Optional[str] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., heartbeat_timeout_s: _Optional[float] = ..., carried: _Optional[_Union[Carried, _Mapping]] = ..., traceparent: _Optional[str] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ...) -> None: ...
+
+class Resources(_message.Message):
+    __slots__ = ("cpu", "memory_bytes", "gpu", "gpu_type")
+    CPU_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    GPU_FIELD_NUMBER: _ClassVar[int]
+    GPU_TYPE_FIELD_NUMBER: _ClassVar[int]
+    cpu: float
+    memory_bytes: int
+    gpu: float
+    gpu_type: str
+    def __init__(self, cpu: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., gpu: _Optional[float] = ..., gpu_type: _Optional[str] = ...) -> None: ...
 
 class Carried(_message.Message):
     __slots__ = ("checkpoint_json", "external_ref")
