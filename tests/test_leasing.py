@@ -158,7 +158,7 @@ async def test_functions_of_both_kinds_are_done_and_what_nobody_does_fails_at_on
     assert task.output == {"sum": 3, "task_id": str(task.task_id)}
     assert unknown.failure.message.startswith(f"{control.queue} has no task {control.queue}.nothing: it has")
     assert (refused.failure.error, refused.attempt) == ("InvalidInput", 1)
-    assert "more than 65536: put them in an artifact" in refused.failure.message
+    assert "needs a store of artifacts: set WORKER_ARTIFACTS_URL" in refused.failure.message
 
 
 @pytest.mark.parametrize(("kind", "job"), [("wait", "job-1"), ("hold", "job-2")])

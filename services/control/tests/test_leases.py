@@ -6,7 +6,15 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from millrace.contracts.tasks import Carried, TaskCancelled, TaskDispatched, TaskFailed, TaskProgressed, TaskSucceeded
+from millrace.contracts.tasks import (
+    Carried,
+    TaskCancelled,
+    TaskDispatched,
+    TaskFailed,
+    TaskProgressed,
+    TaskReport,
+    TaskSucceeded,
+)
 from millrace.control.commands import ApplyQueue, ApplyWorkflow, StartRun
 from millrace.control.commands.operations import CancelRun
 from millrace.control.commands.workers import Beat, CompleteTasks, KeepAlive, LeaseTasks, Result
@@ -25,9 +33,8 @@ from millrace.control.store import Store
 from millrace.core.parse import parse_workflow
 from millrace.core.state import TaskState
 from millrace.runtime.errors import Conflict, InvalidInput, NotFound
-from millrace.runtime.hope import Hope
-from millrace.runtime.testing import Server, fresh_database
-from millrace.runtime.transaction import Database, Transactions, UnexpectedError
+from millrace.runtime.testing import Server, fresh_database, until
+from millrace.runtime.transaction import Database, Transactions
 
 AGAIN = {"retries": {"backoff_s": 0, "max_attempts": 1}}
 Leased = Any
@@ -324,6 +331,16 @@ async def test_two_workers_that_ask_at_once_share_the_tasks_and_none_is_given_tw
     assert {row["task_id"] for row in rows} == set(taken)
 
 
+async def in_hope(begin: Transactions[Store], report: TaskReport) -> None:
+    async with begin.hoping() as tx:
+        await apply_reports([report], tx)
+
+
+async def _somebody_waits(begin: Transactions[Store]) -> bool:
+    async with begin() as tx:
+        return bool(await tx.fetch("SELECT FROM pg_locks WHERE NOT granted"))
+
+
 async def test_a_run_whose_tasks_go_out_both_ways_is_decided_on_under_its_lock(postgres: Server) -> None:
     tasks = {"a": {"kind": "data.x"}, "b": {"kind": "mixed.do", "needs": ["a"]}}
     async with Database(await fresh_database(postgres, "control")) as database:
@@ -334,10 +351,11 @@ async def test_a_run_whose_tasks_go_out_both_ways_is_decided_on_under_its_lock(p
         about = {name: getattr(order, name) for name in ("namespace", "task_id", "attempt", "token", "run_id", "kind")}
         report = TaskSucceeded(**about, service="data", name="a", workflow="w", output={}, duration_s=1, cpu_s=1)
 
-        with pytest.raises(UnexpectedError, match="under its lock only"):
-            async with begin.hoping() as tx:
-                await apply_reports([report], tx)
-        await Hope("control").do(begin, partial(apply_reports, [report]))
+        async with begin() as other:
+            await other.hold_run("demo", order.run_id)
+            deciding = asyncio.create_task(in_hope(begin, report))
+            assert await until(partial(_somebody_waits, begin))
+        await deciding
         async with begin() as tx:
             (row,) = await lease_tasks(asks(queue="mixed"), tx)
 

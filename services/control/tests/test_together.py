@@ -1,22 +1,30 @@
 """What triggers, schedules, queues, and operations on runs make of one another."""
 
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import pytest
 from millrace.contracts.tasks import TaskSucceeded
-from millrace.control.commands import ApplyQueue, GetRun
-from millrace.control.commands.operations import CancelRun, ChangeRuns, PauseRun, RerunRun
+from millrace.control.commands import ApplyQueue, GetRun, StartRun
+from millrace.control.commands.operations import CancelRun, ChangeRuns, PauseRun, RerunRun, SetTaskResult
+from millrace.control.commands.pools import ApplyPool
 from millrace.control.domain.explain import led_by
 from millrace.control.handlers import (
+    apply_pool,
     apply_queue,
     apply_reports,
     cancel_run,
     change_runs,
     explain_run,
     fire_due,
+    look_at_pools,
+    look_at_results,
     pause_run,
     rerun_run,
+    set_task_result,
+    start_run,
 )
 from millrace.control.store import Store
 
@@ -155,3 +163,60 @@ async def test_the_grace_of_a_cancel_is_its_childrens_too(tx: Store) -> None:
     due_at = (await tx.run("demo", child)).run.due_at
     assert due_at is not None
     assert due_at - tx.now == timedelta(seconds=600)
+
+
+async def settled(tx: Store) -> None:
+    """Let the clock do all that is due: for runs, results and pools."""
+    for _ in range(100):
+        due, turns = await tx.due()
+        if not due and not turns:
+            return
+        if keys := [turn for turn in turns if turn.key]:
+            await look_at_results(keys, tx)
+        await look_at_pools([turn.namespace for turn in turns if turn.of_pools], tx)
+        await fire_due(due, tx)
+    raise AssertionError("something is due for ever")
+
+
+async def left(tx: Store) -> dict[str, int]:
+    """How many rows there are of what a task has only while it goes on."""
+    tables = ("lease", "waiter", "task_lease", "result_mail", "mail")
+    return {name: n for name in tables if (n := (await tx.fetch(f"SELECT count(*) AS n FROM {name}"))[0]["n"])}
+
+
+async def cancelled(run_id: UUID, tx: Store) -> None:
+    await cancel_run(CancelRun(**BOB, run_id=run_id, reason="enough", force=True), tx)
+
+
+async def by_hand(run_id: UUID, tx: Store) -> None:
+    await set_task_result(SetTaskResult(**BOB, run_id=run_id, task="do", state="succeeded", output={}, reason="so"), tx)
+
+
+async def in_time(run_id: UUID, tx: Store) -> None:
+    await tx.fetch("UPDATE task SET deadline_at = now() WHERE run_id = $1", run_id)
+
+
+@pytest.mark.parametrize("end", [cancelled, by_hand, in_time], ids=["is cancelled", "is set by hand", "is too late"])
+@pytest.mark.parametrize("transport", ["kafka", "grpc"])
+async def test_a_task_with_a_cache_a_pool_a_deadline_and_a_queue_of_its_own_leaves_nothing_behind(
+    end: Callable[[UUID, Store], Awaitable[None]], transport: str, tx: Store
+) -> None:
+    await apply_queue(ApplyQueue(**BOB, queue="acme", transport=transport), tx)
+    tx.save_live(["acme"])
+    await apply_pool(ApplyPool(**BOB, name="gpu", slots=1), tx)
+    limits = {"deadline": {"after_s": 600, "action": "fail"}, "retries": {"max_attempts": 1}}
+    given = {"cache": {"version": "1"}, "input": {"n": {"$from": "/trigger/data/n"}}}
+    await operations.force(tx, do={"kind": "acme.do", "pool": "gpu", **given, **limits})
+    runs = [(await start_run(StartRun(**BOB, workflow="w", data={"n": n}), tx)).run.run_id for n in (1, 1, 2)]
+    await settled(tx)
+    states = [(await tx.run("demo", run_id)).run.tasks["do"].state for run_id in runs]
+    assert sorted(states) == ["dispatched", "queued", "waiting"], (
+        "one works, one waits for its result, one for its slot"
+    )
+
+    for run_id in runs:
+        await end(run_id, tx)
+        await settled(tx)
+
+    assert {(await tx.run("demo", run_id)).run.state.ended for run_id in runs} == {True}
+    assert await left(tx) == {}
