@@ -11,14 +11,15 @@ from millrace.control.store.operations import Operations
 from millrace.control.store.pools import Pools
 from millrace.control.store.queues import Queues
 from millrace.control.store.results import KeptMail, Results
-from millrace.control.store.runs import Runs, Waiting
+from millrace.control.store.runs import Waiting
+from millrace.control.store.saved import SavedRuns
 from millrace.control.store.schedules import HeldSchedule, NewFire, Schedules
 from millrace.control.store.signals import Signals
 from millrace.control.store.triggers import HeldTrigger, ShownTrigger
 from millrace.control.store.turns import Turns
 
 
-class Store(Runs, Gatherings, Schedules, Backfills, Queues, Leases, Operations, Turns, Admissions, Pools, Results):
+class Store(SavedRuns, Gatherings, Schedules, Backfills, Queues, Leases, Operations, Turns, Admissions, Pools, Results):
     """What control keeps: definitions, events, runs, schedules, pools and results."""
 
 

@@ -6,7 +6,8 @@ from uuid import UUID
 from millrace.control.commands.operations import ChangeRuns
 from millrace.control.domain.runs import KeptRun
 from millrace.control.store.rows import columns, task_row
-from millrace.control.store.runs import ITEMS, SAVE_TASKS
+from millrace.control.store.runs import ITEMS
+from millrace.control.store.saved import SAVE_TASKS
 from millrace.core.items import TAKEN_ITEMS
 from millrace.core.state import TAKEN_FROM
 from millrace.runtime.inbox import first_id
