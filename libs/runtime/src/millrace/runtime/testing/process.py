@@ -1,6 +1,7 @@
 """A whole service as a process of its own: real sockets, real signals, real kills."""
 
 import asyncio
+import atexit
 import json
 import os
 import signal
@@ -25,8 +26,6 @@ from millrace.runtime.testing import Server, create_topics, fresh_database, unti
 
 KEY_ID = "tests"
 START_S = 60.0
-#: Bound and never listened on, so that a server of ours may have the port, also after it was killed.
-_KEPT: list[socket.socket] = []
 #: How long a token is good for; it is renewed often enough that a renewal may fail, on a disk that a test has filled.
 TOKEN_S = 3600.0
 RENEWED_EVERY_S = TOKEN_S / 3
@@ -316,5 +315,5 @@ def free_port() -> int:
     kept = socket.socket()
     kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     kept.bind(("127.0.0.1", 0))
-    _KEPT.append(kept)
+    atexit.register(kept.close)
     return int(kept.getsockname()[1])
