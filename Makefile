@@ -10,9 +10,9 @@ SOURCES := libs/contracts/src libs/core/src libs/runtime/src libs/sdk/src libs/f
 WHAT ?= runtime
 MINUTES ?= 10
 SEEDS ?= 10000
-# How many share the tests, each with a Kafka and a PostgreSQL of its own; 0 is none but this process. Faults are judged
-# by time, so they run alone.
-WORKERS ?= 0
+# How many share the tests, each with a Kafka and a PostgreSQL of its own; 0 is none but this process, for a machine that
+# is busy with other things. Faults are judged by time, so they run alone.
+WORKERS ?= 2
 
 # Whoever has this set would compile all that is imported anew in each of the hundreds of processes that tests start.
 unexport PYTHONDONTWRITEBYTECODE
