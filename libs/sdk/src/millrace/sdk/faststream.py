@@ -16,7 +16,6 @@ from millrace.contracts.tasks import (
     TaskCancelled,
     TaskDispatched,
     TaskOrder,
-    TaskProgressed,
     TaskReport,
     TaskStarted,
     TaskSucceeded,
@@ -24,7 +23,7 @@ from millrace.contracts.tasks import (
 from millrace.runtime.envelope import Envelope, UnknownTypeError, headers_of, read_envelope, read_event, read_headers
 from millrace.runtime.errors import InvalidInput
 from millrace.runtime.ids import new_id
-from millrace.runtime.tasks.attempts import Attempt, Ended, about, check_size, failed, plain
+from millrace.runtime.tasks.attempts import Attempt, Ended, about, check_size, failed, progressed
 from millrace.runtime.tasks.child import PREEMPTED, preload
 from millrace.runtime.tasks.computing import ComputingJob
 from millrace.runtime.tasks.doing import Doing
@@ -162,7 +161,7 @@ class TaskRouter(KafkaRouter):
         """Keep what an attempt leaves: it is kept once it is in Kafka, before whatever is said of the attempt later."""
 
         async def keep() -> None:
-            await self._say(_progress(self._queue, attempt, carried), attempt.envelope)
+            await self._say(progressed(self._queue, attempt, carried), attempt.envelope)
             attempt.carried = carried
 
         return self._run(keep())
@@ -174,7 +173,7 @@ class TaskRouter(KafkaRouter):
             now = time.monotonic()
             for attempt in [one for one in self._attempts.values() if now - one.told > TOLD_EVERY_S]:
                 attempt.told = now
-                await self._say(_progress(self._queue, attempt), attempt.envelope)
+                await self._say(progressed(self._queue, attempt), attempt.envelope)
 
     async def _say(self, report: TaskReport, cause: Envelope | None) -> None:
         """Publish a report; a broker that does not answer is waited for."""
@@ -197,12 +196,6 @@ class TaskRouter(KafkaRouter):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _progress(queue: str, attempt: Attempt, carried: Carried | None = None) -> TaskProgressed:
-    fraction = min(1.0, max(0.0, attempt.fraction))
-    said = about(queue, attempt.task)
-    return TaskProgressed(**said, fraction=fraction, message=plain(attempt.message, 200), carried=carried)
 
 
 def _failed(queue: str, attempt: Attempt, error: str, message: str, *, retryable: bool = True) -> TaskReport:

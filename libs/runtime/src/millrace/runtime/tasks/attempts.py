@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from millrace.contracts.openlineage import LineageReported, run_event
-from millrace.contracts.tasks import Carried, Output, TaskDispatched, TaskFailed
+from millrace.contracts.tasks import Carried, Output, TaskDispatched, TaskFailed, TaskProgressed
 from millrace.runtime.envelope import Envelope
 from millrace.runtime.errors import InvalidInput
 from millrace.runtime.subscriptions import TaskKind
@@ -82,6 +82,13 @@ def failed(
     """Return the report of an attempt that ended without its effects."""
     said = about(service, task)
     return TaskFailed(**said, error=error, message=plain(message, 2000), retryable=retryable, carried=carried)
+
+
+def progressed(service: str, attempt: Attempt, carried: Carried | None = None) -> TaskProgressed:
+    """Return the report of how far an attempt is, and what it leaves to the next one, where there is news of that."""
+    fraction = min(1.0, max(0.0, attempt.fraction))
+    said = about(service, attempt.task)
+    return TaskProgressed(**said, fraction=fraction, message=plain(attempt.message, 200), carried=carried)
 
 
 def plain(text: str, most: int) -> str:

@@ -8,10 +8,10 @@ from typing import Any
 from uuid import UUID
 
 from millrace.contracts.event import Event
-from millrace.contracts.tasks import Carried, TaskProgressed, TaskStarted
+from millrace.contracts.tasks import Carried, TaskStarted
 from millrace.runtime.errors import MillraceError
 from millrace.runtime.failpoints import failpoint
-from millrace.runtime.tasks.attempts import Attempt, about, plain
+from millrace.runtime.tasks.attempts import Attempt, about, progressed
 from millrace.runtime.tasks.leases import CARRY
 from millrace.runtime.transaction import Transactions
 
@@ -131,11 +131,7 @@ class Telling:
         started = [] if attempt.announced else [TaskStarted(**said)]
         if started and carried is None:
             return started
-        fraction = min(1.0, max(0.0, attempt.fraction))
-        return [
-            *started,
-            TaskProgressed(**said, fraction=fraction, message=plain(attempt.message, 200), carried=carried),
-        ]
+        return [*started, progressed(self._service, attempt, carried)]
 
 
 def _is_due(attempt: Attempt, now: float) -> bool:
