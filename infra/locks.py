@@ -1,6 +1,7 @@
 """Writes the lock files: versions and hashes of everything installed, no addresses.
 
-One lock for the workspace; each distribution's own is compiled within it, so that all of them install together.
+One lock for the workspace; each distribution's own is compiled within it, so that all of them install together. The
+peers of the benchmarks never do: each has a lock of its own.
 Run by `make locks` after a change to any pyproject.toml; the package index is the one pip is configured for.
 """
 
@@ -66,6 +67,8 @@ def main() -> None:
     compile_lock(everything | listed["build"], ROOT / "requirements/all.lock", within=lock)
     for name, folder in folders.items():
         compile_lock(needs(name, folders, extras=False) | listed["build"], folder / "requirements.lock", within=lock)
+    for asked in sorted(ROOT.glob("tests/benchmarks/peers/*/requirements.in")):
+        compile_lock(set(asked.read_text().split()), asked.with_suffix(".lock"))
 
 
 if __name__ == "__main__":
