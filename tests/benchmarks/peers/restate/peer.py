@@ -72,6 +72,6 @@ RESTATE = Peer(
     package="@restatedev/restate-server",
     bar=1,
     setup="one node, a service in Python under Hypercorn as its makers advise, runs called through the ingress",
-    flushes="",
+    flushes="its own log, by fsync",
     start=start,
 )
