@@ -2,11 +2,13 @@
 
 import os
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 
 import psutil
 
 TRIES = 10
+KILL_S = 10.0
 
 
 def cpu_s(pid: int) -> float:
@@ -41,9 +43,9 @@ def tree(pid: int) -> list[psutil.Process]:
     return [process, *process.children(recursive=True)]
 
 
-def kill(processes: list[psutil.Process]) -> None:
+def kill(processes: Iterable[psutil.Process]) -> None:
     """End those that still run, and none that has their number by now."""
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(processes, timeout=10)
+    psutil.wait_procs(processes, timeout=KILL_S)

@@ -1,6 +1,5 @@
 import asyncio
 import json
-import os
 import re
 import sys
 from argparse import ArgumentTypeError
@@ -23,7 +22,7 @@ OURS = Found("this build", 250.0, 1.2)
 CHEAP, DEAR = PEERS["restate"], PEERS["dbos"]  # at least as much as we need, and three times that
 #: A peer's program: each run takes 2 ms of a processor, in a child that does not end by itself.
 PROGRAM = """
-import asyncio, os, sys, time
+import asyncio, sys, time
 from concurrent.futures import ProcessPoolExecutor
 from tests.benchmarks.peers.load import answer
 
@@ -31,14 +30,11 @@ def burn():
     end = time.process_time() + 0.002
     while time.process_time() < end:
         pass
-    return os.getpid()
 
 pool = ProcessPoolExecutor(1)
 
 async def run():
-    child = await asyncio.get_running_loop().run_in_executor(pool, burn)
-    with open(sys.argv[1], "w") as pids:
-        pids.write(f"{os.getpid()} {child}")
+    await asyncio.get_running_loop().run_in_executor(pool, burn)
     return int(sys.argv[2])
 
 asyncio.run(answer(run))
@@ -62,8 +58,8 @@ def in_process(tmp_path: Path, *, comes_to: int = STEPS) -> Peer:
     """A peer whose program needs no environment of its own."""
 
     def start(_: Environment, running: Running) -> Loop:
-        running.start("server", [sys.executable, "-c", "import time; time.sleep(600)"], lambda: True)
-        return running.loop([sys.executable, "-c", PROGRAM, str(tmp_path / "pids"), str(comes_to)])
+        running.start("server", [sys.executable, "-c", "import time; time.sleep(600)", str(tmp_path)], lambda: True)
+        return running.loop([sys.executable, "-c", PROGRAM, str(tmp_path), str(comes_to)])
 
     pins = tmp_path / "pins"
     pins.mkdir()
@@ -173,9 +169,7 @@ def test_all_processes_of_a_peer_are_counted_and_ended(tmp_path: Path) -> None:
     assert found.version == "1.2.3"
     assert found.runs_per_s > 0
     assert found.cpu_ms_per_step * STEPS >= 1.5
-    started = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
-    assert [pid for pid in started if psutil.pid_exists(pid)] == []
-    assert psutil.Process(os.getpid()).children(recursive=True) == []
+    assert [p.pid for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in (p.info["cmdline"] or [])] == []
 
 
 def test_a_peer_that_fails_under_the_load_is_not_run_and_says_why(tmp_path: Path) -> None:

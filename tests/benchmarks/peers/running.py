@@ -4,7 +4,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -66,7 +66,7 @@ class Loop:
         """
         if self._process.stdin is None or self._process.stdout is None:
             raise RuntimeError("the program was started without pipes")
-        limit = threading.Timer(seconds + DRAIN_S, self._process.kill)
+        limit = threading.Timer(seconds + DRAIN_S, lambda: kill(tree(self.pid)))
         limit.start()
         try:
             with suppress(BrokenPipeError):  # what it said last is in its log
@@ -104,16 +104,23 @@ class Running:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._parts: dict[str, Part] = {}
+        self._seen: set[psutil.Process] = set()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for part in reversed(self._parts.values()):
-            with suppress(psutil.NoSuchProcess):  # it ended by itself, and its own with it
-                started = tree(part.pid)
-                part.stop()
-                kill(started)
+        self._look()
+        with ExitStack() as ends:
+            ends.callback(kill, self._seen)
+            for part in self._parts.values():
+                ends.callback(part.stop)
+
+    def _look(self) -> None:
+        """Remember what runs, so that it is ended even when whoever started it has ended before."""
+        for part in self._parts.values():
+            with suppress(psutil.NoSuchProcess):
+                self._seen.update(tree(part.pid))
 
     def start(
         self, name: str, command: Sequence[str], ready: Callable[[], bool], environment: Mapping[str, str] | None = None
@@ -147,6 +154,7 @@ class Running:
 
     def cpu_s(self) -> dict[str, float]:
         """Return the processor time that each part has used."""
+        self._look()
         return {name: cpu_s(part.pid) for name, part in self._parts.items()}
 
 
