@@ -35,7 +35,7 @@ DAGSTER = Peer(
     pins=Path(__file__).parent,
     package="dagster",
     bar=30,
-    setup="jobs executed in process by 32 threads, without its daemon and without a process for each run",
+    setup="jobs executed in process by 32 processes, without its daemon and without a new process for each run",
     flushes="PostgreSQL's log at every event",
     start=start,
 )

@@ -1,7 +1,7 @@
-"""A job of Dagster's, executed by threads of one process."""
+"""A job of Dagster's, executed by processes that are forks of one."""
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 
 from dagster import DagsterInstance, In, job, op
 
@@ -20,15 +20,14 @@ def five() -> None:
         n = add_one(n)
 
 
-def execute(instance: DagsterInstance) -> int:
-    done = five.execute_in_process(instance=instance)
+def execute() -> int:
+    done = five.execute_in_process(instance=DagsterInstance.get())
     return int(done.output_for_node(f"add_one_{STEPS}"))
 
 
 async def main() -> None:
-    instance = DagsterInstance.get()
-    with ThreadPoolExecutor(IN_FLIGHT) as threads:
-        await answer(lambda: asyncio.get_running_loop().run_in_executor(threads, execute, instance))
+    with ProcessPoolExecutor(IN_FLIGHT) as processes:
+        await answer(lambda: asyncio.get_running_loop().run_in_executor(processes, execute))
 
 
 if __name__ == "__main__":
