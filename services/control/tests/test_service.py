@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from millrace.contracts.rpc.control.v1 import control_pb2 as pb
@@ -360,6 +361,23 @@ async def test_a_watch_goes_on_after_what_was_seen(world: World) -> None:
 
     assert [told.run.state for told in (first, second, *rest)] == ["running", "paused", "cancelled"]
     assert over == [], "nothing is new"
+
+
+TRANSACTIONS = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"
+WINDOW_S = 8
+
+
+async def test_a_replica_that_has_nothing_to_do_asks_the_database_at_most_once_a_second(world: World) -> None:
+    await world.apply()
+    observer = await asyncpg.connect(world.deployment.settings["control"]["POSTGRES_DSN"])
+    await observer.execute("SELECT pg_sleep(3)")  # what was left to do is done, and counted
+
+    before = await observer.fetchval(TRANSACTIONS)
+    await observer.execute(f"SELECT pg_sleep({WINDOW_S})")
+    asked = await observer.fetchval(TRANSACTIONS) - before
+    await observer.close()
+
+    assert asked - 2 <= WINDOW_S, "two of them are this one's own"
 
 
 async def test_a_stop_drains(world: World) -> None:

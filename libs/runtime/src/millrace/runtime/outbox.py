@@ -19,18 +19,21 @@ from millrace.runtime.handover import Outgoing
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.telemetry import OUTBOX_AGE, OUTBOX_EVENTS, OUTBOX_SENT, TOPIC_MISSING
 from millrace.runtime.topics import AS_THE_OTHERS, create_topics
-from millrace.runtime.transaction import Database
+from millrace.runtime.transaction import CHANNEL, Database
 
 MEASURE_EVERY_S = 10.0
 PAGE_ROWS = 1000
 FORGET_ROWS = 100
-POLL_S = 1.0
+POLL_S = 5.0
+"""How often the outbox is looked at for what nobody has told of: who committed it died before. The session, which is
+lost once it idles, is kept by it too."""
+STANDBY_S = 3.0
+"""How often a relay without the lock tries to have it, where nothing is committed in its process."""
 LINGER_S = 0.02
 SEND_TIMEOUT_S = 30.0
 RETRY_S = 0.5
 END_S = 5.0
 LOCK = 7_316_241_150  # any number, the same for every relay
-CHANNEL = "outbox"
 
 # Ids may be committed out of order, so those that were sent are named: a cursor would lose those that come late.
 PAGE = f"""
@@ -96,7 +99,7 @@ class Relay:
         while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
             if self._stopping:
                 return
-            if await self._wait(POLL_S):
+            if await self._wait(STANDBY_S):
                 # What was committed here is sent by another process: outside of any transaction it is told so.
                 self._handover.wake.clear()
                 await connection.execute(f"NOTIFY {CHANNEL}")
@@ -118,16 +121,12 @@ class Relay:
         while True:
             self._handover.wake.clear()
             stopping, now = self._stopping, time.monotonic()
-            if now - measured_at > MEASURE_EVERY_S:
-                measured_at = now
-                left = await waiting.fetchrow()
-                self._tell(left["events"], left["age_s"])
-            # The session is used often enough to be kept, too.
             looks = self._handover.look or len(sent) >= FORGET_ROWS or now - looked_at > POLL_S
             if looks:
                 looked_at = now
                 self._handover.begin_look()
                 rows = [_row(found) for found in await page.fetch(sent)]
+                self._database.wrote()
                 if sent:
                     await failpoint("outbox.deleted")
                 sent = []
@@ -136,6 +135,10 @@ class Relay:
             else:
                 rows = self._handover.take()
             if rows:
+                if now - measured_at > MEASURE_EVERY_S:
+                    measured_at = now
+                    left = await waiting.fetchrow()
+                    self._tell(left["events"], left["age_s"])
                 sent += [row.id for row in rows]
                 await failpoint("outbox.read")
                 await send_all(producer, rows)

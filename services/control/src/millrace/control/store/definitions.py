@@ -38,7 +38,8 @@ SELECT name, sha256, '' AS document, principal, applied_at FROM workflow WHERE n
 """
 VERSIONS = """
 SELECT sha256, document FROM workflow_version WHERE sha256 = ANY($1)
-UNION ALL SELECT sha256, document FROM run_plan WHERE sha256 = ANY($1)
+UNION ALL SELECT sha256, document FROM (TABLE run_plan UNION ALL TABLE run_plan_archive) AS p
+    WHERE run_id = ANY($2) AND sha256 = ANY($1)
 """
 HOLD_WORKFLOW = "SELECT sha256 FROM workflow WHERE namespace = $1 AND name = $2 FOR UPDATE"
 SOURCE = "SELECT document FROM source WHERE namespace = $1 AND topic = $2 FOR UPDATE"
@@ -46,14 +47,6 @@ PUT_SOURCE = """
 INSERT INTO source (namespace, topic, document) VALUES ($1, $2, $3)
 ON CONFLICT (namespace, topic) DO UPDATE SET document = excluded.document
 """
-TOPICS = "SELECT topic, bool_or(document->>'start' IS DISTINCT FROM 'now') AS from_start FROM source GROUP BY topic"
-LOOK = f"""
-SELECT now(), (SELECT coalesce(jsonb_object_agg(topic, from_start), '{{}}') FROM ({TOPICS}) AS t) AS topics,
-    ARRAY(SELECT name FROM queue q WHERE transport = 'grpc' AND EXISTS (
-        SELECT FROM task_lease l WHERE l.queue = q.name AND l.worker IS NULL AND l.ended_at IS NULL)) AS waiting
-"""
-"""What opens a look at what is due: with it come the topics that are to be read, and the queues in which tasks wait to
-be leased, so that no look at those is needed."""
 DOCUMENTS = "SELECT document::text FROM trigger WHERE namespace = $1 ORDER BY name"
 HOLD_TRIGGER = "SELECT document FROM trigger WHERE namespace = $1 AND name = $2 FOR UPDATE"
 PUT_TRIGGER = """
@@ -169,12 +162,12 @@ class Definitions(Transaction):
         row = one(await self.fetch(IN_FORCE, namespace, name), f"workflow {name} in namespace {namespace}")
         return _plan(row["sha256"], row["document"])
 
-    async def plans(self, sha256s: Iterable[str]) -> dict[str, Plan]:
-        """Return plans by their versions."""
+    async def plans(self, sha256s: Iterable[str], run_ids: Iterable[UUID] = ()) -> dict[str, Plan]:
+        """Return plans by their versions, of workflows and of what tasks of some runs have planned."""
         wanted = set(sha256s)
         missing = wanted - _plans.keys()
         if missing:
-            for row in await self.fetch(VERSIONS, list(missing)):
+            for row in await self.fetch(VERSIONS, list(missing), list(run_ids)):
                 _plan(row["sha256"], row["document"])
         return {sha256: _plans[sha256] for sha256 in wanted}
 
