@@ -42,6 +42,7 @@ SELECT id, topic, key, headers::text AS headers, value FROM outbox
 WHERE id <> ALL($1::bigint[]) ORDER BY id LIMIT {PAGE_ROWS}
 """
 
+TRY = "SELECT pg_try_advisory_lock($1) AS ours, current_setting('transaction_read_only') = 'off' AS writable"
 WAITING = (
     "SELECT count(*) AS events, coalesce(extract(epoch FROM now() - min(written_at)), 0)::float AS age_s FROM outbox"
 )
@@ -96,7 +97,7 @@ class Relay:
     async def _with_session(self, connection: asyncpg.Connection, producer: AIOKafkaProducer) -> None:
         # Prepared before the lock: between the two trips of a first use, no timeout of idleness runs.
         page, waiting = [await connection.prepare(sql) for sql in (PAGE, WAITING)]
-        while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
+        while not await self._lock(connection):
             if self._stopping:
                 return
             if await self._wait(STANDBY_S):
@@ -114,6 +115,12 @@ class Relay:
             self._handover.close()
             self._tell(0, 0)  # whoever has the lock next measures it
             await self._end(producer)  # while nobody else sends
+
+    async def _lock(self, connection: asyncpg.Connection) -> bool:
+        tried = await connection.fetchrow(TRY, LOCK)
+        if tried["writable"]:
+            self._database.wrote()
+        return bool(tried["ours"])
 
     async def _relay(self, page: PreparedStatement, waiting: PreparedStatement, producer: AIOKafkaProducer) -> None:
         sent: list[int] = []

@@ -7,7 +7,7 @@ import structlog
 from millrace.contracts.catalogue import queue_topics
 from millrace.control.domain.events import topics_of_patterns
 from millrace.control.handlers import fire_due, look_at_pools, look_at_results, look_at_schedules, look_at_triggers
-from millrace.control.store import LOOK, Look, Store, Turn, found
+from millrace.control.store import LOOK, Look, Store, Turn, look_of
 from millrace.runtime.batches import OutageError, settle
 from millrace.runtime.errors import MillraceError
 from millrace.runtime.failpoints import failpoint
@@ -51,7 +51,7 @@ class Clock:
 
     async def look(self) -> bool:
         """Let happen what is due now; return whether anything did."""
-        look = found(await self._begin.look(LOOK))
+        look = look_of(await self._begin.look(LOOK))
         due, turns = look.runs, look.turns
         self._next_s = min(self._poll_s, max(APART_S, look.next_s if look.next_s is not None else self._poll_s))
         for told in self._told:
@@ -157,7 +157,7 @@ class Topics:
 
     async def look(self) -> None:
         """Take up the sources that there are now."""
-        self._named = found(await self._begin.look(LOOK)).topics
+        self._named = look_of(await self._begin.look(LOOK)).topics
         try:
             await self._match()
         except MillraceError as error:

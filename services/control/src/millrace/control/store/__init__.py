@@ -4,7 +4,7 @@ from millrace.control.store.admission import Admissions, HeldAdmission
 from millrace.control.store.archive import Archive
 from millrace.control.store.backfills import Backfills, HeldBackfill
 from millrace.control.store.definitions import InForce, Rules
-from millrace.control.store.due import LOOK, Look, Turn, found
+from millrace.control.store.due import LOOK, Look, Turn, look_of
 from millrace.control.store.events import Arrival, Kept, Start, key_of
 from millrace.control.store.gatherings import Gatherings, KeptMemory, QueuedEvent, Settled
 from millrace.control.store.leases import Leases
@@ -59,6 +59,6 @@ __all__ = [
     "Store",
     "Turn",
     "Waiting",
-    "found",
     "key_of",
+    "look_of",
 ]

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from uuid import UUID
 
 import asyncpg
+from millrace.control.store.rows import everywhere
 from millrace.control.store.signals import Signals
 from millrace.core.ir import Workflow
 from millrace.core.plan import Plan, compile_plan
@@ -36,9 +37,9 @@ WHERE v.namespace = $1 AND v.name = $2 AND v.sha256 = coalesce(nullif($3, ''),
 WORKFLOWS = """
 SELECT name, sha256, '' AS document, principal, applied_at FROM workflow WHERE namespace = $1 ORDER BY name
 """
-VERSIONS = """
+VERSIONS = f"""
 SELECT sha256, document FROM workflow_version WHERE sha256 = ANY($1)
-UNION ALL SELECT sha256, document FROM (TABLE run_plan UNION ALL TABLE run_plan_archive) AS p
+UNION ALL SELECT sha256, document FROM {everywhere("run_plan")} AS p
     WHERE run_id = ANY($2) AND sha256 = ANY($1)
 """
 HOLD_WORKFLOW = "SELECT sha256 FROM workflow WHERE namespace = $1 AND name = $2 FOR UPDATE"

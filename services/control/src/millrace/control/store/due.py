@@ -157,7 +157,7 @@ class Look:
     waiting: Sequence[str]
 
 
-def found(row: asyncpg.Record) -> Look:
+def look_of(row: asyncpg.Record) -> Look:
     """Return what `LOOK` has found."""
     return Look(
         runs=[UUID(run_id) for run_id, *_ in row["due"] if run_id is not None],

@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 from millrace.control.domain.runs import KeptRun
 from millrace.control.store.definitions import Definitions
-from millrace.control.store.due import LOOK, Turn, found
+from millrace.control.store.due import LOOK, Turn, look_of
 from millrace.control.store.hot import HotRuns
 from millrace.control.store.rows import everywhere, kept_run, size_of, task_run
 from millrace.core.parts import Approve
@@ -153,7 +153,7 @@ class Runs(Definitions):
 
     async def due(self) -> tuple[Sequence[UUID], Sequence[Turn]]:
         """Return the runs, and the triggers, schedules and pools, of which something is due."""
-        look = found((await self.fetch(LOOK))[0])
+        look = look_of((await self.fetch(LOOK))[0])
         return look.runs, look.turns
 
     async def past(self, run_id: UUID, limit: int) -> list[TaskRun]:
