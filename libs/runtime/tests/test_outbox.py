@@ -148,6 +148,28 @@ async def test_what_a_process_without_a_relay_has_committed_is_sent_at_once_when
     assert found_s < 2 * POLL_S
 
 
+async def test_what_a_process_announces_is_heard_by_every_process_whichever_relays(
+    service_name: str, broker: Any, dsn: str, tmp_path: Path
+) -> None:
+    settings = settings_of(dsn, broker.servers, tmp_path)
+    async with Database(dsn) as first, Database(dsn) as second:
+        heard = [asyncio.Event(), asyncio.Event()]
+        relays = []
+        for database, told in zip((first, second), heard, strict=True):
+            database.listeners["news"] = told.set
+            relays.append(Relay(database, settings, service_name))
+        running = [asyncio.create_task(relay.run()) for relay in relays]
+
+        async def all_heard() -> bool:
+            await first.announce("news")  # until both listen
+            return all(told.is_set() for told in heard)
+
+        await until(all_heard)
+        for relay in relays:
+            relay.stop()
+        await asyncio.wait_for(asyncio.gather(*running), 20)
+
+
 async def test_nothing_that_is_committed_here_is_sent_once_another_process_has_the_lock(
     service_name: str, broker: Any, dsn: str, tmp_path: Path
 ) -> None:

@@ -4,12 +4,14 @@ import asyncio
 import time
 from typing import Any
 
+import asyncpg
 import pytest
-from millrace.control.clock import Clock, Queues
+from millrace.control.clock import APPLIED, Clock, Queues
 from millrace.control.commands import ApplyQueue, ApplyWorkflow, StartRun
 from millrace.control.handlers import apply_queue, apply_workflow, start_run
 from millrace.control.store import Look, Signals, Store
 from millrace.core.parse import parse_workflow
+from millrace.core.triggers import Source
 from millrace.runtime.testing import fresh_database, until
 from millrace.runtime.transaction import Database, Transactions
 
@@ -83,6 +85,25 @@ async def test_while_somebody_waits_for_the_tasks_of_a_queue_others_tasks_are_lo
         with signals.watching("acme"):
             await waiting
             await signals.wait_until_due(60.0)
+
+
+async def test_what_is_applied_is_announced_to_every_replica_after_its_commit(postgres: Any) -> None:
+    dsn = await fresh_database(postgres, "control")
+    another, heard = await asyncpg.connect(dsn), asyncio.Event()
+    await another.add_listener(APPLIED, lambda *_: heard.set())
+    async with Database(dsn) as database:
+        begin = Transactions(database, Store)
+        running = asyncio.create_task(Clock(begin, 60.0).run())
+        async with begin() as tx:
+            tx.put_source("demo", Source(topic="late", start="now"))
+            await tx.flush()
+            before = heard.is_set()
+        async with asyncio.timeout(20):
+            await heard.wait()
+        running.cancel()
+    await another.close()
+
+    assert not before
 
 
 async def test_a_look_tells_what_other_replicas_were_asked_for(postgres: Any) -> None:

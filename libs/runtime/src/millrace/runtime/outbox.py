@@ -3,8 +3,9 @@
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 import asyncpg
 import structlog
@@ -97,6 +98,8 @@ class Relay:
     async def _with_session(self, connection: asyncpg.Connection, producer: AIOKafkaProducer) -> None:
         # Prepared before the lock: between the two trips of a first use, no timeout of idleness runs.
         page, waiting = [await connection.prepare(sql) for sql in (PAGE, WAITING)]
+        for channel, told in self._database.listeners.items():
+            await connection.add_listener(channel, partial(_call, told))
         while not await self._lock(connection):
             if self._stopping:
                 return
@@ -225,6 +228,10 @@ async def send_all(producer: AIOKafkaProducer, rows: Sequence[Outgoing]) -> None
             for row in rows
         ]
         await asyncio.gather(*pending)
+
+
+def _call(told: Callable[[], None], *_: object) -> None:
+    told()
 
 
 def _row(found: asyncpg.Record) -> Outgoing:

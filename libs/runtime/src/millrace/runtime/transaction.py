@@ -337,11 +337,13 @@ class Database:
     Attributes:
         handover: What transactions with events were committed here, for the relay.
         clock: Its time.
+        listeners: What is called here when any process announces something, by channel; heard on the relay's session.
     """
 
     def __init__(self, dsn: str, pool_size: int = 8) -> None:
         self.handover = Handover()
         self.clock = DatabaseClock()
+        self.listeners: dict[str, Callable[[], None]] = {}
         self._dsn = dsn
         self._connector = Connector(dsn)
         self._pool_size = pool_size
@@ -425,14 +427,16 @@ class Database:
             await self.leave()
         return bool(writable)
 
-    async def announce(self) -> None:
-        """Have the process that relays look at what was committed in this one, which relays nothing itself.
+    async def announce(self, channel: str = CHANNEL) -> None:
+        """Tell all processes that something was committed in this one: events to be sent, or what a channel is for.
+
+        Outside any transaction: those that notify commit one after another. One that dies before leaves others to look.
 
         Raises:
             Unavailable: The database does not answer in time.
         """
         async with self.connection() as connection:
-            await connection.execute(f"NOTIFY {CHANNEL}")
+            await connection.execute(f"NOTIFY {channel}")
 
     async def leave(self) -> None:
         """Open new connections from now on, to whichever server takes writes; those in use are closed after it."""

@@ -7,7 +7,7 @@ from millrace.contracts.rpc.control.v1 import control_pb2 as pb
 from millrace.contracts.rpc.control.v1 import worker_pb2 as worker_pb
 from millrace.control.api import ControlApi
 from millrace.control.api.workers import WorkerApi
-from millrace.control.clock import Clock, Queues, Topics
+from millrace.control.clock import APPLIED, Clock, Queues, Topics
 from millrace.control.domain.archive import width_of
 from millrace.control.handlers import SUBSCRIPTIONS, reports_of, take_records
 from millrace.control.settings import Settings
@@ -54,6 +54,7 @@ async def main(settings: Settings) -> None:
             older_than(timedelta(), "mail", Store.forget_mail, begin),
             older_than(settings.run_retention, "run", Store.drop_archive, begin),
         )
+        control.database.listeners[APPLIED] = partial(Store.signals.due_in, 0.0)
         control.background(Clock(begin, settings.clock_poll_s, topics.told, queues.told).run)
         control.background(topics.run)
         control.background(queues.run)

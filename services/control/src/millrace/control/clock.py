@@ -18,6 +18,8 @@ log = structlog.get_logger()
 
 HELD_BY_ANOTHER_S = 0.05
 """When is looked again for what a run is to be told that somebody else holds just now, seconds."""
+APPLIED = "applied"
+"""On which each replica is told of other topics and queues; where that is lost, it sees them by its next look."""
 APART_S = 0.05
 """At least so far apart are looks for what has its time: of many things, those that come meanwhile are one look."""
 
@@ -43,6 +45,8 @@ class Clock:
         while True:
             self._next_s = self._poll_s
             try:
+                if Store.signals.take_applied():
+                    await self._begin.database.announce(APPLIED)
                 while await self.look():
                     pass
             except MillraceError as error:

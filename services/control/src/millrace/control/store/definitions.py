@@ -182,7 +182,7 @@ class Definitions(Transaction):
         self.changes_rules = True
         self.write(PUT_SOURCE, namespace, source.topic, source.model_dump(mode="json", exclude_none=True))
         # The topics that are to be read come with a look at what is due.
-        self.on_commit(lambda: self.signals.due_in(0.0))
+        self.on_commit(self.signals.applied)
 
     async def triggers_of(self, namespace: str, topic: str, *, but: str) -> list[str]:
         """Return the names of a topic's triggers, all but one."""

@@ -17,6 +17,7 @@ class Signals:
     def __init__(self) -> None:
         self._due = asyncio.Event()
         self._due_at = math.inf
+        self._applied = False
         self._queue = asyncio.Event()
         self._pattern = asyncio.Event()
         self._watched: dict[UUID | str, set[Watch]] = {}
@@ -36,6 +37,16 @@ class Signals:
                 await asyncio.wait_for(self._due.wait(), left_s)
         # What is told from now on may come too late for the next look.
         self._due_at = math.inf
+
+    def applied(self) -> None:
+        """Say that something is in force that every replica is to know at once."""
+        self._applied = True
+        self.due_in(0.0)
+
+    def take_applied(self) -> bool:
+        """Return whether anything was, since this was asked last."""
+        taken, self._applied = self._applied, False
+        return taken
 
     def pattern_applied(self) -> None:
         """Say that a source of several topics is in force."""
