@@ -410,8 +410,8 @@ class Database:
 
     async def healthy(self) -> bool:
         """Return whether the database takes writes and answers: of itself just now, or within a second or two."""
-        now = time.monotonic()
-        if now - self._answered_at < FRESH_S and now - self._wrote_at < WRITABLE_S:
+        at = time.monotonic()
+        if at - self._answered_at < FRESH_S and at - self._wrote_at < WRITABLE_S:
             return True
         try:
             async with asyncio.timeout(2), self.connection() as connection:

@@ -11,8 +11,9 @@ from millrace.runtime.transaction import Transaction
 
 MOST_RUNS = 100
 MOST_ROWS = 5_000
-"""Of the records of what is over in runs, which alone have no bound, so many are moved at once."""
-TABLES = ("task", "task_past", "run_plan", "attempt", "run")
+"""Of one table: a run may have any number."""
+IN_PIECES = ("task_past", "attempt", "task")
+TABLES = (*IN_PIECES, "run_plan", "run")
 # What a strict sequence waits behind stays until somebody has looked at it, and what does a run again stays as long as
 # that. Each is looked up by its index: what is asked of all that there are once, reads them whole.
 ENDED = f"""
@@ -24,19 +25,20 @@ SELECT run_id, ended_at FROM run r WHERE ended_at < $1
         ELSE NOT {holds_up("r.run_id")} END
 ORDER BY ended_at LIMIT $2 FOR UPDATE OF r SKIP LOCKED
 """
-MOVE_PAST = """
+MOVE_SOME = """
 WITH gone AS (
-    DELETE FROM task_past WHERE ctid = ANY(ARRAY(SELECT ctid FROM task_past WHERE run_id = ANY($1) LIMIT $2))
-    RETURNING *
-), kept AS (INSERT INTO task_past_archive SELECT * FROM gone RETURNING 1)
+    DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE run_id = ANY($1) LIMIT $2)) RETURNING *
+), kept AS (INSERT INTO {table}_archive SELECT * FROM gone RETURNING 1)
 SELECT count(*) FROM kept
 """
-_MOVES = ", ".join(
-    f"gone_{table} AS (DELETE FROM {table} WHERE run_id = ANY($1) RETURNING *), "
-    f"kept_{table} AS (INSERT INTO {table}_archive SELECT * FROM gone_{table})"
-    for table in TABLES
+MOVE = """
+WITH plans AS (DELETE FROM run_plan WHERE run_id = ANY($1) RETURNING *
+), kept_plans AS (INSERT INTO run_plan_archive SELECT * FROM plans
+), runs AS (DELETE FROM run WHERE run_id = ANY($1) RETURNING *
+), kept_runs AS (INSERT INTO run_archive SELECT * FROM runs
 )
-MOVE = f"WITH {_MOVES} DELETE FROM mail WHERE run_id = ANY($1)"
+DELETE FROM mail WHERE run_id = ANY($1)
+"""
 PARTS = "SELECT first_id, end_id FROM archive_part ORDER BY first_id"
 ALONE = "LOCK TABLE archive_part IN SHARE ROW EXCLUSIVE MODE"
 ADD_PART = "INSERT INTO archive_part (first_id, end_id, last_ended_at) VALUES ($1, $2, $3)"
@@ -79,8 +81,7 @@ class Archive(Transaction):
             run_ids = [row["run_id"] for row in rows]
             await self.make_parts(run_ids, width)
             self.write(NOTE_ENDED, run_ids, [row["ended_at"] for row in rows])
-            ((moved,),) = await self.fetch(MOVE_PAST, run_ids, MOST_ROWS)
-            if moved < MOST_ROWS:
+            if await self._moved_all(run_ids):
                 self.write(MOVE, run_ids)
         return len(rows)
 
@@ -112,6 +113,14 @@ class Archive(Transaction):
     async def forget_mail(self, _: datetime, limit: int) -> int:
         """Delete up to `limit` things that runs in the archive were to be told; return how many."""
         return len(await self.fetch(FORGET_MAIL, limit))
+
+    async def _moved_all(self, run_ids: Sequence[UUID]) -> bool:
+        """Move what belongs to some runs, as much as one transaction bears; return whether nothing is left of it."""
+        for table in IN_PIECES:
+            ((moved,),) = await self.fetch(MOVE_SOME.format(table=table), run_ids, MOST_ROWS)
+            if moved == MOST_ROWS:
+                return False
+        return True
 
     async def _parts(self) -> list[Part]:
         return [part_between(*row) for row in await self.fetch(PARTS)]

@@ -105,7 +105,7 @@ TOPICS = "SELECT topic, bool_or(document->>'start' IS DISTINCT FROM 'now') AS fr
 # All that a replica looks for now and then comes with one look: an idle one asks for nothing else.
 LOOK = f"""
 SELECT now(), extract(epoch FROM ({NEXT}) - now())::float AS next_s,
-    ARRAY(SELECT jsonb_build_array(run_id, namespace, trigger_name) FROM ({DUE}) AS due) AS due,
+    (SELECT coalesce(jsonb_agg(jsonb_build_array(run_id, namespace, trigger_name)), '[]') FROM ({DUE}) AS due) AS due,
     (SELECT coalesce(jsonb_object_agg(topic, from_start), '{{}}') FROM ({TOPICS}) AS t) AS topics,
     (SELECT coalesce(jsonb_object_agg(name, live), '{{}}') FROM queue WHERE transport = 'kafka') AS queues,
     ARRAY(SELECT name FROM queue q WHERE transport = 'grpc' AND EXISTS (
