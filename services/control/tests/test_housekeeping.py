@@ -3,57 +3,11 @@
 from datetime import timedelta
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from millrace.control.domain.events import read_record
 from millrace.control.store import Arrival, Start, Store
+from millrace.control.store.archive import ENDED
 from millrace.control.store.events import FORGET_EVENTS
-from millrace.control.store.runs import FORGET_RUNS
-from millrace.core.state import Failed, Failure
 from millrace.core.triggers import Source
-
-from .test_store import kept, tell
-
-RUNS = st.lists(st.tuples(st.sampled_from(["open", "young", "old"]), st.booleans()), min_size=1, max_size=8)
-LEFT = "SELECT DISTINCT run_id FROM {table} ORDER BY run_id"
-
-
-@given(runs=RUNS, limit=st.integers(1, 4))
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_a_run_goes_with_all_that_belongs_to_it_once_it_has_ended_long_ago(
-    runs: list[tuple[str, bool]], limit: int, tx: Store
-) -> None:
-    before = tx.now + timedelta(days=1)  # ids begin with the present time
-    for table in ("attempt", "task", "task_past", "run"):
-        await tx.fetch(f"DELETE FROM {table}")
-    stay, failed = set(), set()
-    for age, has_failed in runs:
-        made = await kept(tx)
-        first = made.run.tasks["a"]
-        await tx.fetch("INSERT INTO task_past SELECT * FROM task WHERE run_id = $1", made.run.run_id)
-        if has_failed:
-            tell(made, Failed("a", first.task_id, 1, first.token, Failure("E", "no")), tx)
-        if age != "open":
-            ended_at = before + timedelta(hours=1 if age == "young" else -1)
-            await tx.fetch(
-                "UPDATE run SET state = 'failed', due_at = NULL, ended_at = $2 WHERE run_id = $1",
-                made.run.run_id,
-                ended_at,
-            )
-        stay |= {made.run.run_id} - ({made.run.run_id} if age == "old" else set())
-        failed |= {made.run.run_id} if has_failed else set()
-
-    gone = []
-    while not gone or gone[-1]:
-        gone.append(await tx.forget_runs(before, limit))
-
-    assert max(gone) <= limit
-    assert sum(gone) == sum(1 for age, _ in runs if age == "old")
-    left = {
-        table: {row[0] for row in await tx.fetch(LEFT.format(table=table))}
-        for table in ("run", "task", "task_past", "attempt")
-    }
-    assert left == {"run": stay, "task": stay, "task_past": stay, "attempt": stay & failed}
 
 
 async def test_an_event_goes_with_what_was_made_of_it_and_its_key_may_start_a_run_again(tx: Store, landed: Any) -> None:
@@ -75,8 +29,9 @@ async def test_an_event_goes_with_what_was_made_of_it_and_its_key_may_start_a_ru
 
 
 async def test_no_table_is_read_whole_to_find_what_is_old(tx: Store) -> None:
-    for sql, types in ((FORGET_EVENTS, "timestamptz, int"), (FORGET_RUNS, "uuid, timestamptz, int")):
+    for sql, types in ((FORGET_EVENTS, "timestamptz, int"), (ENDED, "timestamptz, int")):
         await tx.fetch(f"PREPARE asked ({types}) AS {sql}")
-        plan = await tx.fetch(f"EXPLAIN EXECUTE asked ({', '.join(['NULL'] * (types.count(',') + 1))})")
+        plan = "\n".join(row[0] for row in await tx.fetch("EXPLAIN EXECUTE asked (NULL, NULL)"))
         await tx.fetch("DEALLOCATE asked")
-        assert "Seq Scan" not in "\n".join(row[0] for row in plan)
+        assert "Seq Scan" not in plan
+        assert "hashed SubPlan" not in plan

@@ -644,7 +644,7 @@ async def test_who_starts_a_run_that_ends_another_waits_for_that_before_it_takes
 async def test_the_clock_tells_a_run_of_its_slots_although_somebody_held_it_just_then(postgres: Server) -> None:
     async with Database(await fresh_database(postgres, "control")) as database:
         begin = Transactions(database, Store)
-        watch = Clock(begin, 60.0, lambda _: None)
+        watch = Clock(begin, 60.0)
         async with begin() as tx:
             await pool(tx, 1)
             await force(tx)

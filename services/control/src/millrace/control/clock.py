@@ -7,7 +7,7 @@ import structlog
 from millrace.contracts.catalogue import queue_topics
 from millrace.control.domain.events import topics_of_patterns
 from millrace.control.handlers import fire_due, look_at_pools, look_at_results, look_at_schedules, look_at_triggers
-from millrace.control.store import LOOK, Store, Turn
+from millrace.control.store import LOOK, Look, Store, Turn, look_of
 from millrace.runtime.batches import OutageError, settle
 from millrace.runtime.errors import MillraceError
 from millrace.runtime.failpoints import failpoint
@@ -18,39 +18,49 @@ log = structlog.get_logger()
 
 HELD_BY_ANOTHER_S = 0.05
 """When is looked again for what a run is to be told that somebody else holds just now, seconds."""
+APPLIED = "applied"
+"""On which each replica is told of other topics and queues; where that is lost, it sees them by its next look."""
+APART_S = 0.05
+"""At least so far apart are looks for what has its time: of many things, those that come meanwhile are one look."""
 
 
 class Clock:
-    """Looks at what is due, at most once in `poll_s` while nothing happens."""
+    """Looks at what is due: when it is, when somebody in this process says so, and at least once in `poll_s`."""
 
-    def __init__(self, begin: Transactions[Store], poll_s: float, told: Callable[[Mapping[str, bool]], None]) -> None:
+    def __init__(self, begin: Transactions[Store], poll_s: float, *told: Callable[[Look], None]) -> None:
         """Make a clock.
 
         Args:
             begin: Opens transactions.
-            poll_s: How often it looks, seconds.
-            told: Called with the topics that sources name, which come with each look.
+            poll_s: How often it looks where nothing is known to be due, seconds.
+            told: Each is called with what every look finds.
         """
         self._begin = begin
         self._poll_s = poll_s
         self._told = told
+        self._next_s = poll_s
 
     async def run(self) -> None:
         """Go on until cancelled; a database that does not answer is waited for."""
         while True:
+            self._next_s = self._poll_s
             try:
+                if Store.signals.take_applied():
+                    await self._begin.database.announce(APPLIED)
                 while await self.look():
                     pass
             except MillraceError as error:
                 log.warning("clock_interrupted", reason=str(error))
-            await Store.signals.wait_until_due(self._poll_s)
+            await Store.signals.wait_until_due(self._next_s)
 
     async def look(self) -> bool:
         """Let happen what is due now; return whether anything did."""
-        async with self._begin(LOOK) as tx:
-            due, turns = await tx.due()
-        self._told(tx.opening["topics"])
-        Store.signals.changed(tx.opening["waiting"])
+        look = look_of(await self._begin.look(LOOK))
+        due, turns = look.runs, look.turns
+        self._next_s = min(self._poll_s, max(APART_S, look.next_s if look.next_s is not None else self._poll_s))
+        for told in self._told:
+            told(look)
+        Store.signals.changed(look.waiting)
         if due or turns:
             await failpoint("control.due")
         done: list[int] = []
@@ -132,8 +142,9 @@ class Topics:
         """Return the topics that are read from when they were named."""
         return [topic for topic, from_start in self._all().items() if not from_start]
 
-    def told(self, named: Mapping[str, bool]) -> None:
-        """Take up what sources name: topics and patterns, and whether each is read from its start."""
+    def told(self, look: Look) -> None:
+        """Take up what sources name."""
+        named = look.topics
         news = any("*" in name for name in named.keys() - self._named.keys())
         self._named = named
         if news:
@@ -150,8 +161,7 @@ class Topics:
 
     async def look(self) -> None:
         """Take up the sources that there are now."""
-        async with self._begin(LOOK) as tx:
-            self._named = tx.opening["topics"]
+        self._named = look_of(await self._begin.look(LOOK)).topics
         try:
             await self._match()
         except MillraceError as error:
@@ -173,21 +183,25 @@ class Queues:
         begin: Opens transactions.
         servers: Kafka.
         take: Is told of each queue whose reports are to be taken from now on.
-        poll_s: How often is looked for those that another replica was asked for, seconds.
     """
 
-    def __init__(self, begin: Transactions[Store], servers: str, take: Callable[[str], None], poll_s: float) -> None:
-        self._begin, self._servers, self._take, self._poll_s = begin, servers, take, poll_s
+    def __init__(self, begin: Transactions[Store], servers: str, take: Callable[[str], None]) -> None:
+        self._begin, self._servers, self._take = begin, servers, take
         self._taken: set[str] = set()
 
+    def told(self, look: Look) -> None:
+        """Have it looked after queues that are not live yet, or not taken here: another replica was asked for them."""
+        if any(not live or name not in self._taken for name, live in look.queues.items()):
+            Store.signals.queue_applied()
+
     async def run(self) -> None:
-        """Go on looking until cancelled."""
+        """Look after queues that somebody was asked for, until cancelled; what fails, the clock has done again."""
         while True:
+            await Store.signals.wait_for_queue()
             try:
                 await self.look()
             except MillraceError as error:
                 log.warning("queues_not_made", reason=str(error))
-            await Store.signals.wait_for_queue(self._poll_s)
 
     async def look(self) -> None:
         """Make the topics that are missing, and take up the queues there are now.
