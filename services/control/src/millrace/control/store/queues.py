@@ -14,7 +14,10 @@ OF_NAMESPACE = """
 SELECT name, namespace, principal, applied_at, live, transport FROM queue WHERE namespace = $1 ORDER BY name
 """
 WITH_TOPICS = "SELECT name, live FROM queue WHERE transport = 'kafka' ORDER BY name"
-LIVE = "UPDATE queue SET live = true WHERE name = ANY($1) AND NOT live"
+LIVE = """
+UPDATE queue SET live = true
+WHERE name IN (SELECT name FROM queue WHERE name = ANY($1) AND NOT live ORDER BY name FOR UPDATE)
+"""
 
 
 class Queues(Transaction):
