@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 from millrace.contracts.rpc.control.v1.control_pb2 import Trigger
-from millrace.runtime.errors import NotFound
 from millrace.sdk.cli.connection import FOLDER, NAMESPACE, Folder, Json, Namespace, asked
 from millrace.sdk.cli.output import console, moment, print_json, say, table
 
@@ -40,9 +39,7 @@ def show(name: Name, state: Folder = FOLDER, namespace: Namespace = NAMESPACE, a
 
     Example: `millrace trigger show month-landed`
     """
-    found = next((one for one in asked(state, namespace, lambda client: client.triggers()) if one.name == name), None)
-    if found is None:
-        raise NotFound(f"trigger {name} in namespace {namespace} does not exist: look with `millrace trigger list`")
+    found = asked(state, namespace, lambda client: client.trigger(name))
     if as_json:
         return print_json(found)
     console.print(json.dumps(json.loads(found.document_json), indent=2))

@@ -34,7 +34,7 @@ SELECT DISTINCT ON (name) name, document, applied_at FROM trigger_version WHERE 
 ORDER BY name, applied_at > $2, CASE WHEN applied_at > $2 THEN -version ELSE version END DESC
 """
 # How a trigger stands; at most 10,000 of anything are counted.
-SHOWN = f"""
+_SHOWN = f"""
 SELECT t.namespace, t.name, t.workflow, t.document, t.principal, t.applied_at, t.paused_at, t.paused_by, t.admit_at,
     CASE WHEN t.document->>'strategy' = 'strict_sequence' AND {holds_up("t.last_run")}
         THEN t.last_run END AS blocked_by,
@@ -44,8 +44,10 @@ SELECT t.namespace, t.name, t.workflow, t.document, t.principal, t.applied_at, t
         AND m.disposition = 'queued' LIMIT 10000) AS counted) AS queued_events,
     (SELECT count(*) FROM (SELECT FROM trigger_match m WHERE m.namespace = t.namespace AND m.trigger = t.name
         AND m.disposition = 'waiting' LIMIT 10000) AS counted) AS waiting_events
-FROM trigger t WHERE t.namespace = $1 AND ($2 = '' OR t.name = $2) ORDER BY t.name
+FROM trigger t WHERE t.namespace = $1
 """
+SHOWN = f"{_SHOWN} AND t.name = $2"
+LIST = f"{_SHOWN} AND t.name > $2 ORDER BY t.name LIMIT $3"
 # Of a run that waits: how many wait before it, and the first of those that are under way.
 BEFORE = """
 SELECT (SELECT count(*) FROM (SELECT FROM run WHERE namespace = $1 AND trigger_name = $2 AND place IS NOT NULL
@@ -145,9 +147,9 @@ class Triggers(Events):
         self.write(SAVE_STANDING, *held.key, held.paused_at, held.paused_by, held.draining)
         self.wake(None)
 
-    async def shown_triggers(self, namespace: str, name: str = "") -> list[ShownTrigger]:
-        """Return how the triggers of a namespace stand, or one of them."""
-        return [_shown(row) for row in await self.fetch(SHOWN, namespace, name)]
+    async def shown_triggers(self, namespace: str, after: str, limit: int) -> list[ShownTrigger]:
+        """Return how up to `limit` triggers of a namespace stand, by name, after one."""
+        return [_shown(row) for row in await self.fetch(LIST, namespace, after, limit)]
 
     async def shown_trigger(self, namespace: str, name: str) -> ShownTrigger:
         """Return how a trigger stands."""
