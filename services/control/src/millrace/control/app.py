@@ -39,6 +39,7 @@ async def main(settings: Settings) -> None:
         control.housekeep(
             older_than(settings.run_retention, "run", Store.forget_runs, begin),
             older_than(settings.event_retention, "event", Store.forget_events, begin),
+            older_than(settings.event_retention, "trigger_version", Store.forget_versions, begin),
             older_than(settings.run_retention, "schedule_fire", Store.forget_fires, begin),
             older_than(LEASE_RETENTION, "task_lease", Store.forget_leases, begin),
             older_than(timedelta(), "result", Store.forget_results, begin),

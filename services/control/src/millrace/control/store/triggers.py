@@ -33,6 +33,27 @@ VERSIONS_AT = """
 SELECT DISTINCT ON (name) name, document, applied_at FROM trigger_version WHERE namespace = $1
 ORDER BY name, applied_at > $2, CASE WHEN applied_at > $2 THEN -version ELSE version END DESC
 """
+# What a trigger said goes when another has long stood in its place. It stays while events wait by it or may come to,
+# since the one in force has its shape, and while an event is kept that came when it stood, and is explained by it.
+FORGET_VERSIONS = """
+WITH old AS MATERIALIZED (
+    SELECT v.namespace, v.name, v.version FROM trigger_version v
+    CROSS JOIN LATERAL (SELECT applied_at FROM trigger_version n
+        WHERE n.namespace = v.namespace AND n.name = v.name AND n.version > v.version
+        ORDER BY n.version LIMIT 1) AS next
+    WHERE v.applied_at < $1 AND next.applied_at < $1
+        AND NOT EXISTS (SELECT FROM trigger t
+            WHERE t.namespace = v.namespace AND t.name = v.name AND t.shape_version = v.version)
+        AND NOT EXISTS (SELECT FROM gathering g
+            WHERE g.namespace = v.namespace AND g.trigger = v.name AND g.version = v.version)
+        AND NOT EXISTS (SELECT FROM trigger_match m WHERE m.namespace = v.namespace AND m.trigger = v.name
+            AND m.disposition = 'waiting' AND m.version = v.version)
+        AND NOT EXISTS (SELECT FROM event e WHERE e.received_at >= v.applied_at AND e.received_at < next.applied_at
+            AND e.namespace = v.namespace)
+    ORDER BY v.applied_at LIMIT $2 FOR UPDATE OF v SKIP LOCKED
+)
+DELETE FROM trigger_version WHERE (namespace, name, version) IN (SELECT * FROM old) RETURNING 1
+"""
 # How a trigger stands; at most 10,000 of anything are counted.
 _SHOWN = f"""
 SELECT t.namespace, t.name, t.workflow, t.document, t.principal, t.applied_at, t.paused_at, t.paused_by, t.admit_at,
@@ -169,6 +190,10 @@ class Triggers(Events):
         """Return what each trigger said at a moment, and since when; of one that came later, what it said first."""
         rows = await self.fetch(VERSIONS_AT, namespace, moment)
         return [(Trigger.model_validate(row["document"]), row["applied_at"]) for row in rows]
+
+    async def forget_versions(self, before: datetime, limit: int) -> int:
+        """Delete up to `limit` of what triggers said and has not stood since a moment, if nothing asks for it."""
+        return len(await self.fetch(FORGET_VERSIONS, before, limit))
 
     def wake(self, due_at: datetime | None) -> None:
         """Have the clock look at triggers then; at once, where no time is given."""
