@@ -7,7 +7,7 @@ from millrace.contracts.rpc.control.v1 import control_pb2 as pb
 from millrace.contracts.rpc.control.v1 import worker_pb2 as worker_pb
 from millrace.control.api import ControlApi
 from millrace.control.api.workers import WorkerApi
-from millrace.control.clock import Clock, Queues, Topics
+from millrace.control.clock import Clock, Health, Queues, Topics
 from millrace.control.handlers import SUBSCRIPTIONS, reports_of, take_records
 from millrace.control.settings import Settings
 from millrace.control.store import Store
@@ -45,6 +45,7 @@ async def main(settings: Settings) -> None:
             older_than(timedelta(), "result", Store.forget_results, begin),
         )
         control.background(Clock(begin, settings.clock_poll_s, topics.told).run)
+        control.background(Health(begin).run)
         control.background(topics.run)
         control.background(queues.run)
         await control.run()

@@ -6,6 +6,7 @@ from millrace.control.store.definitions import LOOK, InForce, Rules
 from millrace.control.store.due import Turn
 from millrace.control.store.events import Arrival, Kept, Start, key_of
 from millrace.control.store.gatherings import Gatherings, KeptMemory, QueuedEvent, Settled
+from millrace.control.store.health import Health, Seen
 from millrace.control.store.leases import Leases
 from millrace.control.store.operations import Operations
 from millrace.control.store.pools import Pools
@@ -19,7 +20,9 @@ from millrace.control.store.triggers import HeldTrigger, ShownTrigger
 from millrace.control.store.turns import Turns
 
 
-class Store(SavedRuns, Gatherings, Schedules, Backfills, Queues, Leases, Operations, Turns, Admissions, Pools, Results):
+class Store(
+    SavedRuns, Gatherings, Schedules, Backfills, Queues, Leases, Operations, Turns, Admissions, Pools, Results, Health
+):
     """What control keeps: definitions, events, runs, schedules, pools and results."""
 
 
@@ -37,6 +40,7 @@ __all__ = [
     "NewFire",
     "QueuedEvent",
     "Rules",
+    "Seen",
     "Settled",
     "ShownTrigger",
     "Signals",

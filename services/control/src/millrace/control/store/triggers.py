@@ -57,6 +57,7 @@ DELETE FROM trigger_version WHERE (namespace, name, version) IN (SELECT * FROM o
 # How a trigger stands; at most 10,000 of anything are counted.
 _SHOWN = f"""
 SELECT t.namespace, t.name, t.workflow, t.document, t.principal, t.applied_at, t.paused_at, t.paused_by, t.admit_at,
+    h.matched_at, h.failed_at, coalesce(h.failure, '') AS failure,
     CASE WHEN t.document->>'strategy' = 'strict_sequence' AND {holds_up("t.last_run")}
         THEN t.last_run END AS blocked_by,
     (SELECT count(*) FROM (SELECT FROM run r WHERE r.namespace = t.namespace AND r.trigger_name = t.name
@@ -65,7 +66,7 @@ SELECT t.namespace, t.name, t.workflow, t.document, t.principal, t.applied_at, t
         AND m.disposition = 'queued' LIMIT 10000) AS counted) AS queued_events,
     (SELECT count(*) FROM (SELECT FROM trigger_match m WHERE m.namespace = t.namespace AND m.trigger = t.name
         AND m.disposition = 'waiting' LIMIT 10000) AS counted) AS waiting_events
-FROM trigger t WHERE t.namespace = $1
+FROM trigger t LEFT JOIN trigger_health h USING (namespace, name) WHERE t.namespace = $1
 """
 SHOWN = f"{_SHOWN} AND t.name = $2"
 LIST = f"{_SHOWN} AND t.name > $2 ORDER BY t.name LIMIT $3"
@@ -123,6 +124,8 @@ class ShownTrigger:
         waiting_runs: Those that wait for their turn; of these and the others at most 10,000 are counted.
         queued_events: Those that came while it was paused.
         waiting_events: Those that wait for others.
+        matched_at: When it last took an event.
+        failed_at: When something last went wrong with it as it is now, and `failure`: what that was.
     """
 
     name: str
@@ -137,6 +140,9 @@ class ShownTrigger:
     waiting_runs: int
     queued_events: int
     waiting_events: int
+    matched_at: datetime | None
+    failed_at: datetime | None
+    failure: str
 
 
 class Triggers(Events):
@@ -233,4 +239,7 @@ def _shown(row: asyncpg.Record) -> ShownTrigger:
         waiting_runs=row["waiting_runs"],
         queued_events=row["queued_events"],
         waiting_events=row["waiting_events"],
+        matched_at=row["matched_at"],
+        failed_at=row["failed_at"],
+        failure=row["failure"],
     )

@@ -859,7 +859,7 @@ class UnblockTriggerResponse(_message.Message):
     def __init__(self, trigger: _Optional[_Union[Trigger, _Mapping]] = ...) -> None: ...
 
 class Trigger(_message.Message):
-    __slots__ = ("name", "workflow", "document_json", "principal", "applied_at", "paused_at", "paused_by", "blocked_by", "waiting_runs", "queued_events", "waiting_events", "next_at")
+    __slots__ = ("name", "workflow", "document_json", "principal", "applied_at", "paused_at", "paused_by", "blocked_by", "waiting_runs", "queued_events", "waiting_events", "next_at", "last_match_at", "last_error_at", "last_error")
     NAME_FIELD_NUMBER: _ClassVar[int]
     WORKFLOW_FIELD_NUMBER: _ClassVar[int]
     DOCUMENT_JSON_FIELD_NUMBER: _ClassVar[int]
@@ -872,6 +872,9 @@ class Trigger(_message.Message):
     QUEUED_EVENTS_FIELD_NUMBER: _ClassVar[int]
     WAITING_EVENTS_FIELD_NUMBER: _ClassVar[int]
     NEXT_AT_FIELD_NUMBER: _ClassVar[int]
+    LAST_MATCH_AT_FIELD_NUMBER: _ClassVar[int]
+    LAST_ERROR_AT_FIELD_NUMBER: _ClassVar[int]
+    LAST_ERROR_FIELD_NUMBER: _ClassVar[int]
     name: str
     workflow: str
     document_json: str
@@ -884,7 +887,10 @@ class Trigger(_message.Message):
     queued_events: int
     waiting_events: int
     next_at: _timestamp_pb2.Timestamp
-    def __init__(self, name: _Optional[str] = ..., workflow: _Optional[str] = ..., document_json: _Optional[str] = ..., principal: _Optional[str] = ..., applied_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., paused_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., paused_by: _Optional[str] = ..., blocked_by: _Optional[str] = ..., waiting_runs: _Optional[int] = ..., queued_events: _Optional[int] = ..., waiting_events: _Optional[int] = ..., next_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    last_match_at: _timestamp_pb2.Timestamp
+    last_error_at: _timestamp_pb2.Timestamp
+    last_error: str
+    def __init__(self, name: _Optional[str] = ..., workflow: _Optional[str] = ..., document_json: _Optional[str] = ..., principal: _Optional[str] = ..., applied_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., paused_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., paused_by: _Optional[str] = ..., blocked_by: _Optional[str] = ..., waiting_runs: _Optional[int] = ..., queued_events: _Optional[int] = ..., waiting_events: _Optional[int] = ..., next_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_match_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_error_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_error: _Optional[str] = ...) -> None: ...
 
 class Run(_message.Message):
     __slots__ = ("run_id", "workflow", "workflow_hash", "state", "cause", "principal", "trigger", "event_source", "event_id", "trigger_data_json", "created_at", "started_at", "ended_at", "tasks", "trace_id", "output_json", "schedule_json", "rerun_of", "paused_at", "paused_by", "refresh", "deadline_at", "missed_at")
