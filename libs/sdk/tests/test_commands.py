@@ -186,7 +186,13 @@ async def test_a_trigger_is_paused_and_resumed_and_its_events_and_runs_explain_t
             found = await client.explain_event("", "2013-07")
             return found.received and found.matches[0].disposition == "queued"
 
+        async def told_of() -> Any:
+            return (await client.trigger("landed")).HasField("last_match_at")
+
         assert await until(queued)
+        assert await until(told_of)
+    assert (await world.json("trigger", "show", "landed"))["last_error"] == ""
+    assert "last took an event: 20" in await world.command("trigger", "show", "landed")
     assert "1 events came while it was paused" in await world.command("trigger", "show", "landed")
     assert (await world.json("trigger", "resume", "landed"))["paused_by"] == ""
     run_id = await world.work("file:///7")
