@@ -112,6 +112,14 @@ class Service:
             self._workers = Workers(self.name, self.settings, begin, tasks, self.artifacts, self.channels)
             self._readers.subscribe(*self._workers.subscriptions)
 
+    def follow_queues(self, rows: Callable[[str], Iterable[Subscription]]) -> None:
+        """React also to what is said of the tasks of teams' queues, from soon after each queue's topics are made.
+
+        Args:
+            rows: Returns those of a queue; they are handled as those of `subscribe` are.
+        """
+        self._readers.follow_queues(rows)
+
     def listen(
         self,
         topics: Callable[[], Iterable[str]],
