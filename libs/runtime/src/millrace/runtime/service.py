@@ -158,9 +158,9 @@ class Service:
         found = Unreferenced(self.artifacts.shelves, self.name, begin, referred, self.settings.artifact_grace)
         self._keeper.add(Rule("artifact", found.batches))
 
-    def background(self, loop: Callable[[], Awaitable[None]]) -> None:
-        """Run a loop beside everything else; it is cancelled when the service stops, and stops it when it fails."""
-        self._loops.append(loop)
+    def background(self, *loops: Callable[[], Awaitable[None]]) -> None:
+        """Run loops beside everything else; each is cancelled when the service stops, and stops it when it fails."""
+        self._loops += loops
 
     def ready_when(self, name: str, check: Check) -> None:
         """Be ready only while `check` returns nothing; what it returns is the reason shown."""

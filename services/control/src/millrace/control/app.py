@@ -44,8 +44,6 @@ async def main(settings: Settings) -> None:
             older_than(LEASE_RETENTION, "task_lease", Store.forget_leases, begin),
             older_than(timedelta(), "result", Store.forget_results, begin),
         )
-        control.background(Clock(begin, settings.clock_poll_s, topics.told).run)
-        control.background(Health(begin).run)
-        control.background(topics.run)
-        control.background(queues.run)
+        clock = Clock(begin, settings.clock_poll_s, topics.told)
+        control.background(clock.run, Health(begin).run, topics.run, queues.run)
         await control.run()
