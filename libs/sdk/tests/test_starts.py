@@ -219,6 +219,9 @@ def test_a_module_that_declares_nothing_twice_the_same_or_what_is_wrong_is_named
         kinds_and_names("starts_pack.nowhere")
     with pytest.raises(InvalidInput, match=r"nowhere\.py cannot be read"):
         kinds_and_names("nowhere.py")
+    (package / "json.py").write_text(MODULE.format(name="taken"))
+    with pytest.raises(InvalidInput, match=r"starts_pack/json\.py has the name of another module, json: give it one"):
+        kinds_and_names("starts_pack/json.py")
 
 
 @pytest.mark.parametrize(

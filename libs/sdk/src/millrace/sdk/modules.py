@@ -33,10 +33,14 @@ def module_in(file: Path) -> ModuleType:
     """Return the module in a file, which finds its neighbours as a program does.
 
     Raises:
-        InvalidInput: Its name is none of a module.
+        InvalidInput: Its name is none of a module, or another's.
     """
     if not file.stem.isidentifier():
         raise InvalidInput(f"{file} is no module: its name has other characters than letters, digits and _")
+    if (known := sys.modules.get(file.stem)) is not None:
+        if Path(getattr(known, "__file__", None) or "").resolve() != file.resolve():
+            raise InvalidInput(f"{file} has the name of another module, {file.stem}: give it one of its own")
+        return known
     if str(file.parent.resolve()) not in sys.path:
         sys.path.insert(0, str(file.parent.resolve()))
     spec = importlib.util.spec_from_file_location(file.stem, file)
