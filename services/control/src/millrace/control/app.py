@@ -7,7 +7,7 @@ from millrace.contracts.rpc.control.v1 import control_pb2 as pb
 from millrace.contracts.rpc.control.v1 import worker_pb2 as worker_pb
 from millrace.control.api import ControlApi
 from millrace.control.api.workers import WorkerApi
-from millrace.control.clock import APPLIED, Clock, Queues, Topics
+from millrace.control.clock import APPLIED, Clock, Health, Queues, Topics
 from millrace.control.domain.archive import width_of
 from millrace.control.handlers import SUBSCRIPTIONS, reports_of, take_records
 from millrace.control.settings import Settings
@@ -48,6 +48,7 @@ async def main(settings: Settings) -> None:
                 begin,
             ),
             older_than(settings.event_retention, "event", Store.forget_events, begin),
+            older_than(settings.event_retention, "trigger_version", Store.forget_versions, begin),
             older_than(settings.run_retention, "schedule_fire", Store.forget_fires, begin),
             older_than(LEASE_RETENTION, "task_lease", Store.forget_leases, begin),
             older_than(timedelta(), "result", Store.forget_results, begin),
@@ -55,7 +56,6 @@ async def main(settings: Settings) -> None:
             older_than(settings.run_retention, "run", Store.drop_archive, begin),
         )
         control.database.listeners[APPLIED] = partial(Store.signals.due_in, 0.0)
-        control.background(Clock(begin, settings.clock_poll_s, topics.told, queues.told).run)
-        control.background(topics.run)
-        control.background(queues.run)
+        clock = Clock(begin, settings.clock_poll_s, topics.told, queues.told)
+        control.background(clock.run, Health(begin).run, topics.run, queues.run)
         await control.run()

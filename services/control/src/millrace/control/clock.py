@@ -1,6 +1,8 @@
 """Lets happen what is due: timeouts, retries, joins whose time is over, schedules, queued runs whose turn has come."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from uuid import UUID
 
 import structlog
@@ -11,6 +13,7 @@ from millrace.control.store import LOOK, Look, Store, Turn, look_of
 from millrace.runtime.batches import OutageError, settle
 from millrace.runtime.errors import MillraceError
 from millrace.runtime.failpoints import failpoint
+from millrace.runtime.telemetry import TRIGGER_ERROR, TRIGGER_MATCH
 from millrace.runtime.topics import AS_THE_OTHERS, create_topics
 from millrace.runtime.transaction import Transactions
 
@@ -101,15 +104,66 @@ class Clock:
             await settle(pools, let_in, _put_off, self._begin.database)
             await settle(results, tell_results, _put_off, self._begin.database)
             await settle(due, fire, _put_off, self._begin.database)
-            await settle(triggers, start, _put_off, self._begin.database)
+            await settle(triggers, start, self._trigger_failed, self._begin.database)
             await settle(schedules, fire_schedules, _put_off, self._begin.database)
         except OutageError:
             return False
         return any(done)
 
+    async def _trigger_failed(self, turn: Turn, error: Exception) -> None:
+        await _put_off(turn, error)
+        at = datetime.fromtimestamp(self._begin.database.clock.time(), UTC)
+        said = str(error) if isinstance(error, MillraceError) else type(error).__name__
+        Store.seen.failed((turn.namespace, turn.trigger), at, f"what is due of it could not be done: {said}")
+
 
 async def _put_off(what: UUID | Turn, error: Exception) -> None:
     log.error("due_failed", what=str(what), exc_info=error)
+
+
+class Health:
+    """Keeps how triggers fare, and tells it as metrics: soon after there is news, and now and then.
+
+    Args:
+        begin: Opens transactions.
+        poll_s: How often is looked for what other replicas have seen, seconds.
+        pause_s: How long nothing is kept after something was, seconds.
+        most_told: Of how many triggers there are metrics: the first by namespace and name.
+    """
+
+    def __init__(
+        self, begin: Transactions[Store], *, poll_s: float = 60.0, pause_s: float = 5.0, most_told: int = 1_000
+    ) -> None:
+        self._begin, self._poll_s, self._pause_s, self._most_told = begin, poll_s, pause_s, most_told
+        self._told: set[tuple[str, str]] = set()
+
+    async def run(self) -> None:
+        """Go on until cancelled."""
+        while True:
+            await Store.seen.wait(self._poll_s)
+            try:
+                await self.look()
+            except MillraceError as error:
+                log.warning("trigger_health_not_kept", reason=str(error))
+            await asyncio.sleep(self._pause_s)
+
+    async def look(self) -> None:
+        """Keep what was seen, and tell what is kept.
+
+        Raises:
+            Unavailable: The database does not answer.
+        """
+        async with self._begin() as tx:
+            tx.save_seen()
+            rows = await tx.fares(self._most_told)
+        for row in rows:
+            for gauge, at in ((TRIGGER_MATCH, row["matched_at"]), (TRIGGER_ERROR, row["failed_at"])):
+                gauge.labels(row["namespace"], row["name"]).set(at.timestamp() if at is not None else 0)
+        there = {(row["namespace"], row["name"]) for row in rows}
+        for gone in self._told - there:
+            TRIGGER_MATCH.remove(*gone)
+            TRIGGER_ERROR.remove(*gone)
+        self._told = there
 
 
 class Topics:

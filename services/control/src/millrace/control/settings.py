@@ -22,4 +22,4 @@ class Settings(ServiceSettings):
     """How long a run that has ended is kept, with its tasks and attempts."""
 
     event_retention: timedelta = Field(timedelta(days=90), gt=timedelta())
-    """How long an event from outside is known again: longer than any topic keeps its records."""
+    """How long events from outside are known again, and what triggers said then: longer than topics keep records."""

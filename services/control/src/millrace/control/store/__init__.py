@@ -7,6 +7,7 @@ from millrace.control.store.definitions import InForce, Rules
 from millrace.control.store.due import LOOK, Look, Turn, look_of
 from millrace.control.store.events import Arrival, Kept, Start, key_of
 from millrace.control.store.gatherings import Gatherings, KeptMemory, QueuedEvent, Settled
+from millrace.control.store.health import Health, Seen
 from millrace.control.store.leases import Leases
 from millrace.control.store.operations import Operations
 from millrace.control.store.pools import Pools
@@ -33,6 +34,7 @@ class Store(
     Admissions,
     Pools,
     Results,
+    Health,
 ):
     """What control keeps: definitions, events, runs, schedules, pools and results."""
 
@@ -52,6 +54,7 @@ __all__ = [
     "NewFire",
     "QueuedEvent",
     "Rules",
+    "Seen",
     "Settled",
     "ShownTrigger",
     "Signals",

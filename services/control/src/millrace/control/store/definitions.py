@@ -35,7 +35,8 @@ WHERE v.namespace = $1 AND v.name = $2 AND v.sha256 = coalesce(nullif($3, ''),
     (SELECT sha256 FROM workflow WHERE namespace = $1 AND name = $2))
 """
 WORKFLOWS = """
-SELECT name, sha256, '' AS document, principal, applied_at FROM workflow WHERE namespace = $1 ORDER BY name
+SELECT name, sha256, '' AS document, principal, applied_at FROM workflow WHERE namespace = $1 AND name > $2
+ORDER BY name LIMIT $3
 """
 VERSIONS = f"""
 SELECT sha256, document FROM workflow_version WHERE sha256 = ANY($1)
@@ -140,9 +141,9 @@ class Definitions(Transaction):
         what = f"workflow {name}{f' {sha256}' if sha256 else ''} in namespace {namespace}"
         return one(await self.fetch(FOUND, namespace, name, sha256), what)
 
-    async def workflows(self, namespace: str) -> list[asyncpg.Record]:
-        """Return the workflows in force, by name."""
-        return await self.fetch(WORKFLOWS, namespace)
+    async def workflows(self, namespace: str, after: str, limit: int) -> list[asyncpg.Record]:
+        """Return up to `limit` workflows in force, by name, after one."""
+        return await self.fetch(WORKFLOWS, namespace, after, limit)
 
     async def put_workflow(self, namespace: str, workflow: Workflow, principal: str) -> str | None:
         """Put a workflow in force.
