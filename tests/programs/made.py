@@ -138,7 +138,7 @@ class _Made:
         return self._all([replace(where, **other)])[0]
 
     def _all(self, places: Sequence[_Where]) -> tuple[Body, ...]:
-        """Return a body for each place within a command; there is room for one command in each, whatever is in others."""
+        """Return a body for each place within a command; each has room for one command, whatever is in the others."""
         self._left -= len(places)
         return tuple(self.body(replace(where, depth=where.depth - 1), most=3) for where in places)
 

@@ -104,7 +104,7 @@ class _Model:
         return "succeeded"
 
     def _body(self, body: Body, around: Undo) -> None:
-        """Do a body; what it has added that can be taken back is so when it does not succeed, else later by `around`."""
+        """Do a body; what can be undone in it is undone when it does not succeed, else perhaps later with `around`."""
         own: Undo = []
         try:
             self._commands(body, own)

@@ -255,5 +255,7 @@ def _told(command: Command) -> str:
     return " ".join(
         f"{one.name}={value}"
         for one, value in values
-        if value != one.default and not isinstance(value, Add) and (not isinstance(value, tuple) or one.name == "amounts")
+        if value != one.default
+        and not isinstance(value, Add)
+        and (not isinstance(value, tuple) or one.name == "amounts")
     )

@@ -44,7 +44,7 @@ class Outside:
     def __init__(self) -> None:
         self.had: dict[str, tuple[str, int]] = {}
 
-    def __call__(self, key: str, counter: str, step: str, amount: int) -> int:
+    def __call__(self, key: str, counter: str, _: str, amount: int) -> int:
         """Add once, and return what the counter came to by that."""
         self.had.setdefault(key, (counter, amount))
         keys = list(self.had)
@@ -62,7 +62,7 @@ class Twice(Outside):
     """Counters that take the third amount twice."""
 
     def __call__(self, key: str, counter: str, step: str, amount: int) -> int:
-        if len(self.had) == 2 and amount:
+        if len(self.had) == 2 and amount and key not in self.had:
             self.had[f"{key} again"] = (counter, amount)
         return super().__call__(key, counter, step, amount)
 

@@ -39,8 +39,8 @@ MENDED = "mended"
 NEVER = "never"
 #: Who does what the previous build knows.
 PLAIN = "data"
-#: A worker that is silent for so long is lost.
-SILENT_S = 6
+#: A worker that is silent for so long is lost; the least that control takes.
+SILENT_S = 15
 ALWAYS = 1_000
 _TRIGGER = {"$from": "/trigger/data/program"}
 

@@ -1,0 +1,73 @@
+"""The build before control became a workflow engine, in an environment of its own; and a rolling restart with it."""
+
+import asyncio
+import random
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from signal import SIGKILL, SIGTERM
+
+from tests.faults.stack import REPOSITORY, Stack
+from tests.programs.disturbed import BACK_S
+
+#: The last commit whose control knew tasks, what they need, and nothing of bodies, waits, pools or queues of teams.
+COMMIT = "92d8285"
+#: A program is under way for so long before a process of those who run it is replaced.
+BEGUN_S = 0.5
+MAKE_S = 1_800
+#: One after another; those who do tasks between those who decide.
+REPLACED = ("control", "data", "control-1", "data-1")
+
+
+class CannotBuild(Exception):
+    """The previous build cannot be made; it says why, and what would be right."""
+
+
+@asynccontextmanager
+async def previous_build(folder: Path) -> AsyncIterator["asyncio.Task[str]"]:
+    """Make the previous build in a folder, beside what goes on, and remove it when the block ends.
+
+    What is yielded comes to its Python once it is made, or raises CannotBuild.
+    """
+    making = asyncio.create_task(asyncio.to_thread(_make, folder))
+    try:
+        yield making
+    finally:
+        await asyncio.wait([making])
+        await asyncio.to_thread(_git, "worktree", "remove", "--force", str(folder))
+
+
+def _make(folder: Path) -> str:
+    if (told := _git("worktree", "add", "--detach", str(folder), COMMIT)).returncode:
+        hint = "in a shallow clone: git fetch --unshallow"
+        raise CannotBuild(f"commit {COMMIT} cannot be checked out: {told.stderr.strip()}; {hint}")
+    command = ["make", "-C", str(folder), "setup", f"PYTHON={sys.executable}"]
+    made = subprocess.run(command, capture_output=True, text=True, check=False, timeout=MAKE_S)
+    if made.returncode:
+        raise CannotBuild(f"{' '.join(command)} failed:\n{made.stdout[-2_000:]}{made.stderr[-2_000:]}")
+    return str(folder / ".venv/bin/python")
+
+
+def _git(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = ["git", "-C", str(REPOSITORY), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+async def roll(stack: Stack, python: str, begin: Callable[[], None], chosen: random.Random) -> None:
+    """Replace every process by one of the previous build, and then by one of this, one after another.
+
+    Args:
+        stack: Of which.
+        python: The previous build's.
+        begin: Begins programs, before each.
+        chosen: Says how each ends: in order, or by `kill -9`.
+    """
+    for build in (python, sys.executable):
+        for part in (name for name in REPLACED if name in stack.parts):
+            begin()
+            await asyncio.sleep(BEGUN_S)
+            stack.build(part, build)
+            await stack.restart(part, chosen.choice([SIGTERM, SIGKILL]), seconds=BACK_S)
+    await stack.ready(seconds=BACK_S)
