@@ -50,6 +50,7 @@ class Stack:
             `data-1`, and `effects`.
         servers: Where Kafka answers.
         prepared: What a load has declared, once it has.
+        ready_s: How long what is started may take until it is ready.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Stack:
         self.servers = ",".join(broker.servers for broker in brokers)
         self.parts = {part.name: part for part in self._parts()}
         self.prepared: object = None
+        self.ready_s = READY_S
 
     @property
     def landing(self) -> Path:
@@ -180,7 +182,7 @@ class Stack:
         for name in names:
             self.parts[name].start()
             self.let_up(name)
-        await self.ready(*names)
+        await self.ready(*names, seconds=self.ready_s)
 
     def _parts(self) -> list[Part]:
         made = [Part("postgres", lambda: self._marked(self.postgres.program()), self.postgres.ready)]
@@ -215,6 +217,7 @@ async def running(
     prefixes: Mapping[str, Sequence[str]] | None = None,
     hosts: Mapping[str, str] | None = None,
     folders: Mapping[str, Path] | None = None,
+    ready_s: float = READY_S,
 ) -> AsyncIterator[Stack]:
     """Run a whole stack until the block ends.
 
@@ -228,10 +231,12 @@ async def running(
         prefixes: part -> what stands before its command.
         hosts: part -> the address it listens on; loopback by default. It must exist.
         folders: `postgres` or `kafka` -> another folder for its data.
+        ready_s: How long what is started first may take until it is ready.
     """
     folder = folder.resolve()
     (folder / "landing").mkdir(parents=True, exist_ok=True)
     stack = await asyncio.to_thread(_composed, folder, services, replicas, brokers, tcp, hosts or {}, folders or {})
+    stack.ready_s = ready_s
     for name, more in (environment or {}).items():
         stack.parts[name].environment |= more
     for name, prefix in (prefixes or {}).items():

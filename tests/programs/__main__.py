@@ -33,8 +33,7 @@ async def verify(seeds: range, folder: Path, console: Console) -> Verification:
     async with AsyncExitStack() as kept:
         python = None
         if any(kind_of(seed) == ROLLING for seed in seeds):
-            making = await kept.enter_async_context(previous_build(folder / "previous"))
-            python = lambda: asyncio.shield(making)  # noqa: E731 - it is awaited by each round
+            python = await kept.enter_async_context(previous_build(folder / "previous"))
         stack = await kept.enter_async_context(crew(folder / "stack", replicas=REPLICAS))
         bar = kept.enter_context(Progress(*_BAR, console=console))
         task = bar.add_task("programs", total=len(seeds))

@@ -14,51 +14,59 @@ from tests.programs.written import SILENT_S
 FROZEN_S = (9.0, SILENT_S + 3.0)
 BACK_S = 90.0
 
-Disturb = Callable[[Stack, random.Random], Awaitable[None]]
-"""Does something to a stack, and returns when all of it is ready again."""
+Begin = Callable[[], Awaitable[None]]
+"""Begins programs, and returns when they are under way."""
+Disturb = Callable[[Stack, random.Random, Begin], Awaitable[None]]
+"""Does something to a stack while programs run on it, and returns when all of it is ready again."""
 
 
-async def kill_control(stack: Stack, chosen: random.Random) -> None:
+async def kill_control(stack: Stack, chosen: random.Random, begin: Begin) -> None:
     """`kill -9` of one process of control, or of all."""
+    await begin()
     await _kill(stack, _some(stack, chosen))
 
 
-async def freeze_control(stack: Stack, chosen: random.Random) -> None:
+async def freeze_control(stack: Stack, chosen: random.Random, begin: Begin) -> None:
     """SIGSTOP of one process of control, or of all, and SIGCONT."""
+    await begin()
     await _freeze(stack, _some(stack, chosen), chosen.uniform(*FROZEN_S))
 
 
-async def kill_workers(stack: Stack, _: random.Random) -> None:
+async def kill_workers(stack: Stack, _: random.Random, begin: Begin) -> None:
     """`kill -9` of all who do tasks."""
+    await begin()
     await _kill(stack, _workers(stack))
 
 
-async def freeze_workers(stack: Stack, chosen: random.Random) -> None:
+async def freeze_workers(stack: Stack, chosen: random.Random, begin: Begin) -> None:
     """SIGSTOP of all who do tasks, and SIGCONT when control has given them up."""
+    await begin()
     await _freeze(stack, _workers(stack), chosen.uniform(*FROZEN_S))
 
 
-async def kill_relay(stack: Stack, _: random.Random) -> None:
+async def kill_relay(stack: Stack, _: random.Random, begin: Begin) -> None:
     """`kill -9` of control where its relay has sent what it has not deleted yet."""
-    await _at_relay(stack, "outbox.after_send", "kill")
+    await _at_relay(stack, "outbox.after_send", "kill", begin)
 
 
-async def freeze_relay(stack: Stack, chosen: random.Random) -> None:
+async def freeze_relay(stack: Stack, chosen: random.Random, begin: Begin) -> None:
     """The relay stands still with what it has read and not sent, until another has taken its place."""
     seconds = chosen.uniform(*FROZEN_S)
-    await _at_relay(stack, "outbox.read", f"sleep:{seconds:.0f}")
+    await _at_relay(stack, "outbox.read", f"sleep:{seconds:.0f}", begin)
     await asyncio.sleep(seconds)
     await stack.ready(seconds=BACK_S)
 
 
-async def stop_postgres(stack: Stack, _: random.Random) -> None:
+async def stop_postgres(stack: Stack, _: random.Random, begin: Begin) -> None:
     """`pg_ctl stop -m immediate`, which is SIGQUIT, and a start."""
+    await begin()
     await stack.restart("postgres", SIGQUIT)
     await stack.ready(seconds=BACK_S)
 
 
-async def restart_broker(stack: Stack, chosen: random.Random) -> None:
+async def restart_broker(stack: Stack, chosen: random.Random, begin: Begin) -> None:
     """The broker ends, in order or not, and starts again."""
+    await begin()
     await stack.restart("kafka", chosen.choice([SIGTERM, SIGKILL]))
     await stack.ready(seconds=BACK_S)
 
@@ -105,15 +113,16 @@ async def _freeze(stack: Stack, parts: Sequence[str], seconds: float) -> None:
     await stack.ready(seconds=BACK_S)
 
 
-async def _at_relay(stack: Stack, place: str, what: str) -> None:
+async def _at_relay(stack: Stack, place: str, what: str, begin: Begin) -> None:
     """Have something happen at a place of the relay of one process, the first that takes its lock."""
     first, *others = _controls(stack)
     for part in (first, *others):
         await end(stack, part)
     since = stack.parts[first].log.stat().st_size
-    start_armed(stack, first, f"{place}={what}@2")
+    start_armed(stack, first, f"{place}={what}@1")
     await stack.ready(first, seconds=BACK_S)
     for part in others:
         stack.let_up(part)
+    await begin()
     await acted(stack, first, place, since)
     await stack.ready(seconds=BACK_S)

@@ -4,18 +4,16 @@ import asyncio
 import random
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
 
 from tests.faults.stack import REPOSITORY, Stack
-from tests.programs.disturbed import BACK_S
+from tests.programs.disturbed import BACK_S, Begin
 
 #: The last commit whose control knew tasks, what they need, and nothing of bodies, waits, pools or queues of teams.
 COMMIT = "92d8285"
-#: A program is under way for so long before a process of those who run it is replaced.
-BEGUN_S = 0.5
 MAKE_S = 1_800
 #: One after another; those who do tasks between those who decide.
 REPLACED = ("control", "data", "control-1", "data-1")
@@ -26,7 +24,7 @@ class CannotBuild(Exception):
 
 
 @asynccontextmanager
-async def previous_build(folder: Path) -> AsyncIterator["asyncio.Task[str]"]:
+async def previous_build(folder: Path) -> AsyncIterator["asyncio.Future[str]"]:
     """Make the previous build in a folder, beside what goes on, and remove it when the block ends.
 
     What is yielded comes to its Python once it is made, or raises CannotBuild.
@@ -55,19 +53,18 @@ def _git(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
-async def roll(stack: Stack, python: str, begin: Callable[[], None], chosen: random.Random) -> None:
+async def roll(stack: Stack, python: str, begin: Begin, chosen: random.Random) -> None:
     """Replace every process by one of the previous build, and then by one of this, one after another.
 
     Args:
         stack: Of which.
         python: The previous build's.
-        begin: Begins programs, before each.
+        begin: Begins a program, before each.
         chosen: Says how each ends: in order, or by `kill -9`.
     """
     for build in (python, sys.executable):
         for part in (name for name in REPLACED if name in stack.parts):
-            begin()
-            await asyncio.sleep(BEGUN_S)
+            await begin()
             stack.build(part, build)
             await stack.restart(part, chosen.choice([SIGTERM, SIGKILL]), seconds=BACK_S)
     await stack.ready(seconds=BACK_S)
