@@ -351,8 +351,8 @@ def test_a_group_is_waited_for_only_where_one_comes_in_a_moment() -> None:
 
     assert next_after(per_s=20, records=1) == pytest.approx(0.003)
     assert next_after(per_s=150, records=1) == pytest.approx(0.003)
-    assert next_after(per_s=300, records=3) == pytest.approx(0.02)
-    assert next_after(per_s=1000, records=20) == pytest.approx(0.01, rel=0.1)
+    assert next_after(per_s=300, records=3) == pytest.approx(0.03)
+    assert next_after(per_s=1000, records=20) == pytest.approx(0.016, rel=0.1)
 
 
 async def test_a_long_round_that_gets_on_is_alive_and_one_that_does_not_is_stuck(

@@ -180,7 +180,8 @@ class Relay:
     async def _wait(self, seconds: float) -> bool:
         """Return whether something was committed, after so long at most."""
         with suppress(TimeoutError):
-            return await asyncio.wait_for(self._handover.wake.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                return await self._handover.wake.wait()
         return False
 
 

@@ -35,7 +35,7 @@ from millrace.runtime.transaction import Database, Transaction, Transactions
 S = TypeVar("S", bound=Transaction)
 
 STUCK_S = 60.0
-LOOK_S = 1.0
+LOOKS = 10
 CLOSE_S = 8.0
 ROUND_S = 3.0
 CONSUMER = "consumer"
@@ -207,11 +207,13 @@ class Service:
 
     async def _end_when_stuck(self) -> None:
         """Put off the end of the process, at which it shows where each thread is, while all goes on."""
+        # Seldom: each time a thread is ended and another one made, for which the loop waits.
+        every_s = self.settings.stuck_s / LOOKS
         try:
             while True:
                 if not await self._check_consumer():
-                    faulthandler.dump_traceback_later(self.settings.stuck_s, exit=True, file=2)
-                await asyncio.sleep(LOOK_S)
+                    faulthandler.dump_traceback_later(self.settings.stuck_s + every_s, exit=True, file=2)
+                await asyncio.sleep(every_s)
         finally:
             faulthandler.cancel_dump_traceback_later()
 

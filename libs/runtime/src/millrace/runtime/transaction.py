@@ -375,7 +375,9 @@ class Database:
         if self._pool is None:
             raise Unavailable("the database is not open")
         try:
-            connection = await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
+            # Not by the pool's own timeout: it makes a task of each use.
+            async with asyncio.timeout(ACQUIRE_TIMEOUT_S):
+                connection = await self._pool.acquire()
         except (*LOST, *TRANSIENT, TimeoutError) as error:
             raise Unavailable(f"the database does not answer: {type(error).__name__}") from error
         try:
@@ -383,7 +385,7 @@ class Database:
         finally:
             # One that cannot be given back is closed, and what was done on it stands.
             with suppress(TimeoutError, *LOST):
-                await self._pool.release(connection)
+                await self._pool.release(connection, timeout=ACQUIRE_TIMEOUT_S)
 
     async def healthy(self) -> bool:
         """Return whether the database answers within a second or two, and takes writes."""
