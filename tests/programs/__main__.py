@@ -7,6 +7,7 @@ when none does.
 import asyncio
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from contextlib import AsyncExitStack
@@ -30,6 +31,9 @@ async def verify(seeds: range, folder: Path, console: Console) -> Verification:
         AssertionError: The stack was not ready again after something was done to it.
         CannotBuild: The previous build cannot be made.
     """
+    if (here := asyncio.current_task()) is not None:
+        # A time limit ends it as Ctrl-C does: the processes go, and the worktree.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, here.cancel)
     async with AsyncExitStack() as kept:
         python = None
         if any(kind_of(seed) == ROLLING for seed in seeds):
@@ -56,6 +60,9 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="millrace-programs-"))
     try:
         found = asyncio.run(verify(range(int(first), int(first) + int(count)), folder, console))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        console.print(f"interrupted; logs are in {folder}")
+        return 130
     except (AssertionError, CannotBuild) as error:
         console.print(f"{error}\nlogs are in {folder}", markup=False)
         return 1
