@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 from millrace.control.domain.events import read_record
 from millrace.control.domain.runs import KeptRun
-from millrace.control.store import LOOK, Arrival, HeldTrigger, Start, Store, Turn
+from millrace.control.store import LOOK, Arrival, HeldTrigger, Start, Store, Turn, look_of
 from millrace.core.decide import decide
 from millrace.core.parse import parse_workflow
 from millrace.core.state import Decision, Failed, Failure, Input, Run, RunState, Succeeded
@@ -82,8 +82,8 @@ async def test_a_workflow_is_found_in_force_or_by_its_version(tx: Store) -> None
 
     assert (now["sha256"], now["principal"], json.loads(now["document"])) == (other.sha256, "bob", other.document())
     assert (before["sha256"], before["principal"]) == (WORKFLOW.sha256, "")
-    assert [row["name"] for row in await tx.workflows("demo")] == ["w"]
-    assert await tx.workflows("other") == []
+    assert [row["name"] for row in await tx.workflows("demo", "", 9)] == ["w"]
+    assert await tx.workflows("other", "", 9) == []
     with pytest.raises(NotFound, match="workflow w 00 in namespace demo"):
         await tx.workflow("demo", "w", "00")
 
@@ -107,8 +107,8 @@ async def test_sources_and_triggers_come_back_as_they_were_put(tx: Store) -> Non
     assert await tx.hold_trigger("demo", "t") == TRIGGER
     assert await tx.hold_source("demo", "triggers") == TRIGGER.source
     assert await tx.triggers_of("demo", "triggers", but="t") == []
-    (look,) = await tx.fetch(LOOK)
-    assert look["topics"] == {"triggers": True, "late": False}
+    (row,) = await tx.fetch(LOOK)
+    assert look_of(row).topics == {"triggers": True, "late": False}
 
 
 async def test_a_run_comes_back_as_it_was_decided(tx: Store) -> None:

@@ -112,6 +112,14 @@ class Service:
             self._workers = Workers(self.name, self.settings, begin, tasks, self.artifacts, self.channels)
             self._readers.subscribe(*self._workers.subscriptions)
 
+    def follow_queues(self, rows: Callable[[str], Iterable[Subscription]]) -> None:
+        """React also to what is said of the tasks of teams' queues, from soon after each queue's topics are made.
+
+        Args:
+            rows: Returns those of a queue; they are handled as those of `subscribe` are.
+        """
+        self._readers.follow_queues(rows)
+
     def listen(
         self,
         topics: Callable[[], Iterable[str]],
@@ -150,9 +158,9 @@ class Service:
         found = Unreferenced(self.artifacts.shelves, self.name, begin, referred, self.settings.artifact_grace)
         self._keeper.add(Rule("artifact", found.batches))
 
-    def background(self, loop: Callable[[], Awaitable[None]]) -> None:
-        """Run a loop beside everything else; it is cancelled when the service stops, and stops it when it fails."""
-        self._loops.append(loop)
+    def background(self, *loops: Callable[[], Awaitable[None]]) -> None:
+        """Run loops beside everything else; each is cancelled when the service stops, and stops it when it fails."""
+        self._loops += loops
 
     def ready_when(self, name: str, check: Check) -> None:
         """Be ready only while `check` returns nothing; what it returns is the reason shown."""

@@ -25,6 +25,11 @@ def holds_up(last_run: str) -> str:
     ) SELECT FROM again WHERE state = 'succeeded'))"""
 
 
+def everywhere(table: str) -> str:
+    """Return all that a table has of runs, also of those in the archive, as part of a query."""
+    return f"(TABLE {table} UNION ALL TABLE {table}_archive)"
+
+
 def columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
     """Return rows as columns, as one statement takes them."""
     return [list(column) for column in zip(*rows, strict=True)]
