@@ -1,9 +1,11 @@
 """The build before control became a workflow engine, in an environment of its own; and a rolling restart with it."""
 
 import asyncio
+import os
 import random
 import subprocess
 import sys
+from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +16,7 @@ from tests.programs.disturbed import BACK_S, Begin
 
 #: The last commit whose control knew tasks, what they need, and nothing of bodies, waits, pools or queues of teams.
 COMMIT = "92d8285"
-MAKE_S = 1_800
+MAKE_S = 1_800.0
 #: One after another; those who do tasks between those who decide.
 REPLACED = ("control", "data", "control-1", "data-1")
 
@@ -29,22 +31,32 @@ async def previous_build(folder: Path) -> AsyncIterator["asyncio.Future[str]"]:
 
     What is yielded comes to its Python once it is made, or raises CannotBuild.
     """
-    making = asyncio.create_task(asyncio.to_thread(_make, folder))
+    making = asyncio.create_task(_make(folder))
     try:
         yield making
     finally:
+        making.cancel()
         await asyncio.wait([making])
         await asyncio.to_thread(_git, "worktree", "remove", "--force", str(folder))
 
 
-def _make(folder: Path) -> str:
-    if (told := _git("worktree", "add", "--detach", str(folder), COMMIT)).returncode:
+async def _make(folder: Path) -> str:
+    told = await asyncio.to_thread(_git, "worktree", "add", "--detach", str(folder), COMMIT)
+    if told.returncode:
         hint = "in a shallow clone: git fetch --unshallow"
         raise CannotBuild(f"commit {COMMIT} cannot be checked out: {told.stderr.strip()}; {hint}")
-    command = ["make", "-C", str(folder), "setup", f"PYTHON={sys.executable}"]
-    made = subprocess.run(command, capture_output=True, text=True, check=False, timeout=MAKE_S)
+    command = ("make", "-C", str(folder), "setup", f"PYTHON={sys.executable}")
+    made = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=STDOUT, start_new_session=True)
+    try:
+        async with asyncio.timeout(MAKE_S):
+            said, _ = await made.communicate()
+    except TimeoutError:
+        raise CannotBuild(f"{' '.join(command)} takes longer than {MAKE_S:g} s") from None
+    finally:
+        if made.returncode is None:
+            os.killpg(made.pid, SIGKILL)
     if made.returncode:
-        raise CannotBuild(f"{' '.join(command)} failed:\n{made.stdout[-2_000:]}{made.stderr[-2_000:]}")
+        raise CannotBuild(f"{' '.join(command)} failed:\n{said.decode(errors='replace')[-4_000:]}")
     return str(folder / ".venv/bin/python")
 
 
