@@ -124,6 +124,19 @@ async def test_a_run_comes_back_as_it_was_decided(tx: Store) -> None:
     assert [held.run for held in await tx.hold_runs([made.run.run_id, UUID(int=0)])] == [made.run]
 
 
+async def test_a_failure_is_read_by_a_former_version_and_one_of_a_later_version_by_this(tx: Store) -> None:
+    made = await kept(tx)
+    first = made.run.tasks["a"]
+    tell(made, Failed("a", first.task_id, 1, first.token or UUID(int=0), Failure("E", "no", lost=True)), tx)
+    told = {"error": "E", "message": "no", "lost": True}
+    run_id = made.run.run_id
+
+    assert await tx.fetch("SELECT failure FROM task WHERE run_id = $1 AND name = 'a'", run_id) == [(told,)]
+    later = json.dumps({**told, "of_a_later_version": 1})
+    await tx.fetch("UPDATE task SET failure = $2::text::jsonb WHERE run_id = $1 AND name = 'a'", run_id, later)
+    assert (await tx.run("demo", run_id)).run.tasks["a"].failure == Failure("E", "no", lost=True)
+
+
 async def test_an_output_comes_back_as_it_was_told(tx: Store) -> None:
     made = await kept(tx)
     first = made.run.tasks["a"]
