@@ -69,8 +69,8 @@ check: .venv/.dev ## Check style, types, imports, generated code, schemas and do
 	$(BIN)/python libs/contracts/generate.py --check
 	$(BIN)/python -m infra.documents --check
 
-bench: .venv/.dev ## Measure: make bench WHAT=runtime, WHAT=control, WHAT=control-scale or WHAT=startup
-	@$(BIN)/python -m tests.benchmarks.$(subst -,_,$(WHAT))
+bench: .venv/.dev ## Measure: make bench WHAT=runtime, control, control-scale or startup; control with PEERS=all or PEERS=restate,dbos
+	@$(BIN)/python -m tests.benchmarks.$(subst -,_,$(WHAT)) $(if $(PEERS),--peers $(PEERS))
 
 soak: .venv/.dev ## Run the main job's load for MINUTES=10 (120 for the long form): what grows, fails, takes how long
 	@MINUTES=$(MINUTES) $(BIN)/python -m tests.benchmarks.soak

@@ -1,6 +1,7 @@
 """Writes the lock files: versions and hashes of everything installed, no addresses.
 
-One lock for the workspace; each distribution's own is compiled within it, so that all of them install together.
+One lock for the workspace; each distribution's own is compiled within it, so that all of them install together. The
+peers of the benchmarks never do: each has a lock of its own.
 Run by `make locks` after a change to any pyproject.toml; the package index is the one pip is configured for.
 """
 
@@ -35,6 +36,11 @@ def needs(name: str, folders: dict[str, Path], *, extras: bool) -> set[str]:
     return found
 
 
+def asked(file: Path) -> set[str]:
+    """Return the requirements that a file lists."""
+    return {line for line in file.read_text().splitlines() if line[:1] not in ("", "#")}
+
+
 def compile_lock(wanted: set[str], target: Path, *, within: Path | None = None) -> None:
     """Write a lock of some requirements, within another lock's versions where one is given."""
     with tempfile.NamedTemporaryFile("w", suffix=".in") as file:
@@ -55,17 +61,14 @@ def main() -> None:
     """Write every lock."""
     folders = distributions()
     everything = set().union(*(needs(name, folders, extras=True) for name in folders))
-    listed = {
-        name: {
-            line for line in (ROOT / f"requirements/{name}.in").read_text().splitlines() if line[:1] not in ("", "#")
-        }
-        for name in ("build", "dev")
-    }
+    listed = {name: asked(ROOT / f"requirements/{name}.in") for name in ("build", "dev")}
     lock = ROOT / "requirements/dev.lock"
     compile_lock(everything | listed["dev"] | listed["build"], lock)
     compile_lock(everything | listed["build"], ROOT / "requirements/all.lock", within=lock)
     for name, folder in folders.items():
         compile_lock(needs(name, folders, extras=False) | listed["build"], folder / "requirements.lock", within=lock)
+    for file in sorted(ROOT.glob("tests/benchmarks/peers/*/requirements.in")):
+        compile_lock(asked(file), file.with_suffix(".lock"))
 
 
 if __name__ == "__main__":

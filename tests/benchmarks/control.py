@@ -3,25 +3,26 @@
 Upstream publishes CloudEvents, each starts a run of five steps, a worker on the runtime does nothing five times and the
 next event leaves when a run has ended: 32 are in flight. CPU is that of control, worker, client, broker, PostgreSQL and
 the receiver of traces together. Then, at 50 events a second, each event's way to its first dispatch is timed, and then
-that of a bare record through the same broker.
+that of a bare record through the same broker. With `--peers`, other engines come after, each alone under the same load.
 """
 
+import argparse
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, TypeVar
 
-import psutil
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from millrace.contracts.rpc.control.v1 import control_pb2 as pb
@@ -43,13 +44,17 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks.bars import tell
+from tests.benchmarks.peers.comparison import bars, figures, shown
+from tests.benchmarks.peers.environment import NotRun
+from tests.benchmarks.peers.known import PEERS, named
+from tests.benchmarks.peers.load import IN_FLIGHT, STEPS
+from tests.benchmarks.peers.peer import Found, Peer, measure_all
+from tests.benchmarks.processes import cpu_s
 
 T = TypeVar("T")
 
 AT_LEAST = {"runs_per_s": 200}
 AT_MOST = {"cpu_ms_per_step": 1.5, "dispatch_p50_ms": 6, "dispatch_p99_ms": 25}
-STEPS = 5
-IN_FLIGHT = 32
 WARM_UP_RUNS = 300
 RUNS = int(os.environ.get("BENCH_RUNS", "2000"))  # fewer give a first idea only
 RATE_PER_S = 50
@@ -262,17 +267,6 @@ async def upstream_of(servers: str) -> AsyncIterator[Upstream]:
             following.cancel()
 
 
-def cpu_s(pid: int) -> float:
-    """Return the processor time that a process and all it started have used."""
-    if pid == os.getpid():
-        return time.process_time()
-    used_s = 0.0
-    for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
-        times = process.cpu_times()
-        used_s += times.user + times.system + times.children_user + times.children_system
-    return used_s
-
-
 async def start_worker(postgres: Postgres, deployment: Deployment, otlp: str, folder: Path) -> subprocess.Popen[bytes]:
     """Start the worker and wait until it is ready."""
     own = deployment.settings["control"]
@@ -381,7 +375,31 @@ def main() -> int:
     if sys.argv[1:2] == ["traces"]:
         receive_traces()
         return 0
-    return show(on_servers(measure))
+    asked = arguments(sys.argv[1:])
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a time limit ends what was started too
+    found = on_servers(measure)
+    return show(found, asked.peers, measure_all(asked.peers, asked.folder))
+
+
+def arguments(given: list[str]) -> argparse.Namespace:
+    """Return the peers that are asked for, and the folder where they are installed."""
+    parser = argparse.ArgumentParser(prog="tests.benchmarks.control", description="Measure control.")
+    parser.add_argument(
+        "--peers",
+        type=named,
+        nargs="?",
+        const=tuple(PEERS.values()),
+        default=(),
+        metavar="NAME,...",
+        help=f"measure others beside it: all, or some of {', '.join(PEERS)}",
+    )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path.home() / ".cache/millrace-peers",
+        help="where they are installed, once (default: %(default)s)",
+    )
+    return parser.parse_args(given)
 
 
 def on_servers(measure: Callable[[Postgres, Kafka, Path], Coroutine[Any, Any, T]]) -> T:
@@ -401,25 +419,30 @@ def on_servers(measure: Callable[[Postgres, Kafka, Path], Coroutine[Any, Any, T]
             postgres.stop()
 
 
-def show(found: dict[str, Any]) -> int:
-    """Print where the processor time went, by process, and the figures; return 1 when a bar is missed."""
+def show(found: dict[str, Any], peers: Sequence[Peer], beside: Mapping[str, Found | NotRun]) -> int:
+    """Print where the processor time went, by process, peers, and the figures; return 1 when a bar is missed."""
     used_s: dict[str, float] = found["cpu_s"]
     steps, all_s = RUNS * STEPS, sum(used_s.values())
     table = Table("process", "CPU s", "CPU ms per step", "share", title=f"{RUNS} runs of {STEPS} steps")
     for name, part_s in used_s.items():
         table.add_row(name, f"{part_s:.2f}", f"{part_s / steps * 1000:.3f}", f"{part_s / all_s:.0%}")
     table.add_row("all", f"{all_s:.2f}", f"{all_s / steps * 1000:.3f}", "", style="bold")
-    Console(file=sys.stdout).print(table)
+    console = Console(file=sys.stdout)
+    console.print(table)
+    ours = Found("this build", found["runs_per_s"], all_s / steps * 1000)
+    if peers:
+        console.print(shown(peers, beside, ours), markup=False)
     latencies, bare = found["latencies_ms"], found["hops_ms"]
     told = {
-        "runs_per_s": round(found["runs_per_s"], 1),
-        "cpu_ms_per_step": round(all_s / steps * 1000, 3),
+        "runs_per_s": round(ours.runs_per_s, 1),
+        "cpu_ms_per_step": round(ours.cpu_ms_per_step, 3),
         "dispatch_p50_ms": round(latencies[len(latencies) // 2], 2),
         "dispatch_p99_ms": round(latencies[int(len(latencies) * 0.99)], 2),
         "bare_hop_p50_ms": round(bare[len(bare) // 2], 2),
         "dispatch_over_two_hops": round(latencies[len(latencies) // 2] / (2 * bare[len(bare) // 2]), 2),
+        **figures(beside, ours),
     }
-    return tell(told, at_least=AT_LEAST, at_most=AT_MOST)
+    return tell(told, at_least=AT_LEAST | bars(peers), at_most=AT_MOST)
 
 
 if __name__ == "__main__":
