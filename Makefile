@@ -10,6 +10,8 @@ SOURCES := libs/contracts/src libs/core/src libs/runtime/src libs/sdk/src libs/f
 WHAT ?= runtime
 MINUTES ?= 10
 SEEDS ?= 10000
+# The first program of `make verify PROGRAMS=50`; one that has failed says its own.
+SEED ?= 1
 # How many share the tests, each with a Kafka and a PostgreSQL of its own; 0 is none but this process, for a machine that
 # is busy with other things. Faults are judged by time, so they run alone.
 WORKERS ?= 2
@@ -77,9 +79,10 @@ faults: .venv/.dev ## Run the fault matrix: all rows, or make faults ROWS=1,6,11
 	@ROWS="$(ROWS)" $(BIN)/python -m tests.faults
 	@test -z "$(FLIGHTS)" || $(BIN)/python -m tests.faults.flights
 
-verify: .venv/.dev ## Play runs in a simulator that kills and reorders by a seed: make verify SEEDS=10000; or kill a worker: KILLS=1000
-	@test -n "$(KILLS)" || $(BIN)/python libs/core/tests/simulator.py --seeds $(SEEDS)
+verify: .venv/.dev ## Play runs in a simulator that kills and reorders by a seed: make verify SEEDS=10000; kill a worker: KILLS=1000; or play programs on a stack under faults: PROGRAMS=50
+	@test -n "$(KILLS)$(PROGRAMS)" || $(BIN)/python libs/core/tests/simulator.py --seeds $(SEEDS)
 	@test -z "$(KILLS)" || KILLS=$(KILLS) $(BIN)/python -m pytest -q tests/journeys/test_kills.py
+	@test -z "$(PROGRAMS)" || PROGRAMS=$(PROGRAMS) SEED=$(SEED) $(BIN)/python -m tests.programs
 
 proto: .venv/.dev ## Generate the gRPC stubs from proto/
 	$(BIN)/python libs/contracts/generate.py

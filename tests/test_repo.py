@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import millrace.contracts.rpc
 import pytest
 import yaml
 from google.protobuf.descriptor import MethodDescriptor
@@ -261,23 +263,31 @@ def test_the_gate_runs_both_commands_of_the_readme() -> None:
     assert os.access(ROOT / ".ci/run", os.X_OK)
 
 
-def test_every_rpc_says_who_may_call_it_and_what_changes_can_be_repeated() -> None:
-    modules = [
-        importlib.import_module(f"millrace.contracts.rpc.{name}.v1.{name}_pb2") for name in (*SERVICES, "runtime")
-    ]
-    methods: list[MethodDescriptor] = [
-        method
-        for module in modules
-        for service in module.DESCRIPTOR.services_by_name.values()
-        for method in service.methods
-    ]
+def rpc_methods() -> list[MethodDescriptor]:
+    """Return all methods of all protos."""
+    root = millrace.contracts.rpc
+    found = (one.name for one in pkgutil.walk_packages(root.__path__, f"{root.__name__}.") if one.name.endswith("_pb2"))
+    services = [one for name in found for one in importlib.import_module(name).DESCRIPTOR.services_by_name.values()]
+    return [method for service in services for method in service.methods]
 
-    for method in methods:
+
+def test_every_rpc_says_who_may_call_it_and_what_changes_can_be_repeated() -> None:
+    for method in rpc_methods():
         access: Any = method.GetOptions().Extensions[access_pb2.access]  # type: ignore[index] # its stub knows no type
-        reads = method.GetOptions().idempotency_level == method.GetOptions().NO_SIDE_EFFECTS
+        # What says so is done twice as it is done once, by itself.
+        repeats = method.GetOptions().idempotency_level != method.GetOptions().IDEMPOTENCY_UNKNOWN
         assert access.resource, f"{method.full_name} says nothing of access"
         assert access.action in {access_pb2.ACTION_READ, access_pb2.ACTION_EDIT, access_pb2.ACTION_MANAGE}
-        assert access.action == access_pb2.ACTION_READ or reads or "request_id" in method.input_type.fields_by_name
+        assert access.action == access_pb2.ACTION_READ or repeats or "request_id" in method.input_type.fields_by_name
+
+
+def test_every_list_has_a_limit() -> None:
+    lists = [method for method in rpc_methods() if method.name.startswith("List")]
+
+    assert len(lists) > 10
+    for method in lists:
+        fields = method.input_type.fields_by_name
+        assert "limit" in fields, f"{method.full_name} answers with however many there are"
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,8 @@ CALIBRATION_S = 20.0
 RATES = (0.2, 8.0)
 SAMPLE_S = 4.0
 SETTLE_S = 60.0
+PART_S = 60.0
+"""By how much runs stay longer than they are kept for: as long as the shortest part of their archive is."""
 
 
 class Clients(Load):
@@ -82,7 +84,7 @@ def settings(keep_s: float) -> dict[str, dict[str, str]]:
 async def _soak(folder: Path, minutes: float) -> dict[str, object]:
     console = Console(stderr=True, width=150)
     keep_s = retention_s(minutes)
-    warm_up_s = 1.3 * keep_s + 15
+    warm_up_s = 1.3 * keep_s + 15 + PART_S
     async with running(folder, environment=settings(keep_s)) as stack:
         await prepared(stack)
         history = History()

@@ -19,8 +19,12 @@ from tests.faults.stack import Stack
 LOOK_S = 1.0
 REMOVED = "millrace_housekeeping_removed_total"
 #: Live rows say what is kept; the size says what dead rows and indexes take besides.
+#: Parts of a table, which come and go, count as that table.
 TABLES = """
-SELECT relname, n_live_tup AS rows, coalesce(pg_total_relation_size(relid), 0) / 1024.0 AS kb FROM pg_stat_user_tables
+SELECT coalesce(p.relname, s.relname) AS relname, sum(n_live_tup)::bigint AS rows,
+    sum(coalesce(pg_total_relation_size(s.relid), 0)) / 1024.0 AS kb
+FROM pg_stat_user_tables s LEFT JOIN pg_inherits i ON i.inhrelid = s.relid LEFT JOIN pg_class p ON p.oid = i.inhparent
+GROUP BY 1
 """
 Points = list[tuple[float, float]]
 

@@ -12,7 +12,7 @@ os.environ["MILLRACE_FAULTS_FULL"] = "1"  # read when the rows are
 
 import pytest
 
-from tests.faults.judge import Result
+from tests.faults.result import Result
 from tests.faults.rows import MEASURED, RESULT, ROWS
 from tests.faults.table import Line, all_ran, show
 

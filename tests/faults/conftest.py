@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.judge import Judged, Result
+from tests.faults.judge import Judged
 from tests.faults.reads import quiet
+from tests.faults.result import Result
 from tests.faults.rows import FULL, RESULT
 from tests.faults.stack import Stack, running
 

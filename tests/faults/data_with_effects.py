@@ -1,4 +1,6 @@
-"""The data service as it is, with one more kind of task: `data.effect` does something to the outside, once.
+"""The data service as it is, with two more kinds of tasks, which do something to the outside, once.
+
+`data.effect` does no more than that; `data.add` adds to a counter of a program (`tests/programs`), or fails.
 
 `python -m tests.faults.data_with_effects` runs it.
 """
@@ -6,6 +8,8 @@
 import asyncio
 import os
 import sys
+from functools import partial
+from typing import Any
 
 import uvloop
 from millrace.contracts.rpc.data.v1 import data_pb2 as pb
@@ -23,7 +27,8 @@ from millrace.runtime.service import service
 from millrace.runtime.subscriptions import task
 from millrace.runtime.tasks import Job
 
-from tests.faults.effects import put
+from tests.faults.effects import add, put
+from tests.programs.adding import added
 
 
 class Effect(Command):
@@ -49,11 +54,39 @@ async def keep_receipt(receipt: int, _: Store) -> Output:
     return {"receipt": receipt}
 
 
+class Add(Command):
+    """What `added` is told, and how long an attempt works, seconds."""
+
+    program: str
+    counter: str
+    amount: int
+    fails: int = 0
+    late: bool = False
+    takes_s: float = 0.0
+
+
+async def add_waiting(step: Add, job: Job) -> dict[str, Any]:
+    """Add to a counter of a program."""
+    await asyncio.sleep(step.takes_s)
+    given = {name: getattr(step, name) for name in ("program", "counter", "amount", "fails", "late")}
+    ledger, about = partial(add, os.environ["EFFECTS_URL"]), job.task
+    try:
+        return await asyncio.to_thread(added, ledger, str(about.task_id), about.attempt, about.name, **given)
+    except OSError as error:
+        raise Unavailable(f"the effect service does not answer: {error}") from None
+
+
+async def hand_on(output: dict[str, Any], _: Store) -> Output:
+    """Hand on the counter's value."""
+    return output
+
+
 async def main(settings: Settings) -> None:
     """Run data until SIGTERM, then drain."""
     limits = Limits(settings.allowed_roots, settings.allowed_hosts, settings.max_source_bytes, settings.fetch_timeout_s)
     bounds = Bounds(settings.scan_memory_bytes, settings.scan_timeout_s)
     kinds = (*tasks(limits, bounds), task("data.effect", Effect, effect, keep_receipt))
+    kinds = (*kinds, task("data.add", Add, add_waiting, hand_on))
     async with service("data", settings) as data:
         begin = data.transactions(Store)
         data.subscribe(SUBSCRIPTIONS, begin, kinds)

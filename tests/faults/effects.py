@@ -1,5 +1,7 @@
 """A small outside service: one row per task, kept; a call repeated under the same key is counted apart.
 
+A row adds an amount to its event, so that events are counters, and whoever puts one is told what that came to.
+
 `python -m tests.faults.effects HOST PORT FILE` runs it.
 """
 
@@ -19,13 +21,16 @@ from millrace.sdk.stack.program import Program
 _TABLE = """
 CREATE TABLE IF NOT EXISTS effect (
     receipt INTEGER PRIMARY KEY, task_id TEXT UNIQUE NOT NULL, event TEXT NOT NULL, step TEXT NOT NULL,
-    calls INTEGER NOT NULL DEFAULT 1
+    calls INTEGER NOT NULL DEFAULT 1, amount INTEGER NOT NULL DEFAULT 1
 )
 """
+_INDEX = "CREATE INDEX IF NOT EXISTS effect_event ON effect (event, receipt, amount)"
 _PUT = """
-INSERT INTO effect (task_id, event, step) VALUES (?, ?, ?)
-ON CONFLICT (task_id) DO UPDATE SET calls = calls + 1 RETURNING receipt
+INSERT INTO effect (task_id, event, step, amount) VALUES (?, ?, ?, ?)
+ON CONFLICT (task_id) DO UPDATE SET calls = calls + 1 RETURNING receipt, event
 """
+# What the event had come to with that row, so that a repeated call is told the same.
+_VALUE = "SELECT sum(amount) FROM effect WHERE event = ? AND receipt <= ?"
 _TIMEOUT_S = 5.0
 
 
@@ -38,6 +43,7 @@ class Effect:
         event: What the run was started for.
         step: Which of its steps.
         calls: How often it was asked for; more than 1 where a call was repeated.
+        amount: What it added to the event.
     """
 
     receipt: int
@@ -45,6 +51,7 @@ class Effect:
     event: str
     step: str
     calls: int
+    amount: int = 1
 
 
 class EffectService:
@@ -87,9 +94,23 @@ def put(url: str, task_id: str, event: str, step: str) -> int:
     Raises:
         OSError: It does not answer.
     """
-    content = json.dumps({"event": event, "step": step}).encode()
+    return _put(url, task_id, event, step, 1)["receipt"]
+
+
+def add(url: str, task_id: str, counter: str, step: str, amount: int) -> int:
+    """Have the outside service add to a counter for a task, once; return what the counter came to by that.
+
+    Raises:
+        OSError: It does not answer.
+    """
+    return _put(url, task_id, counter, step, amount)["value"]
+
+
+def _put(url: str, task_id: str, event: str, step: str, amount: int) -> dict[str, int]:
+    content = json.dumps({"event": event, "step": step, "amount": amount}).encode()
     with urlopen(Request(f"{url}/effects/{task_id}", content, method="PUT"), timeout=_TIMEOUT_S) as answer:
-        return int(json.loads(answer.read())["receipt"])
+        told: dict[str, int] = json.loads(answer.read())
+    return told
 
 
 class _Rows:
@@ -99,14 +120,18 @@ class _Rows:
         self._database = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute(_TABLE)
+        self._database.execute(_INDEX)
         self._lock = Lock()
 
-    def put(self, task_id: str, event: str, step: str) -> int:
-        with self._lock, closing(self._database.execute(_PUT, (task_id, event, step))) as found:
-            return int(found.fetchall()[0][0])
+    def put(self, task_id: str, event: str, step: str, amount: int) -> dict[str, int]:
+        with self._lock:
+            with closing(self._database.execute(_PUT, (task_id, event, step, amount))) as found:
+                receipt, counter = found.fetchall()[0]
+            with closing(self._database.execute(_VALUE, (counter, receipt))) as found:
+                return {"receipt": receipt, "value": found.fetchall()[0][0]}
 
     def after(self, receipt: int) -> list[tuple[object, ...]]:
-        select = "SELECT receipt, task_id, event, step, calls FROM effect WHERE receipt > ? ORDER BY receipt"
+        select = "SELECT receipt, task_id, event, step, calls, amount FROM effect WHERE receipt > ? ORDER BY receipt"
         with self._lock, closing(self._database.execute(select, (receipt,))) as found:
             return found.fetchall()
 
@@ -123,7 +148,7 @@ def serve(host: str, port: int, file: Path) -> None:
 
         def do_PUT(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            self._say({"receipt": rows.put(self.path.rpartition("/")[2], asked["event"], asked["step"])})
+            self._say(rows.put(self.path.rpartition("/")[2], asked["event"], asked["step"], asked["amount"]))
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""

@@ -13,6 +13,7 @@ from tests.faults.facts import Facts
 from tests.faults.history import History
 from tests.faults.load import Load
 from tests.faults.reads import counted, facts, quiet, settled
+from tests.faults.result import Result
 from tests.faults.rows import ROWS
 from tests.faults.stack import Stack
 from tests.faults.topics import ends
@@ -20,27 +21,6 @@ from tests.faults.topics import ends
 SETTLE_S = 60.0
 #: How long a recovery is waited for at least, so that one that is late is measured.
 PATIENCE_S = 60.0
-
-
-@dataclass
-class Result:
-    """What a row's line in the table says.
-
-    Attributes:
-        recovered_s: From the end of the fault until all was as before, seconds.
-    """
-
-    row: int
-    injected: str
-    bound_s: float | None
-    held: bool = False
-    recovered_s: float | None = None
-    lost: int = 0
-    doubled: int = 0
-    repeated_calls: int = 0
-    broken: int = 0
-    load_s: float = 0.0
-    judge_s: float = 0.0
 
 
 class Fault:

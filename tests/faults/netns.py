@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Literal
 
 Direction = Literal["in", "out"]
 BOTH: tuple[Direction, ...] = ("in", "out")
+_COMMANDS = ("ip", "nft", "tc")
 _TABLE = "inet faults"
 _PREFIX = "millrace"
 
@@ -106,17 +108,19 @@ def namespace() -> Iterator[Namespace]:
         made.remove()
 
 
-def can_cut() -> bool:
-    """Whether namespaces, wires and filters may be made here."""
+def hindrance() -> str:
+    """Return what is needed to make namespaces, wires and filters here; nothing when they can be made."""
     if os.geteuid() != 0:
-        return False
+        return "needs root"
+    if missing := [name for name in _COMMANDS if shutil.which(name) is None]:
+        return f"needs {', '.join(missing)}"
     try:
         with namespace() as tried:
             tried.cut(1)
             tried.narrow("1mbit")
     except (OSError, subprocess.CalledProcessError):
-        return False
-    return True
+        return "needs root's rights over networks"
+    return ""
 
 
 def _remove_leftovers() -> None:

@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import sys
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -49,6 +50,7 @@ class Stack:
             `data-1`, and `effects`.
         servers: Where Kafka answers.
         prepared: What a load has declared, once it has.
+        ready_s: How long what is started may take until it is ready.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Stack:
         self.servers = ",".join(broker.servers for broker in brokers)
         self.parts = {part.name: part for part in self._parts()}
         self.prepared: object = None
+        self.ready_s = READY_S
 
     @property
     def landing(self) -> Path:
@@ -99,6 +102,16 @@ class Stack:
         own.start()
         own.held = False
         await self.ready(part, seconds=seconds)
+
+    async def add(self, program: Program, is_ready: Callable[[], bool]) -> None:
+        """Have one more program kept running until the stack ends, and return when it is ready."""
+        self.parts[program.name] = Part(program.name, lambda: self._marked(program), is_ready)
+        await self._start([program.name])
+
+    def build(self, part: str, python: str = sys.executable) -> None:
+        """Have a service be of the build that a Python has installed, from its next start on."""
+        process = self.deployment.services[part]
+        process.command = (python, *process.command[1:])
 
     async def mend(self) -> None:
         """Have every part run as usual again, whatever a test has left behind.
@@ -143,7 +156,7 @@ class Stack:
         copies = 3 if len(self.brokers) > 1 else 1
         await asyncio.gather(
             create_topics(self.servers, catalogue(), replication_factor=copies),
-            *(asyncio.to_thread(self.postgres.ensure_owned_database, service) for service in SERVICES),
+            *(asyncio.to_thread(self.postgres.ensure_owned_database, service) for service in self._services()),
         )
         await self._start(self.deployment.services)
 
@@ -162,11 +175,14 @@ class Stack:
         await asyncio.to_thread(end_leftovers, self.folder)
         await asyncio.to_thread(self.postgres.stop)
 
+    def _services(self) -> set[str]:
+        return {service_of(name) for name in self.deployment.services}
+
     async def _start(self, names: Iterable[str]) -> None:
         for name in names:
             self.parts[name].start()
             self.let_up(name)
-        await self.ready(*names)
+        await self.ready(*names, seconds=self.ready_s)
 
     def _parts(self) -> list[Part]:
         made = [Part("postgres", lambda: self._marked(self.postgres.program()), self.postgres.ready)]
@@ -193,6 +209,7 @@ class Stack:
 async def running(
     folder: Path,
     *,
+    services: Sequence[str] = SERVICES,
     replicas: int = 1,
     brokers: int = 1,
     tcp: bool = False,
@@ -200,11 +217,13 @@ async def running(
     prefixes: Mapping[str, Sequence[str]] | None = None,
     hosts: Mapping[str, str] | None = None,
     folders: Mapping[str, Path] | None = None,
+    ready_s: float = READY_S,
 ) -> AsyncIterator[Stack]:
     """Run a whole stack until the block ends.
 
     Args:
         folder: All that it keeps.
+        services: Which of them.
         replicas: How many processes of each service.
         brokers: 1, or 3 with replication 3 and `min.insync.replicas=2`.
         tcp: PostgreSQL listens on TCP, each service with a user and a password (SCRAM) of its own.
@@ -212,10 +231,12 @@ async def running(
         prefixes: part -> what stands before its command.
         hosts: part -> the address it listens on; loopback by default. It must exist.
         folders: `postgres` or `kafka` -> another folder for its data.
+        ready_s: How long what is started first may take until it is ready.
     """
     folder = folder.resolve()
     (folder / "landing").mkdir(parents=True, exist_ok=True)
-    stack = await asyncio.to_thread(_composed, folder, replicas, brokers, tcp, hosts or {}, folders or {})
+    stack = await asyncio.to_thread(_composed, folder, services, replicas, brokers, tcp, hosts or {}, folders or {})
+    stack.ready_s = ready_s
     for name, more in (environment or {}).items():
         stack.parts[name].environment |= more
     for name, prefix in (prefixes or {}).items():
@@ -234,9 +255,15 @@ async def running(
 
 
 def _composed(
-    folder: Path, replicas: int, brokers: int, tcp: bool, hosts: Mapping[str, str], folders: Mapping[str, Path]
+    folder: Path,
+    services: Sequence[str],
+    replicas: int,
+    brokers: int,
+    tcp: bool,
+    hosts: Mapping[str, str],
+    folders: Mapping[str, Path],
 ) -> Stack:
-    names = [name if n == 0 else f"{name}-{n}" for n in range(replicas) for name in SERVICES]
+    names = [name if n == 0 else f"{name}-{n}" for n in range(replicas) for name in services]
     ports = iter(free_ports(2 + 2 * brokers + 2 * len(names)))
     door = (hosts.get("postgres", LOOPBACK), next(ports)) if tcp else None
     postgres = Postgres(folders.get("postgres", folder / "postgres"), folder / "postgres.log", durable=False, tcp=door)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from tests.faults.judge import Result
+from tests.faults.result import Result
 from tests.faults.rows import ROWS
 
 

@@ -13,6 +13,8 @@ from tests.faults.stack import Stack
 
 #: How many services are down at once, at most.
 AT_ONCE = 3
+#: What data has to compute, two at a time, when it has come back for good: nearly all that was asked for meanwhile.
+PILED_UP_S = 180
 WHILE_MIGRATING = "migrate.before_commit"
 
 
@@ -39,7 +41,7 @@ async def test_row_01_kill_at_every_failpoint(stack: Stack, judged: Judged) -> N
                 else:
                     print(f"  {place}: {name} ready after {recovered_s:.1f} s", flush=True)
 
-    async with judged(1, stack, f"kill -9 at {len(POINTS)} places") as fault, seldom(stack):
+    async with judged(1, stack, f"kill -9 at {len(POINTS)} places", settle_s=PILED_UP_S) as fault, seldom(stack):
         async with asyncio.TaskGroup() as group:
             group.create_task(asyncio.to_thread(_kill_while_migrating, stack))
             for name in LANES:

@@ -20,7 +20,7 @@ from millrace.runtime.testing import until
 from tests.faults.asked import DEADLINE_S, Asked, asking
 from tests.faults.declared import DATASET, NAMESPACE
 from tests.faults.judge import Fault, Judged
-from tests.faults.netns import BOTH, Direction, Namespace, can_cut, namespace
+from tests.faults.netns import BOTH, Direction, Namespace, hindrance, namespace
 from tests.faults.proxy import Proxy
 from tests.faults.rows import MEASURED, needs_root, row
 from tests.faults.stack import Stack, running
@@ -70,8 +70,8 @@ class Far:
 
 @pytest.fixture(scope="module")
 async def far(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Far]:
-    if not can_cut():
-        needs_root()
+    if why := hindrance():
+        needs_root(why)
     with namespace() as wire:
         hosts = {"data": wire.address} | dict.fromkeys(("kafka", "postgres", "effects"), wire.host)
         folder = tmp_path_factory.mktemp("far")

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -10,6 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from millrace.contracts import SERVICES
 from millrace.contracts.catalogue import FOREIGN, catalogue
 
+from infra.documents import subscriptions
 from tests.faults.records import groups
 from tests.journeys.shop import Told
 
@@ -22,10 +24,17 @@ async def ends(servers: str) -> dict[TopicPartition, int]:
 
 
 async def _ends_of(servers: str, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+    return (await _bounds_of(servers, places))[1]
+
+
+async def _bounds_of(
+    servers: str, places: Sequence[TopicPartition]
+) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
+    """Return where partitions begin and end now."""
     async with AIOKafkaConsumer(bootstrap_servers=servers) as consumer:
         consumer.assign(places)  # or it learns of one topic at a time
-        found: dict[TopicPartition, int] = await consumer.end_offsets(places)
-        return found
+        first, last = await asyncio.gather(consumer.beginning_offsets(places), consumer.end_offsets(places))
+        return first, last
 
 
 async def told_since(servers: str, begins: Mapping[TopicPartition, int]) -> list[tuple[str, Told]]:
@@ -79,7 +88,10 @@ def _event(record: Any) -> tuple[str, Told] | None:
 
 
 async def lag(servers: str) -> dict[str, int]:
-    """Return how many records each group has not read yet, by its committed offsets; those with none left out."""
+    """Return how many records each group has not read yet, by its committed offsets; those with none left out.
+
+    What it has noted nothing of, such as a topic that was made again, it has not read at all.
+    """
     names = [group for service in SERVICES for group in groups(service)]
     admin = AIOKafkaAdminClient(bootstrap_servers=servers)
     await admin.start()
@@ -87,10 +99,28 @@ async def lag(servers: str) -> dict[str, int]:
         found = await asyncio.gather(*(admin.list_consumer_group_offsets(group) for group in names))
     finally:
         await admin.close()
-    places = sorted({place for group in found for place in group})
-    last = await _ends_of(servers, places) if places else {}
-    behind = {
-        name: sum(max(0, last[place] - at.offset) for place, at in group.items() if at.offset >= 0)
+    noted = {
+        name: {place: at.offset for place, at in group.items() if at.offset >= 0}
         for name, group in zip(names, found, strict=True)
     }
+    own = {service: _own_places(service) for service in SERVICES}
+    places = sorted({place for of in (*noted.values(), *own.values()) for place in of})
+    first, last = await _bounds_of(servers, places)
+    behind = {
+        name: sum(last[place] - (offsets.get(place, first[place])) for place in {*offsets, *own.get(name, ())})
+        for name, offsets in noted.items()
+    }
     return {name: count for name, count in behind.items() if count}
+
+
+@cache
+def _own_places(service: str) -> frozenset[TopicPartition]:
+    """Return the partitions of the events that a service reads from their start."""
+    rows = [row for row in subscriptions(service) if row.start == "earliest"]
+    topics = {topic for row in rows for topic in row.topics}
+    return frozenset(
+        TopicPartition(known.name, number)
+        for known in catalogue()
+        if known.name in topics
+        for number in range(known.partitions)
+    )

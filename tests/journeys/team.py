@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -183,7 +183,9 @@ class Team:
 
 
 @asynccontextmanager
-async def team_of(postgres: Server, servers: str, folder: Path, how: str) -> AsyncIterator[Team]:
+async def team_of(
+    postgres: Server, servers: str, folder: Path, how: str, *, beside: Sequence[str] = ()
+) -> AsyncIterator[Team]:
     """Run control, and a team beside it, until the block ends.
 
     Args:
@@ -191,8 +193,9 @@ async def team_of(postgres: Server, servers: str, folder: Path, how: str) -> Asy
         servers: The tests' Kafka.
         folder: The team's.
         how: What its workers are: `kafka`, `grpc`, or `faststream` for apps of that.
+        beside: Services that run beside control.
     """
-    async with deployed(("control",), postgres, servers, folder) as deployment:
+    async with deployed(("control", *beside), postgres, servers, folder) as deployment:
         made = Team(deployment, await fresh_database(postgres, "worker"), folder, how)
         try:
             async with made.client:

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from millrace.contracts import SERVICES
-from millrace.contracts.catalogue import FOREIGN, TASK_PARTITIONS, catalogue
+from millrace.contracts.catalogue import FOREIGN, TASK_PARTITIONS, catalogue, queue_topics, queues_in
 
 from infra.documents import events, said
 
@@ -22,6 +22,12 @@ def test_all_task_topics_have_as_many_partitions() -> None:
 
     assert set(tasks) == {f"control.tasks.{name}" for name in SERVICES} | {f"{name}.tasks" for name in SERVICES}
     assert set(tasks.values()) == {TASK_PARTITIONS}
+
+
+def test_a_teams_queue_is_one_whose_orders_have_a_topic_which_only_control_may_make() -> None:
+    there = {*TOPICS, *(topic.name for topic in queue_topics(["acme", "b"])), "evil.tasks", "control.tasks.half"}
+
+    assert queues_in(there) == ["acme", "b"]
 
 
 def test_each_topic_has_one_owner_and_only_that_one_publishes_there() -> None:

@@ -49,6 +49,37 @@ def test_a_trigger_says_why_it_does_not_take_an_event(fields: dict[str, Any], re
     assert reason in found.reason
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"when": "trigger.data.year == 1"},
+        {"when": "trigger.data"},
+        {"dedupe": "/data/year"},
+        {"key": "/data", "mode": "batch"},
+        {"join": {"partitions": {"each": "day", "per": "month"}}},
+    ],
+)
+def test_e3_what_cannot_be_told_of_an_event_is_an_error(fields: dict[str, Any]) -> None:
+    found = match(parse_trigger(trigger(**fields)), LANDED)
+
+    assert (found.taken, found.error) == (False, found.reason)
+
+
+@pytest.mark.parametrize("fields", [{"filter": {"type": "other"}}, {"when": "trigger.data.month > 5"}])
+def test_an_event_that_a_trigger_does_not_want_is_no_error(fields: dict[str, Any]) -> None:
+    assert match(parse_trigger(trigger(**fields)), LANDED).error == ""
+
+
+def test_what_one_member_cannot_tell_of_an_event_that_another_takes_is_no_error() -> None:
+    members = [{"name": "a", "when": "trigger.data.year == 1"}, {"name": "b", "when": "trigger.data.month == 1"}]
+    joined = parse_trigger(trigger(join={"members": members}))
+
+    taken, refused = match(joined, LANDED), match(joined, replace(LANDED, data={"month": 2}))
+
+    assert (taken.slot, taken.error) == ("b", "")
+    assert (refused.error, "b: " in refused.reason) == (refused.reason.split("; ")[0], True)
+
+
 def test_a_dedupe_pointer_replaces_the_events_identity() -> None:
     assert match(parse_trigger(trigger(dedupe="/data/sha256")), LANDED).dedupe_key == "ab"
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from millrace.contracts.feature import ViewApplied
 from millrace.contracts.tasks import Carried
 from millrace.runtime.artifacts import Artifacts
 from millrace.runtime.client import Channels, Token
@@ -42,6 +43,8 @@ def compute(step: Step, job: Job) -> Result:
     """Leave a mark through the database, then end as told."""
     with job.begin() as tx:
         tx.add(f"trial of {step.mark}")
+        if step.then == "tell":
+            tx.emit(ViewApplied(namespace="demo", view=step.mark, view_hash="h"))
     if step.then == "hang" and not (step.folder / "released").exists():
         (step.folder / f"{step.mark}.{job.task.attempt}.pid").write_text(str(os.getpid()))
         time.sleep(120)

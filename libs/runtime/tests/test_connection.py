@@ -5,7 +5,7 @@ import pytest
 from millrace.runtime.batches import OutageError, settle
 from millrace.runtime.connection import Connector, one_host_each
 from millrace.runtime.errors import Unavailable
-from millrace.runtime.transaction import Database, Transactions
+from millrace.runtime.transaction import HEALTH, Database, Transactions
 from runtime_effects import Effects
 
 
@@ -60,3 +60,40 @@ async def test_a_server_that_became_read_only_is_left_and_nothing_is_held_agains
 
     assert blamed == []
     await owner.close()
+
+
+LAST = "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+
+
+async def test_health_is_known_from_what_was_asked_anyway_and_asked_for_once_anything_failed(dsn: str) -> None:
+    observer = await asyncpg.connect(dsn)
+    async with Database(dsn, pool_size=1) as database:
+        begin = Transactions(database, Effects)
+        assert await database.healthy()
+        async with begin():
+            pass
+        assert await database.healthy()
+        before = await observer.fetchval(LAST)
+
+        with pytest.raises(OSError, match="a handler's own"):
+            async with begin():
+                raise OSError("a handler's own")
+        assert await database.healthy()
+        after = await observer.fetchval(LAST)
+
+    await observer.close()
+    assert (before, after) == ("COMMIT", HEALTH)
+
+
+async def test_a_look_is_one_statement_that_tells_the_time(dsn: str) -> None:
+    observer = await asyncpg.connect(dsn)
+    async with Database(dsn, pool_size=1) as database:
+        found = await Transactions(database, Effects).look("SELECT now(), $1::int AS n", 7)
+        told = abs(database.clock.time() - found["now"].timestamp())
+        last = await observer.fetchval(LAST)
+
+    await observer.close()
+    assert found["n"] == 7
+    assert database.clock.seen
+    assert told < 5
+    assert last == "SELECT now(), $1::int AS n"

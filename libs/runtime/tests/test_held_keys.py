@@ -409,14 +409,12 @@ async def test_the_gauge_follows_the_parked_keys(world: World) -> None:
     await world.deliver(rounds=5)
     gauge, known = PARKED_KEYS.labels(world.name, TOPIC), set[str]()
 
-    async with world.begin() as tx:
-        await held_keys.measure(tx, world.name, known)
+    await held_keys.measure(world.begin, world.name, known)
     parked = gauge._value.get()
     world.broken = set()
     await world.unpark("a")
     await world.unpark("b")
-    async with world.begin() as tx:
-        await held_keys.measure(tx, world.name, known)
+    await held_keys.measure(world.begin, world.name, known)
 
     assert (parked, gauge._value.get()) == (2, 0)
 

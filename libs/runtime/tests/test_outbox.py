@@ -110,6 +110,66 @@ async def test_what_a_process_without_the_lock_commits_is_sent_without_waiting_f
     assert len(await records(broker.servers, "feature.views", service_name)) == 12
 
 
+async def test_what_a_process_without_a_relay_has_committed_is_sent_at_once_when_told_and_soon_when_it_died_before(
+    service_name: str, broker: Any, dsn: str, begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    await create_topics(broker.servers, {"feature.views": PARTITIONS})
+    relay = Relay(begin.database, settings_of(dsn, broker.servers, tmp_path), service_name)
+    running = asyncio.create_task(relay.run())
+
+    async def sent_after() -> float:
+        began = time.monotonic()
+        await until(empty)
+        return time.monotonic() - began
+
+    async def empty() -> bool:
+        async with begin() as tx:
+            return not await tx.fetch("SELECT 1 FROM outbox LIMIT 1")
+
+    async with Database(dsn) as child:
+
+        async def commit() -> None:
+            async with Transactions(child, Effects)() as tx:
+                tx.emit(ViewApplied(namespace="demo", view=service_name, view_hash="h"))
+
+        await commit()
+        await sent_after()
+        told_s = []
+        for _ in range(5):
+            await commit()
+            await child.announce()
+            told_s.append(await sent_after())
+        await commit()
+        found_s = await sent_after()
+    relay.stop()
+    await asyncio.wait_for(running, 20)
+
+    assert sum(told_s) < 2 * POLL_S
+    assert found_s < 2 * POLL_S
+
+
+async def test_what_a_process_announces_is_heard_by_every_process_whichever_relays(
+    service_name: str, broker: Any, dsn: str, tmp_path: Path
+) -> None:
+    settings = settings_of(dsn, broker.servers, tmp_path)
+    async with Database(dsn) as first, Database(dsn) as second:
+        heard = [asyncio.Event(), asyncio.Event()]
+        relays = []
+        for database, told in zip((first, second), heard, strict=True):
+            database.listeners["news"] = told.set
+            relays.append(Relay(database, settings, service_name))
+        running = [asyncio.create_task(relay.run()) for relay in relays]
+
+        async def all_heard() -> bool:
+            await first.announce("news")  # until both listen
+            return all(told.is_set() for told in heard)
+
+        await until(all_heard)
+        for relay in relays:
+            relay.stop()
+        await asyncio.wait_for(asyncio.gather(*running), 20)
+
+
 async def test_nothing_that_is_committed_here_is_sent_once_another_process_has_the_lock(
     service_name: str, broker: Any, dsn: str, tmp_path: Path
 ) -> None:

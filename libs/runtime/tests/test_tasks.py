@@ -3,14 +3,15 @@
 import asyncio
 from typing import Any
 
+import asyncpg
 import psutil
 import pytest
 from millrace.runtime.ids import new_id
-from millrace.runtime.testing import until
-from millrace.runtime.transaction import Transactions
+from millrace.runtime.testing import create_topics, until
+from millrace.runtime.transaction import CHANNEL, Transactions
 from runtime_effects import Effects
 from task_service import TaskService, exists
-from test_outbox import records
+from test_outbox import PARTITIONS, records
 
 
 async def kept(begin: Transactions[Effects]) -> list[str]:
@@ -92,6 +93,22 @@ async def test_a_worker_killed_in_its_work_reports_it_lost_and_another_attempt_g
     assert (lost.error, lost.attempt, lost.retryable) == ("lost", 1, True)
     assert (success.attempt, success.output["mark"]) == (2, "a")
     assert await kept(begin) == ["kept a"]
+
+
+async def test_whoever_relays_is_told_at_once_of_what_computing_work_emits(tasks: TaskService, dsn: str) -> None:
+    await create_topics(tasks.servers, {"feature.views": PARTITIONS})
+    listener, told = await asyncpg.connect(dsn), asyncio.Event()
+    await listener.add_listener(CHANNEL, lambda *_: told.set())
+    tasks.start()
+    order = tasks.order(tasks.name, then="tell")
+    await tasks.publish(order)
+
+    async with asyncio.timeout(60):
+        await told.wait()
+    await listener.close()
+
+    await tasks.ended(order.task_id)
+    assert len(await records(tasks.servers, "feature.views", tasks.name)) == 1
 
 
 async def test_a_lapsed_lease_is_reported_by_another_replica_and_its_late_result_refused(

@@ -143,6 +143,27 @@ async def test_the_same_declarations_again_are_unchanged(world: World) -> None:
     ]
 
 
+async def test_a_module_is_applied_with_the_flows_in_it_and_what_starts_them(world: World) -> None:
+    (world.folder / "declared.py").write_text(
+        "from datetime import timedelta\n"
+        "from millrace.sdk.flows import flow, task\n"
+        "do = task('data.do')\n"
+        "@flow('in_python')\n"
+        "def in_python(trigger):\n"
+        "    do(given=trigger.data)\n"
+        f"in_python.on('{world.topic}', type='never')\n"
+        "in_python.every(timedelta(days=365))\n"
+    )
+    first = await world.json("apply", "declared")
+    again = await world.json("apply", "trigger", "declared.py")
+
+    assert [(one["kind"], one["name"], one["unchanged"]) for one in first] == [
+        (kind, "in_python", False) for kind in ("workflow", "trigger", "schedule")
+    ]
+    assert [(one["kind"], one["unchanged"]) for one in again] == [("trigger", True)]
+    assert "there is no module nowhere" in await world.command("apply", "nowhere", status=1)
+
+
 async def test_an_event_published_in_both_modes_under_one_id_is_one_run_that_is_watched_to_its_end(
     world: World,
 ) -> None:
@@ -186,7 +207,13 @@ async def test_a_trigger_is_paused_and_resumed_and_its_events_and_runs_explain_t
             found = await client.explain_event("", "2013-07")
             return found.received and found.matches[0].disposition == "queued"
 
+        async def told_of() -> Any:
+            return (await client.trigger("landed")).HasField("last_match_at")
+
         assert await until(queued)
+        assert await until(told_of)
+    assert (await world.json("trigger", "show", "landed"))["last_error"] == ""
+    assert "last took an event: 20" in await world.command("trigger", "show", "landed")
     assert "1 events came while it was paused" in await world.command("trigger", "show", "landed")
     assert (await world.json("trigger", "resume", "landed"))["paused_by"] == ""
     run_id = await world.work("file:///7")

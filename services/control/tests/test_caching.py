@@ -243,7 +243,7 @@ async def test_two_replicas_that_look_at_once_tell_each_run_once(postgres: Serve
                 asked = StartRun(namespace="demo", principal="ada", workflow="w", data={"month": number % 2})
                 await start_run(asked, tx)
 
-        clocks = [Clock(begin, 1.0, lambda _: None) for _ in range(2)]
+        clocks = [Clock(begin, 1.0) for _ in range(2)]
         async with asyncio.timeout(30):
             for _ in range(8):
                 await asyncio.gather(*(clock.look() for clock in clocks))
@@ -258,7 +258,7 @@ async def test_two_replicas_that_look_at_once_tell_each_run_once(postgres: Serve
 async def test_a_result_that_is_reported_in_hope_is_kept_and_taken_by_the_next_run(postgres: Server) -> None:
     async with Database(await fresh_database(postgres, "control")) as database:
         begin = Transactions(database, Store)
-        clock = Clock(begin, 1.0, lambda _: None)
+        clock = Clock(begin, 1.0)
         async with begin() as tx:
             await force(tx, fetch=FETCH)
         asked = StartRun(namespace="demo", principal="ada", workflow="w", data={"month": 1})

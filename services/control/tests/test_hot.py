@@ -122,7 +122,8 @@ async def test_a_run_that_another_replica_has_changed_is_decided_on_anew(begin: 
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["that it knew", "that it has read"])
-async def test_a_replica_of_the_former_version_may_change_a_run(begin: Begin, *, known: bool) -> None:
+@pytest.mark.parametrize("row", [True, False], ids=["and its row", "but for its row"])
+async def test_a_replica_of_the_former_version_may_change_a_run(begin: Begin, *, row: bool, known: bool) -> None:
     run_id, first = await begun(begin, **STEPS)
     if not known:
         Store.hot.drop(run_id)
@@ -131,6 +132,8 @@ async def test_a_replica_of_the_former_version_may_change_a_run(begin: Begin, *,
         found = await tx.runs_at_hand([run_id])
     async with begin() as tx:
         await tx.fetch(FORMER, run_id)
+        if row:  # an UPDATE of what the same transaction has locked
+            await tx.fetch("UPDATE run SET cause = 'so' WHERE run_id = $1", run_id)
     Store.hot.put(found[0])
 
     with pytest.raises(UnexpectedError):

@@ -3,57 +3,16 @@
 from datetime import timedelta
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+import pytest
 from millrace.control.domain.events import read_record
+from millrace.control.handlers import look_at_triggers, take_records
 from millrace.control.store import Arrival, Start, Store
+from millrace.control.store.archive import ENDED
 from millrace.control.store.events import FORGET_EVENTS
-from millrace.control.store.runs import FORGET_RUNS
-from millrace.core.state import Failed, Failure
+from millrace.control.store.triggers import FORGET_VERSIONS
 from millrace.core.triggers import Source
 
-from .test_store import kept, tell
-
-RUNS = st.lists(st.tuples(st.sampled_from(["open", "young", "old"]), st.booleans()), min_size=1, max_size=8)
-LEFT = "SELECT DISTINCT run_id FROM {table} ORDER BY run_id"
-
-
-@given(runs=RUNS, limit=st.integers(1, 4))
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_a_run_goes_with_all_that_belongs_to_it_once_it_has_ended_long_ago(
-    runs: list[tuple[str, bool]], limit: int, tx: Store
-) -> None:
-    before = tx.now + timedelta(days=1)  # ids begin with the present time
-    for table in ("attempt", "task", "task_past", "run"):
-        await tx.fetch(f"DELETE FROM {table}")
-    stay, failed = set(), set()
-    for age, has_failed in runs:
-        made = await kept(tx)
-        first = made.run.tasks["a"]
-        await tx.fetch("INSERT INTO task_past SELECT * FROM task WHERE run_id = $1", made.run.run_id)
-        if has_failed:
-            tell(made, Failed("a", first.task_id, 1, first.token, Failure("E", "no")), tx)
-        if age != "open":
-            ended_at = before + timedelta(hours=1 if age == "young" else -1)
-            await tx.fetch(
-                "UPDATE run SET state = 'failed', due_at = NULL, ended_at = $2 WHERE run_id = $1",
-                made.run.run_id,
-                ended_at,
-            )
-        stay |= {made.run.run_id} - ({made.run.run_id} if age == "old" else set())
-        failed |= {made.run.run_id} if has_failed else set()
-
-    gone = []
-    while not gone or gone[-1]:
-        gone.append(await tx.forget_runs(before, limit))
-
-    assert max(gone) <= limit
-    assert sum(gone) == sum(1 for age, _ in runs if age == "old")
-    left = {
-        table: {row[0] for row in await tx.fetch(LEFT.format(table=table))}
-        for table in ("run", "task", "task_past", "attempt")
-    }
-    assert left == {"run": stay, "task": stay, "task_past": stay, "attempt": stay & failed}
+from .test_handlers import force, trigger
 
 
 async def test_an_event_goes_with_what_was_made_of_it_and_its_key_may_start_a_run_again(tx: Store, landed: Any) -> None:
@@ -74,9 +33,77 @@ async def test_an_event_goes_with_what_was_made_of_it_and_its_key_may_start_a_ru
     assert await started("2") == []
 
 
+OLD = timedelta(days=90)
+AGES_OF_VERSIONS = """
+UPDATE trigger_version SET applied_at = now() - (SELECT days FROM unnest($1::int[]) WITH ORDINALITY AS a(days, version)
+    WHERE a.version = trigger_version.version) * interval '1 day'
+"""
+
+
+async def versions(tx: Store) -> list[int]:
+    rows = await tx.fetch("SELECT version FROM trigger_version WHERE name = 't' ORDER BY version")
+    return [row["version"] for row in rows]
+
+
+async def test_what_a_trigger_said_goes_once_another_has_long_stood_in_its_place(tx: Store) -> None:
+    await force(tx)
+    for n in range(5):
+        await trigger(tx, when=f"trigger.data == {n}")
+    await tx.fetch(AGES_OF_VERSIONS, [400, 300, 200, 100, 95])
+    await tx.fetch("UPDATE trigger SET shape_version = version")
+
+    gone = [await tx.forget_versions(tx.now - OLD, 2) for _ in range(3)]
+
+    assert gone == [2, 2, 0]
+    assert await versions(tx) == [5], "the one in force stays, however old it is"
+
+
+async def test_what_stood_when_events_came_that_are_kept_stays(tx: Store, landed: Any) -> None:
+    await force(tx)
+    for n in range(4):
+        await trigger(tx, when=f"trigger.data == {n}")
+    await tx.fetch(AGES_OF_VERSIONS, [400, 300, 80, 70])
+    await tx.fetch("UPDATE trigger SET shape_version = version")
+    await take_records([landed("e1", 9)], tx)
+    await tx.fetch("UPDATE event SET received_at = now() - interval '350 days'")
+
+    assert await tx.forget_versions(tx.now - OLD, 10) == 0
+    await tx.fetch("UPDATE event SET received_at = now() - interval '75 days'")
+    assert await tx.forget_versions(tx.now - OLD, 10) == 1
+    assert await versions(tx) == [2, 3, 4], "the second stood 80 days ago"
+
+
+@pytest.mark.parametrize("window_s", [3600.0, 7200.0])
+async def test_what_events_wait_by_stays_until_they_wait_no_more(window_s: float, tx: Store, landed: Any) -> None:
+    await force(tx)
+    pair = [{"name": name, "filter": {"type": name}} for name in ("a", "b")]
+    await trigger(tx, join={"members": pair, "window_s": 3600.0})
+    await take_records([landed("e1", type="a")], tx)
+    for limit in (1, 2):
+        await trigger(tx, join={"members": pair, "window_s": window_s}, limit=limit)
+    await tx.fetch(AGES_OF_VERSIONS, [400, 300, 200])
+    await tx.fetch("UPDATE event SET received_at = now() - interval '250 days'")
+
+    assert await tx.forget_versions(tx.now - OLD, 10) == 0, "it waits by the first, and came while the second stood"
+    await tx.fetch("UPDATE gathering SET due_at = now(), until_at = now(), opened_at = now() - interval '1 day'")
+    await tx.fetch("UPDATE trigger_match SET taken_at = now() - interval '1 day'")
+    await look_at_triggers((await tx.due())[1], tx)
+    await tx.forget_events(tx.now - OLD, 10)
+
+    assert (await tx.event("demo", "/airport", "e1")) is None
+    same_shape = window_s == 3600.0
+    assert await tx.forget_versions(tx.now - OLD, 10) == 1
+    assert await versions(tx) == ([1, 3] if same_shape else [2, 3]), "what is in force has the shape of the other"
+
+
 async def test_no_table_is_read_whole_to_find_what_is_old(tx: Store) -> None:
-    for sql, types in ((FORGET_EVENTS, "timestamptz, int"), (FORGET_RUNS, "uuid, timestamptz, int")):
+    for sql, types in (
+        (FORGET_EVENTS, "timestamptz, int"),
+        (ENDED, "timestamptz, int"),
+        (FORGET_VERSIONS, "timestamptz, int"),
+    ):
         await tx.fetch(f"PREPARE asked ({types}) AS {sql}")
-        plan = await tx.fetch(f"EXPLAIN EXECUTE asked ({', '.join(['NULL'] * (types.count(',') + 1))})")
+        plan = "\n".join(row[0] for row in await tx.fetch("EXPLAIN EXECUTE asked (NULL, NULL)"))
         await tx.fetch("DEALLOCATE asked")
-        assert "Seq Scan" not in "\n".join(row[0] for row in plan)
+        assert "Seq Scan" not in plan
+        assert "hashed SubPlan" not in plan

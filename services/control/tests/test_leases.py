@@ -36,6 +36,8 @@ from millrace.runtime.errors import Conflict, InvalidInput, NotFound
 from millrace.runtime.testing import Server, fresh_database, until
 from millrace.runtime.transaction import Database, Transactions
 
+from .test_pools import somebody_waits
+
 AGAIN = {"retries": {"backoff_s": 0, "max_attempts": 1}}
 Leased = Any
 
@@ -331,14 +333,15 @@ async def test_two_workers_that_ask_at_once_share_the_tasks_and_none_is_given_tw
     assert {row["task_id"] for row in rows} == set(taken)
 
 
-async def in_hope(begin: Transactions[Store], report: TaskReport) -> None:
+def succeeded(order: TaskDispatched) -> TaskReport:
+    about = {name: getattr(order, name) for name in ("namespace", "task_id", "attempt", "token", "run_id", "kind")}
+    said = {"service": order.queue, "name": order.name, "workflow": order.workflow, "output": {}}
+    return TaskSucceeded(**about, **said, duration_s=1, cpu_s=1)
+
+
+async def in_hope(begin: Transactions[Store], *reports: TaskReport) -> None:
     async with begin.hoping() as tx:
-        await apply_reports([report], tx)
-
-
-async def _somebody_waits(begin: Transactions[Store]) -> bool:
-    async with begin() as tx:
-        return bool(await tx.fetch("SELECT FROM pg_locks WHERE NOT granted"))
+        await apply_reports(reports, tx)
 
 
 async def test_a_run_whose_tasks_go_out_both_ways_is_decided_on_under_its_lock(postgres: Server) -> None:
@@ -348,15 +351,33 @@ async def test_a_run_whose_tasks_go_out_both_ways_is_decided_on_under_its_lock(p
         async with begin() as tx:
             await begun(tx, queue="mixed", **tasks)
             (order,) = (event for event in tx.emitted if isinstance(event, TaskDispatched))
-        about = {name: getattr(order, name) for name in ("namespace", "task_id", "attempt", "token", "run_id", "kind")}
-        report = TaskSucceeded(**about, service="data", name="a", workflow="w", output={}, duration_s=1, cpu_s=1)
 
         async with begin() as other:
             await other.hold_run("demo", order.run_id)
-            deciding = asyncio.create_task(in_hope(begin, report))
-            assert await until(partial(_somebody_waits, begin))
+            deciding = asyncio.create_task(in_hope(begin, succeeded(order)))
+            assert await until(partial(somebody_waits, begin))
         await deciding
         async with begin() as tx:
             (row,) = await lease_tasks(asks(queue="mixed"), tx)
 
     assert row["dispatched"]["name"] == "b"
+
+
+async def test_where_one_run_of_a_round_is_decided_on_under_its_lock_all_are_in_the_order_of_their_ids(
+    postgres: Server,
+) -> None:
+    async with Database(await fresh_database(postgres, "control")) as database:
+        begin = Transactions(database, Store)
+        async with begin() as tx:
+            await begun(tx, queue="mixed", a={"kind": "data.x"})
+            await begun(tx, queue="mixed", a={"kind": "data.x"}, b={"kind": "mixed.do", "needs": ["a"]})
+            first, second = (event for event in tx.emitted if isinstance(event, TaskDispatched))
+
+        async with begin() as other:
+            await other.hold_run("demo", first.run_id)
+            deciding = asyncio.create_task(in_hope(begin, succeeded(second), succeeded(first)))
+            assert await until(partial(somebody_waits, begin))
+            await other.hold_run("demo", second.run_id)
+        await deciding
+        async with begin() as tx:
+            assert [str((await task(tx, order.run_id)).state) for order in (first, second)] == ["succeeded"] * 2

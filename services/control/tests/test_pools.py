@@ -2,19 +2,21 @@
 
 import asyncio
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import pytest
 from millrace.contracts.tasks import TaskDispatched
 from millrace.control.clock import Clock
-from millrace.control.commands import ApplyWorkflow, GetRun, StartRun
+from millrace.control.commands import ApplyTrigger, ApplyWorkflow, GetRun, PauseTrigger, ResumeTrigger, StartRun
 from millrace.control.commands.operations import CancelRun, PauseRun, ResumeRun, SetTaskResult
 from millrace.control.commands.pools import ApplyPool, ApplyQuota, DeletePool, GetPool
 from millrace.control.handlers import (
     apply_pool,
     apply_quota,
     apply_reports,
+    apply_trigger,
     apply_workflow,
     cancel_run,
     delete_pool,
@@ -22,15 +24,19 @@ from millrace.control.handlers import (
     fire_due,
     get_pool,
     look_at_pools,
+    look_at_triggers,
     pause_run,
+    pause_trigger,
     resume_run,
+    resume_trigger,
     set_task_result,
     start_run,
     take_records,
     why_tasks_wait,
 )
-from millrace.control.store import Store
+from millrace.control.store import Store, Turn
 from millrace.core.parse import parse_workflow
+from millrace.core.triggers import parse_trigger
 from millrace.runtime.errors import Conflict, InvalidInput, NotFound
 from millrace.runtime.testing import Server, fresh_database, until
 from millrace.runtime.transaction import Database, Transactions
@@ -84,6 +90,11 @@ async def state(tx: Store, run_id: UUID, task: str = "fit") -> str:
 
 def order_of(tx: Store, run_id: UUID) -> TaskDispatched:
     return next(order for order in reversed(orders(tx)) if order.run_id == run_id)
+
+
+async def somebody_waits(begin: Transactions[Store]) -> bool:
+    async with begin() as tx:
+        return bool(await tx.fetch("SELECT FROM pg_locks WHERE NOT granted"))
 
 
 async def make_due(tx: Store, run_id: UUID) -> None:
@@ -625,14 +636,10 @@ async def test_who_starts_a_run_that_ends_another_waits_for_that_before_it_takes
             async with begin() as tx:
                 await take_records([landed("e2", offset=1)], tx)
 
-        async def waits() -> bool:
-            async with begin() as tx:
-                return bool(await tx.fetch("SELECT FROM pg_locks WHERE NOT granted"))
-
         async with begin() as tx:
             await tx.hold_run("demo", order.run_id)
             taking = asyncio.create_task(take_another())
-            assert await until(waits)
+            assert await until(partial(somebody_waits, begin))
             await apply_reports([success(order)], tx)
         await taking
 
@@ -644,7 +651,7 @@ async def test_who_starts_a_run_that_ends_another_waits_for_that_before_it_takes
 async def test_the_clock_tells_a_run_of_its_slots_although_somebody_held_it_just_then(postgres: Server) -> None:
     async with Database(await fresh_database(postgres, "control")) as database:
         begin = Transactions(database, Store)
-        watch = Clock(begin, 60.0, lambda _: None)
+        watch = Clock(begin, 60.0)
         async with begin() as tx:
             await pool(tx, 1)
             await force(tx)
@@ -661,3 +668,46 @@ async def test_the_clock_tells_a_run_of_its_slots_although_somebody_held_it_just
         await watch.look()
         async with begin() as tx:
             assert await state(tx, second) == "dispatched"
+
+
+async def two_namespaces_of_which_triggers_are_due(begin: Transactions[Store], landed: Any) -> list[Turn]:
+    """In `b` an event waits whose run begins at once, in `a` a run whose turn has come; both take slots of a pool."""
+    async with begin() as tx:
+        for namespace in ("a", "b"):
+            of = {"namespace": namespace, "principal": "ada"}
+            await apply_pool(ApplyPool(**of, name="gpu", slots=9), tx)
+            parsed = parse_workflow({"name": "w", "tasks": {"fit": GPU}})
+            await apply_workflow(ApplyWorkflow(**of, workflow=parsed), tx)
+            made = parse_trigger({"name": "t", "workflow": "w", "source": {"topic": "triggers"}, "strategy": "queue"})
+            await apply_trigger(ApplyTrigger(**of, trigger=made), tx)
+        await pause_trigger(PauseTrigger(namespace="b", principal="ada", name="t"), tx)
+        await take_records([landed(name, namespace="a", offset=n) for n, name in enumerate(("a1", "a2"))], tx)
+        await take_records([landed("b1", namespace="b", offset=2)], tx)
+        await apply_reports([success(orders(tx)[0])], tx)
+        await resume_trigger(ResumeTrigger(namespace="b", principal="ada", name="t"), tx)
+    async with begin() as tx:
+        turns = (await tx.due())[1]
+    assert sorted(turn.namespace for turn in turns) == ["a", "b"]
+    return turns
+
+
+async def test_who_looks_at_triggers_of_two_namespaces_waits_for_their_pools_in_the_order_of_all_others(
+    postgres: Server, landed: Any
+) -> None:
+    async with Database(await fresh_database(postgres, "control")) as database:
+        begin = Transactions(database, Store)
+        turns = await two_namespaces_of_which_triggers_are_due(begin, landed)
+
+        async def look() -> None:
+            async with begin() as tx:
+                await look_at_triggers(turns, tx)
+
+        async with begin() as tx:
+            await tx.hold_admissions(["a"])
+            looking = asyncio.create_task(look())
+            assert await until(partial(somebody_waits, begin))
+            await tx.hold_admissions(["b"])
+        await looking
+
+        async with begin() as tx:
+            assert len(await leases(tx)) == 2

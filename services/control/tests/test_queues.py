@@ -72,7 +72,7 @@ async def test_the_topics_of_a_queue_are_made_before_it_is_live_and_taken_once(p
     taken: list[str] = []
     async with Database(await fresh_database(postgres, "control")) as database:
         begin = Transactions(database, Store)
-        queues = Queues(begin, broker.servers, taken.append, poll_s=60)
+        queues = Queues(begin, broker.servers, taken.append)
         async with begin() as tx:
             await apply_queue(queue("acme_queues"), tx)
         before = await queues.take_up()

@@ -389,7 +389,7 @@ async def killed(begin: Transactions[Store]) -> None:
 
 
 def clock(begin: Transactions[Store]) -> Clock:
-    return Clock(begin, 1.0, lambda _: None)
+    return Clock(begin, 1.0)
 
 
 async def committed(begin: Transactions[Store], **fields: Any) -> None:
@@ -447,7 +447,7 @@ async def test_a_schedule_that_cannot_be_decided_on_keeps_no_other_from_firing(p
                 "broken",
             )
 
-        assert await Clock(begin, 1.0, lambda _: None).look()
+        assert await Clock(begin, 1.0).look()
 
         assert len(await fired(begin)) == 3
 

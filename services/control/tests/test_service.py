@@ -2,11 +2,12 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from millrace.contracts.rpc.control.v1 import control_pb2 as pb
@@ -360,6 +361,28 @@ async def test_a_watch_goes_on_after_what_was_seen(world: World) -> None:
 
     assert [told.run.state for told in (first, second, *rest)] == ["running", "paused", "cancelled"]
     assert over == [], "nothing is new"
+
+
+TRANSACTIONS = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"
+WINDOW_S = 8
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+async def test_a_replica_that_has_nothing_to_do_asks_the_database_at_most_once_a_second(
+    world: World, replicas: int
+) -> None:
+    await world.apply()
+    observer = await asyncpg.connect(world.deployment.settings["control"]["POSTGRES_DSN"])
+
+    async def few() -> bool:
+        before = await observer.fetchval(TRANSACTIONS)
+        await observer.execute(f"SELECT pg_sleep({WINDOW_S})")
+        asked = await observer.fetchval(TRANSACTIONS) - before - 2  # of which two are this one's own
+        return bool(asked <= replicas * WINDOW_S)
+
+    async with second(world) if replicas == 2 else nullcontext():
+        assert await until(few, seconds=60), "once what was left to do is done"
+    await observer.close()
 
 
 async def test_a_stop_drains(world: World) -> None:

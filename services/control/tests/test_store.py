@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 from millrace.control.domain.events import read_record
 from millrace.control.domain.runs import KeptRun
-from millrace.control.store import LOOK, Arrival, HeldTrigger, Start, Store, Turn
+from millrace.control.store import LOOK, Arrival, HeldTrigger, Start, Store, Turn, look_of
 from millrace.core.decide import decide
 from millrace.core.parse import parse_workflow
 from millrace.core.state import Decision, Failed, Failure, Input, Run, RunState, Succeeded
@@ -82,8 +82,8 @@ async def test_a_workflow_is_found_in_force_or_by_its_version(tx: Store) -> None
 
     assert (now["sha256"], now["principal"], json.loads(now["document"])) == (other.sha256, "bob", other.document())
     assert (before["sha256"], before["principal"]) == (WORKFLOW.sha256, "")
-    assert [row["name"] for row in await tx.workflows("demo")] == ["w"]
-    assert await tx.workflows("other") == []
+    assert [row["name"] for row in await tx.workflows("demo", "", 9)] == ["w"]
+    assert await tx.workflows("other", "", 9) == []
     with pytest.raises(NotFound, match="workflow w 00 in namespace demo"):
         await tx.workflow("demo", "w", "00")
 
@@ -107,8 +107,8 @@ async def test_sources_and_triggers_come_back_as_they_were_put(tx: Store) -> Non
     assert await tx.hold_trigger("demo", "t") == TRIGGER
     assert await tx.hold_source("demo", "triggers") == TRIGGER.source
     assert await tx.triggers_of("demo", "triggers", but="t") == []
-    (look,) = await tx.fetch(LOOK)
-    assert look["topics"] == {"triggers": True, "late": False}
+    (row,) = await tx.fetch(LOOK)
+    assert look_of(row).topics == {"triggers": True, "late": False}
 
 
 async def test_a_run_comes_back_as_it_was_decided(tx: Store) -> None:
@@ -122,6 +122,19 @@ async def test_a_run_comes_back_as_it_was_decided(tx: Store) -> None:
     assert [(row["attempt"], row["error"]) for row in await tx.attempts(made.run.run_id)] == [(1, "E")]
     assert (await tx.run("demo", made.run.run_id)).run == made.run
     assert [held.run for held in await tx.hold_runs([made.run.run_id, UUID(int=0)])] == [made.run]
+
+
+async def test_a_failure_is_read_by_a_former_version_and_one_of_a_later_version_by_this(tx: Store) -> None:
+    made = await kept(tx)
+    first = made.run.tasks["a"]
+    tell(made, Failed("a", first.task_id, 1, first.token or UUID(int=0), Failure("E", "no", lost=True)), tx)
+    told = {"error": "E", "message": "no", "lost": True}
+    run_id = made.run.run_id
+
+    assert await tx.fetch("SELECT failure FROM task WHERE run_id = $1 AND name = 'a'", run_id) == [(told,)]
+    later = json.dumps({**told, "of_a_later_version": 1})
+    await tx.fetch("UPDATE task SET failure = $2::text::jsonb WHERE run_id = $1 AND name = 'a'", run_id, later)
+    assert (await tx.run("demo", run_id)).run.tasks["a"].failure == Failure("E", "no", lost=True)
 
 
 async def test_an_output_comes_back_as_it_was_told(tx: Store) -> None:

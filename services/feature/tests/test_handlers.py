@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 from millrace.contracts.feature import TrainingSetBuilt, ViewApplied, ViewMaterialised
-from millrace.feature.commands import ApplyViews, ReadOnline, parse_views
+from millrace.feature.commands import ApplyViews, ListViews, ReadOnline, parse_views
 from millrace.feature.domain import Generation, OnlineRow, TrainingSet
 from millrace.feature.handlers import (
     Built,
     Materialised,
     apply_views,
     keep_training_set,
+    list_views,
     put_online,
     read_online,
 )
@@ -48,8 +49,18 @@ async def test_a_view_is_announced_once_however_often_it_is_applied(tx: Store) -
 
     assert first == second
     assert [event.view for event in tx.emitted if isinstance(event, ViewApplied)] == ["queue", "record", "site"]
-    assert [applied.view for applied in await tx.all_views("demo")] == list(APPLY.views)
-    assert await tx.all_views("other") == []
+    assert [applied.view for applied in await tx.list_views("demo", "", 9)] == list(APPLY.views)
+    assert await tx.list_views("other", "", 9) == []
+
+
+async def test_views_are_listed_page_by_page(tx: Store) -> None:
+    await apply_views(APPLY, tx)
+
+    first, after = await list_views(ListViews(namespace="demo", limit=2), tx)
+    rest, end = await list_views(ListViews(namespace="demo", limit=2, after=after), tx)
+
+    assert [[one.view.name for one in page] for page in (first, rest)] == [["queue", "record"], ["site"]]
+    assert (after, end) == ("record", "")
 
 
 async def test_a_changed_view_takes_the_place_of_the_former_one(tx: Store) -> None:

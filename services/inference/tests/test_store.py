@@ -2,9 +2,10 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from millrace.inference.commands import Label
+from millrace.inference.commands import Label, ReadDeployments
 from millrace.inference.domain.canary import Evidence, Verdict
 from millrace.inference.domain.routing import Arm, Deployment, Route, State
+from millrace.inference.handlers import list_deployments
 from millrace.inference.store import PastVerdict, Store
 from millrace.runtime.errors import NotFound
 
@@ -43,6 +44,18 @@ async def test_deployments_are_listed_by_model(tx: Store) -> None:
     assert await tx.deployments("demo", "late", 5) == [late]
     assert {one.deployment_id for one in await tx.deployments("demo", None, 5)} == {IN_USE, other.deployment_id}
     assert await tx.deployments("other", None, 5) == []
+
+
+async def test_deployments_are_listed_page_by_page_the_newest_first(tx: Store) -> None:
+    made = [await deployment(tx, UUID(int=n), UUID(int=100 + n)) for n in range(1, 4)]
+
+    first, before = await list_deployments(ReadDeployments(namespace="demo", limit=2), tx)
+    rest, end = await list_deployments(ReadDeployments(namespace="demo", limit=2, before=before), tx)
+
+    assert [*first, *rest] == made[::-1]
+    assert (len(first), end) == (2, None)
+    with pytest.raises(NotFound, match="deployment"):
+        await list_deployments(ReadDeployments(namespace="other", before=before), tx)
 
 
 async def test_a_route_is_kept_with_its_changes_and_those_who_take_part(tx: Store) -> None:

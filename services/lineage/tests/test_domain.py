@@ -10,7 +10,7 @@ from millrace.contracts.data import VersionPublished
 from millrace.contracts.event import Event
 from millrace.contracts.inference import DeploymentReady
 from millrace.contracts.openlineage import LineageReported, run_event
-from millrace.contracts.tasks import TaskDispatched
+from millrace.contracts.tasks import TaskDispatched, TaskFailed, TaskStarted, TaskSucceeded
 from millrace.contracts.training import AliasMoved, VersionRegistered
 from millrace.lineage.domain.events import graph_of
 from millrace.lineage.domain.graph import MAX_FACT_BYTES, Graph, clean, joined
@@ -224,6 +224,29 @@ def test_a_run_of_a_workflow_ends_as_control_says() -> None:
 
     assert joined([graph_of(failed, T0, "2"), graph_of(began, T0, "1")]).runs[node].state == "FAIL"
     assert graph_of(succeeded, T0, "3").runs[node].state == "COMPLETE"
+
+
+def test_a_task_of_a_teams_queue_is_a_run_of_its_runs_as_its_worker_reports() -> None:
+    about: dict[str, Any] = {
+        "namespace": "demo", "task_id": UUID(int=2), "token": UUID(int=3), "run_id": UUID(int=1), "service": "acme",
+        "kind": "acme.greet", "name": "each[2013-01].greet", "workflow": "greetings",
+    }  # fmt: skip
+    failed = TaskFailed(**about, attempt=1, error="E", message="no", retryable=True)
+    done = TaskSucceeded(**about, attempt=2, output={"secret": 1}, duration_s=1, cpu_s=1)
+    node, parent = f"run:{UUID(int=2)}", f"run:{UUID(int=1)}"
+
+    both = [graph_of(failed, T0, "1"), graph_of(done, T0 + timedelta(seconds=5), "2")]
+    graph = joined(both)
+
+    assert graph == joined(both[::-1])
+    assert graph.runs["demo", node].state == "COMPLETE"
+    job = "job:millrace://demo:greetings.each[].greet"
+    assert {(source, target) for _, source, target in graph.edges} >= {(job, node), (parent, node)}
+    facts = {saying.name: json.loads(text) for saying, text in graph.facts.items() if saying.node == node}
+    told = {"kind": "acme.greet", "attempt": 2, "service": "acme"}
+    assert facts["millrace_task"].items() >= told.items()
+    assert "secret" not in json.dumps(facts)
+    assert graph_of(TaskStarted(**about, attempt=1), T0, "3") == Graph()
 
 
 def test_a_walk_says_which_limit_cut_it() -> None:

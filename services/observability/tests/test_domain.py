@@ -18,6 +18,7 @@ from millrace.observability.domain import (
     run_cost,
     told,
 )
+from millrace.observability.handlers import SUBSCRIPTIONS, tasks_of
 from millrace.runtime.errors import InvalidInput
 
 T0 = datetime(2013, 2, 1, tzinfo=UTC)
@@ -45,6 +46,19 @@ def test_an_attempt_is_the_same_in_whatever_order_its_order_and_its_report_come(
 
     expected = Attempt(RUN, "flights", "tune", "training.tune", at(0), at(5), "succeeded", "", 2, 3)
     assert all(attempts == {("demo", TASK, 1): expected} for attempts in found)
+
+
+def test_the_tasks_of_a_teams_queue_are_told_as_those_of_the_services() -> None:
+    (row,) = tasks_of("acme")
+    step = STEP | {"kind": "acme.greet"}
+    events: list[tuple[Event, datetime]] = [
+        (TaskDispatched(**step, queue="acme", input={}, principal="ann", deadline=T0), at(0)),
+        (TaskSucceeded(**step, service="acme", output={}, duration_s=2, cpu_s=3), at(5)),
+    ]
+
+    assert row.topics == tuple(event.topic_name() for event, _ in events)
+    assert row.function is SUBSCRIPTIONS[0].function
+    assert told(events, at(9)).attempts["demo", TASK, 1].cpu_s == 3
 
 
 def test_a_run_is_the_same_in_whatever_order_its_start_and_its_end_come() -> None:

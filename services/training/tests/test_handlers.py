@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 from millrace.contracts.training import AliasMoved, EvaluationFailed, EvaluationPassed, VersionRegistered
 from millrace.runtime.errors import Conflict, NotFound
-from millrace.training.commands import ListTrials, ListVersions, Promote, SetAlias, VersionKey
-from millrace.training.domain import Candidate, Judgement
+from millrace.training.commands import ListTrials, ListVersions, Promote, Range, SetAlias, Tune, VersionKey
+from millrace.training.domain import Candidate, Judgement, Trial
 from millrace.training.handlers import (
     keep_evaluation,
     model_version,
@@ -187,3 +187,17 @@ async def test_one_namespace_does_not_see_anothers_models(tx: Store) -> None:
     assert await model_versions(ListVersions(namespace="other", model="shops"), tx) == []
     with pytest.raises(NotFound):
         await study_trials(ListTrials(namespace="other", study_id="5" * 64), tx)
+
+
+async def test_trials_are_listed_page_by_page(tx: Store) -> None:
+    tx.add_study(
+        "demo", "5" * 64, Tune(model="shops", training_set_id="e" * 64, search_space={"C": Range(low=1, high=2)})
+    )
+    for number in range(3):
+        tx.add_trial("demo", "5" * 64, Trial(number, {"C": 1.0}, {}))
+
+    first, after = await study_trials(ListTrials(namespace="demo", study_id="5" * 64, limit=2), tx)
+    rest, end = await study_trials(ListTrials(namespace="demo", study_id="5" * 64, limit=2, from_number=after), tx)
+
+    assert [trial.number for trial in (*first, *rest)] == [0, 1, 2]
+    assert (after, end) == (2, 0)

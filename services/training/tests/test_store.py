@@ -37,6 +37,7 @@ async def test_a_study_and_its_trials_are_read_as_written_and_kept_once(tx: Stor
 
     await tx.check_study("demo", "5" * 64)
     assert await tx.trials("demo", "5" * 64) == trials
+    assert await tx.trials("demo", "5" * 64, 1, 5) == trials[1:]
     assert await tx.trials("other", "5" * 64) == []
 
 

@@ -46,6 +46,17 @@ def queue_topics(queues: Iterable[str]) -> tuple[Topic, ...]:
     )
 
 
+def queues_in(topics: Iterable[str]) -> list[str]:
+    """Return the queues of teams both of whose topics are among these, by name.
+
+    Only control may make a topic for orders: one for reports alone is nobody's queue.
+    """
+    there = frozenset(topics)
+    orders, reports = queue_topics([""])
+    named = (topic.removeprefix(orders.name) for topic in there if topic.startswith(orders.name))
+    return sorted(name for name in named if name not in SERVICES and f"{name}{reports.name}" in there)
+
+
 def catalogue() -> tuple[Topic, ...]:
     """Return every topic of Millrace, by name; a template's fields are filled with the seven services."""
     found = {topic.name: topic for topic in FOREIGN}

@@ -3,11 +3,12 @@
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 from uuid import UUID
 
 from millrace.contracts.event import Event
-from millrace.contracts.tasks import TaskDispatched
+from millrace.contracts.tasks import TaskDispatched, TaskReport
 
 PRODUCER = "https://github.com/millrace/millrace"
 SCHEMA_URL = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent"
@@ -58,11 +59,11 @@ def run_event(
     *,
     namespace: str,
     service: str,
-    task: TaskDispatched,
+    task: TaskDispatched | TaskReport,
     time: datetime,
     state: RunState,
-    used: Sequence[str],
-    made: Mapping[str, Mapping[str, Any]],
+    used: Sequence[str] = (),
+    made: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     traceparent: str = "",
 ) -> dict[str, Any]:
     """Return the OpenLineage RunEvent of one attempt of a task.
@@ -70,7 +71,7 @@ def run_event(
     Args:
         namespace: The tenant.
         service: Who did the work.
-        task: The run is its id, the parent run is the workflow's.
+        task: The run is its id, the parent run is the workflow's; as it was ordered, or as it is reported.
         time: When the attempt ended.
         state: How it ended.
         used: References to what it read; one that is repeated counts once.
@@ -85,9 +86,10 @@ def run_event(
         "name": task.name,
         "workflow": task.workflow,
         "attempt": task.attempt,
-        "principal": task.principal,
         "service": service,
     }
+    if isinstance(task, TaskDispatched):
+        about["principal"] = task.principal
     if traceparent:
         about["traceparent"] = traceparent
     return {

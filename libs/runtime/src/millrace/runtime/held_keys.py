@@ -15,7 +15,7 @@ from millrace.runtime.subscriptions import Record
 from millrace.runtime.telemetry import PARKED_KEYS
 from millrace.runtime.transaction import UNEXPECTED, Transaction, Transactions
 
-MEASURE_EVERY_S = 5.0
+MEASURE_EVERY_S = 15.0
 MAX_TOLD = 200
 
 Key = tuple[str, bytes | None]
@@ -44,7 +44,10 @@ DELETE FROM parked_key k WHERE {IT} AND NOT EXISTS (
         AND h.state = 'parked')
 RETURNING true
 """
-COUNT = "SELECT topic, count(*) AS keys FROM parked_key WHERE consumer = $1 GROUP BY topic"
+COUNT = """
+SELECT now(), (SELECT coalesce(jsonb_object_agg(topic, keys), '{}') FROM (
+    SELECT topic, count(*) AS keys FROM parked_key WHERE consumer = $1 GROUP BY topic) AS each) AS keys
+"""
 _NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 
 
@@ -110,9 +113,9 @@ async def release(tx: Transaction, consumer: str, topic: str, key: bytes) -> boo
     return True
 
 
-async def measure(tx: Transaction, consumer: str, known: set[str]) -> None:
+async def measure(begin: Transactions[Any], consumer: str, known: set[str]) -> None:
     """Set the gauge of parked keys, by topic; `known` are the topics that it was set for."""
-    found = {row["topic"]: row["keys"] for row in await tx.fetch(COUNT, consumer)}
+    found = (await begin.look(COUNT, consumer))["keys"]
     known.update(found)
     for topic in known:
         PARKED_KEYS.labels(consumer, topic).set(found.get(topic, 0))
@@ -123,8 +126,7 @@ async def watch(begin: Transactions[Any], consumer: str) -> None:
     known: set[str] = set()
     while True:
         with suppress(Unavailable):
-            async with begin() as tx:
-                await measure(tx, consumer, known)
+            await measure(begin, consumer, known)
         await asyncio.sleep(MEASURE_EVERY_S)
 
 

@@ -3,8 +3,9 @@
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 import asyncpg
 import structlog
@@ -19,18 +20,21 @@ from millrace.runtime.handover import Outgoing
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.telemetry import OUTBOX_AGE, OUTBOX_EVENTS, OUTBOX_SENT, TOPIC_MISSING
 from millrace.runtime.topics import AS_THE_OTHERS, create_topics
-from millrace.runtime.transaction import Database
+from millrace.runtime.transaction import CHANNEL, Database
 
 MEASURE_EVERY_S = 10.0
 PAGE_ROWS = 1000
 FORGET_ROWS = 100
-POLL_S = 1.0
+POLL_S = 5.0
+"""How often the outbox is looked at for what nobody has told of: who committed it died before. The session, which is
+lost once it idles, is kept by it too."""
+STANDBY_S = 3.0
+"""How often a relay without the lock tries to have it, where nothing is committed in its process."""
 LINGER_S = 0.02
 SEND_TIMEOUT_S = 30.0
 RETRY_S = 0.5
 END_S = 5.0
 LOCK = 7_316_241_150  # any number, the same for every relay
-CHANNEL = "outbox"
 
 # Ids may be committed out of order, so those that were sent are named: a cursor would lose those that come late.
 PAGE = f"""
@@ -39,6 +43,7 @@ SELECT id, topic, key, headers::text AS headers, value FROM outbox
 WHERE id <> ALL($1::bigint[]) ORDER BY id LIMIT {PAGE_ROWS}
 """
 
+TRY = "SELECT pg_try_advisory_lock($1) AS ours, current_setting('transaction_read_only') = 'off' AS writable"
 WAITING = (
     "SELECT count(*) AS events, coalesce(extract(epoch FROM now() - min(written_at)), 0)::float AS age_s FROM outbox"
 )
@@ -93,10 +98,12 @@ class Relay:
     async def _with_session(self, connection: asyncpg.Connection, producer: AIOKafkaProducer) -> None:
         # Prepared before the lock: between the two trips of a first use, no timeout of idleness runs.
         page, waiting = [await connection.prepare(sql) for sql in (PAGE, WAITING)]
-        while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
+        for channel, told in self._database.listeners.items():
+            await connection.add_listener(channel, partial(_call, told))
+        while not await self._lock(connection):
             if self._stopping:
                 return
-            if await self._wait(POLL_S):
+            if await self._wait(STANDBY_S):
                 # What was committed here is sent by another process: outside of any transaction it is told so.
                 self._handover.wake.clear()
                 await connection.execute(f"NOTIFY {CHANNEL}")
@@ -112,22 +119,24 @@ class Relay:
             self._tell(0, 0)  # whoever has the lock next measures it
             await self._end(producer)  # while nobody else sends
 
+    async def _lock(self, connection: asyncpg.Connection) -> bool:
+        tried = await connection.fetchrow(TRY, LOCK)
+        if tried["writable"]:
+            self._database.wrote()
+        return bool(tried["ours"])
+
     async def _relay(self, page: PreparedStatement, waiting: PreparedStatement, producer: AIOKafkaProducer) -> None:
         sent: list[int] = []
         looked_at = measured_at = 0.0
         while True:
             self._handover.wake.clear()
             stopping, now = self._stopping, time.monotonic()
-            if now - measured_at > MEASURE_EVERY_S:
-                measured_at = now
-                left = await waiting.fetchrow()
-                self._tell(left["events"], left["age_s"])
-            # The session is used often enough to be kept, too.
             looks = self._handover.look or len(sent) >= FORGET_ROWS or now - looked_at > POLL_S
             if looks:
                 looked_at = now
                 self._handover.begin_look()
                 rows = [_row(found) for found in await page.fetch(sent)]
+                self._database.wrote()
                 if sent:
                     await failpoint("outbox.deleted")
                 sent = []
@@ -136,6 +145,10 @@ class Relay:
             else:
                 rows = self._handover.take()
             if rows:
+                if now - measured_at > MEASURE_EVERY_S:
+                    measured_at = now
+                    left = await waiting.fetchrow()
+                    self._tell(left["events"], left["age_s"])
                 sent += [row.id for row in rows]
                 await failpoint("outbox.read")
                 await send_all(producer, rows)
@@ -180,7 +193,8 @@ class Relay:
     async def _wait(self, seconds: float) -> bool:
         """Return whether something was committed, after so long at most."""
         with suppress(TimeoutError):
-            return await asyncio.wait_for(self._handover.wake.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                return await self._handover.wake.wait()
         return False
 
 
@@ -215,6 +229,10 @@ async def send_all(producer: AIOKafkaProducer, rows: Sequence[Outgoing]) -> None
             for row in rows
         ]
         await asyncio.gather(*pending)
+
+
+def _call(told: Callable[[], None], *_: object) -> None:
+    told()
 
 
 def _row(found: asyncpg.Record) -> Outgoing:

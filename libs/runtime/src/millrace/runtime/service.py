@@ -35,7 +35,7 @@ from millrace.runtime.transaction import Database, Transaction, Transactions
 S = TypeVar("S", bound=Transaction)
 
 STUCK_S = 60.0
-LOOK_S = 1.0
+LOOKS = 10
 CLOSE_S = 8.0
 ROUND_S = 3.0
 CONSUMER = "consumer"
@@ -112,6 +112,14 @@ class Service:
             self._workers = Workers(self.name, self.settings, begin, tasks, self.artifacts, self.channels)
             self._readers.subscribe(*self._workers.subscriptions)
 
+    def follow_queues(self, rows: Callable[[str], Iterable[Subscription]]) -> None:
+        """React also to what is said of the tasks of teams' queues, from soon after each queue's topics are made.
+
+        Args:
+            rows: Returns those of a queue; they are handled as those of `subscribe` are.
+        """
+        self._readers.follow_queues(rows)
+
     def listen(
         self,
         topics: Callable[[], Iterable[str]],
@@ -150,9 +158,9 @@ class Service:
         found = Unreferenced(self.artifacts.shelves, self.name, begin, referred, self.settings.artifact_grace)
         self._keeper.add(Rule("artifact", found.batches))
 
-    def background(self, loop: Callable[[], Awaitable[None]]) -> None:
-        """Run a loop beside everything else; it is cancelled when the service stops, and stops it when it fails."""
-        self._loops.append(loop)
+    def background(self, *loops: Callable[[], Awaitable[None]]) -> None:
+        """Run loops beside everything else; each is cancelled when the service stops, and stops it when it fails."""
+        self._loops += loops
 
     def ready_when(self, name: str, check: Check) -> None:
         """Be ready only while `check` returns nothing; what it returns is the reason shown."""
@@ -207,11 +215,13 @@ class Service:
 
     async def _end_when_stuck(self) -> None:
         """Put off the end of the process, at which it shows where each thread is, while all goes on."""
+        # Seldom: each time a thread is ended and another one made, for which the loop waits.
+        every_s = self.settings.stuck_s / LOOKS
         try:
             while True:
                 if not await self._check_consumer():
-                    faulthandler.dump_traceback_later(self.settings.stuck_s, exit=True, file=2)
-                await asyncio.sleep(LOOK_S)
+                    faulthandler.dump_traceback_later(self.settings.stuck_s + every_s, exit=True, file=2)
+                await asyncio.sleep(every_s)
         finally:
             faulthandler.cancel_dump_traceback_later()
 

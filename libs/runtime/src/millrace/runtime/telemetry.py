@@ -82,6 +82,16 @@ READY = Gauge("millrace_ready", "Whether the service is of use now.", ["service"
 CLOCK_SKEW = Gauge("millrace_clock_skew_seconds", "By how much the database's clock is ahead of this process's.")
 ROUND_AGE = Gauge("millrace_round_age_seconds", "How long the round of events at hand takes so far.", ["service"])
 ASYNCIO_TASKS = Gauge("millrace_asyncio_tasks", "Tasks of the event loop.")
+TRIGGER_MATCH = Gauge(
+    "millrace_trigger_last_match_timestamp_seconds",
+    "When a trigger last took an event; 0 for never.",
+    ["namespace", "trigger"],
+)
+TRIGGER_ERROR = Gauge(
+    "millrace_trigger_last_error_timestamp_seconds",
+    "When something last went wrong with a trigger as it is applied now; 0 for never.",
+    ["namespace", "trigger"],
+)
 PREDICTIONS_DROPPED = Counter("millrace_predictions_dropped", "Answered rows that could not be logged.")
 
 FLUSH_S = 3.0

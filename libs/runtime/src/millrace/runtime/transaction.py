@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -69,11 +70,17 @@ RETURNING id, NULL AS sequence
 PARAMETER = re.compile(r"\$(\d+)")
 
 NOW = "SELECT now()"
+CHANNEL = "outbox"
+"""On which the process that relays is told that another one has committed events."""
 UNEXPECTED = "INSERT INTO unexpected (what) SELECT '{what}' WHERE {where}"
 """A part of a statement that writes nothing, and fails the whole of it where something is not as was expected."""
 AS_MANY = "INSERT INTO unexpected (what) SELECT $1 WHERE (SELECT count(*) FROM {previous}) <> $2"
 """The same of the part before it, which returns a row for each that it has changed."""
 HEALTH = "SELECT now(), current_setting('transaction_read_only') = 'off'"
+FRESH_S = 3.0
+"""A database that has answered so short a time ago, and failed in nothing since, is not asked whether it does."""
+WRITABLE_S = 10.0
+"""Nor one that has taken writes so short a time ago whether it takes them."""
 
 
 class UnexpectedError(Exception):
@@ -330,15 +337,18 @@ class Database:
     Attributes:
         handover: What transactions with events were committed here, for the relay.
         clock: Its time.
+        listeners: What is called here when any process announces something, by channel; heard on the relay's session.
     """
 
     def __init__(self, dsn: str, pool_size: int = 8) -> None:
         self.handover = Handover()
         self.clock = DatabaseClock()
+        self.listeners: dict[str, Callable[[], None]] = {}
         self._dsn = dsn
         self._connector = Connector(dsn)
         self._pool_size = pool_size
         self._pool: asyncpg.Pool | None = None
+        self._answered_at = self._wrote_at = -math.inf
 
     async def __aenter__(self) -> Self:
         self._pool = await asyncpg.create_pool(
@@ -375,27 +385,60 @@ class Database:
         if self._pool is None:
             raise Unavailable("the database is not open")
         try:
-            connection = await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
+            # Not by the pool's own timeout: it makes a task of each use.
+            async with asyncio.timeout(ACQUIRE_TIMEOUT_S):
+                connection = await self._pool.acquire()
         except (*LOST, *TRANSIENT, TimeoutError) as error:
+            self.failed()
             raise Unavailable(f"the database does not answer: {type(error).__name__}") from error
         try:
             yield connection
         finally:
             # One that cannot be given back is closed, and what was done on it stands.
             with suppress(TimeoutError, *LOST):
-                await self._pool.release(connection)
+                await self._pool.release(connection, timeout=ACQUIRE_TIMEOUT_S)
+
+    def answered(self) -> None:
+        """Note that it has just answered."""
+        self._answered_at = time.monotonic()
+
+    def wrote(self) -> None:
+        """Note that it takes writes."""
+        self._wrote_at = time.monotonic()
+
+    def failed(self) -> None:
+        """Note that something went wrong just now: whether it was the database, it is asked."""
+        self._answered_at = -math.inf
 
     async def healthy(self) -> bool:
-        """Return whether the database answers within a second or two, and takes writes."""
+        """Return whether the database takes writes and answers: of itself just now, or within a second or two."""
+        at = time.monotonic()
+        if at - self._answered_at < FRESH_S and at - self._wrote_at < WRITABLE_S:
+            return True
         try:
             async with asyncio.timeout(2), self.connection() as connection:
                 now, writable = await connection.fetchrow(HEALTH)
         except (Unavailable, TimeoutError, asyncpg.PostgresError, *LOST):
             return False
         self.clock.saw(now, time.monotonic())
-        if not writable:
+        self.answered()
+        if writable:
+            self.wrote()
+        else:
+            self._wrote_at = -math.inf
             await self.leave()
         return bool(writable)
+
+    async def announce(self, channel: str = CHANNEL) -> None:
+        """Tell all processes that something was committed in this one: events to be sent, or what a channel is for.
+
+        Outside any transaction: those that notify commit one after another. One that dies before leaves others to look.
+
+        Raises:
+            Unavailable: The database does not answer in time.
+        """
+        async with self.connection() as connection:
+            await connection.execute(f"NOTIFY {channel}")
 
     async def leave(self) -> None:
         """Open new connections from now on, to whichever server takes writes; those in use are closed after it."""
@@ -433,6 +476,24 @@ class Transactions(Generic[S]):
                 self.database.clock.saw(tx.now, began)
                 yield tx
 
+    async def look(self, sql: str, *args: Any) -> asyncpg.Record:  # noqa: ANN401 - the query's
+        """Return what one query finds, which is all that is asked of the database.
+
+        Args:
+            sql: A query of one row that has `now()` as `now`.
+            args: The parameters of that.
+
+        Raises:
+            Unavailable: As above.
+        """
+        async with self.database.connection() as connection:
+            tx = self.store(connection, hopes=True)
+            async with self._ended(tx, connection):
+                began = time.monotonic()
+                (found,) = await connection.fetch(sql, *args)
+                self.database.clock.saw(found["now"], began)
+        return found
+
     @asynccontextmanager
     async def hoping(self) -> AsyncIterator[S]:
         """Open a transaction that `hopes`: it begins at its first read, and without one is a single statement.
@@ -461,8 +522,11 @@ class Transactions(Generic[S]):
             await tx.commit()
             await failpoint("transaction.committed")
         except BaseException as error:
+            self.database.failed()
             if tx.begun and not _is_gone(connection):
                 await _rollback(connection)
+            if tx.written:
+                self.database.handover.look_again()  # a commit that was lost with its connection may stand
             if isinstance(error, MOVED):
                 await self.database.leave()
             if isinstance(error, TRANSIENT) or (isinstance(error, LOST) and _is_gone(connection)):
@@ -470,6 +534,7 @@ class Transactions(Generic[S]):
             if isinstance(error, NO_TEXT):
                 raise InvalidInput("a text has a null character in it, which cannot be kept") from error
             raise
+        self.database.answered()
         if tx.emitted:
             self.database.handover.give(tx.written)
         tx.committed()

@@ -26,6 +26,7 @@ from millrace.runtime.errors import Unavailable
 from millrace.sdk.connection import Connection, connection
 from millrace.sdk.held import HeldEvents
 from millrace.sdk.operations import Operations
+from millrace.sdk.pages import PAGE, pages
 from millrace.sdk.pools import Pools
 from millrace.sdk.predictions import Model, Prediction, Row, infer_request, model_of, predictions
 from millrace.sdk.schedules import Schedules
@@ -97,7 +98,8 @@ class Client(Operations):
 
     async def queues(self) -> Sequence[control.Queue]:
         """Return the queues of the namespace, by name."""
-        return (await self._control.ListQueues(control.ListQueuesRequest(namespace=self.namespace))).queues
+        found = pages(self._control.ListQueues, control.ListQueuesRequest(namespace=self.namespace, limit=PAGE))
+        return [one async for page in found for one in page.queues]
 
     async def apply_trigger(self, trigger: str | Mapping[str, Any]) -> control.ApplyTriggerResponse:
         """Put a trigger (YAML or JSON, or what that says) in force."""
@@ -107,7 +109,12 @@ class Client(Operations):
 
     async def triggers(self) -> Sequence[control.Trigger]:
         """Return the triggers in force, and how they stand."""
-        return (await self._control.ListTriggers(control.ListTriggersRequest(namespace=self.namespace))).triggers
+        found = pages(self._control.ListTriggers, control.ListTriggersRequest(namespace=self.namespace, limit=PAGE))
+        return [one async for page in found for one in page.triggers]
+
+    async def trigger(self, name: str) -> control.Trigger:
+        """Return a trigger in force, and how it stands."""
+        return (await self._control.GetTrigger(control.GetTriggerRequest(namespace=self.namespace, name=name))).trigger
 
     async def pause_trigger(self, name: str) -> control.Trigger:
         """Let a trigger start nothing until it is resumed; what comes meanwhile is queued or dropped, as it says."""
@@ -200,7 +207,8 @@ class Client(Operations):
 
     async def workflows(self) -> Sequence[control.Workflow]:
         """Return the workflows in force, without their documents."""
-        return (await self._control.ListWorkflows(control.ListWorkflowsRequest(namespace=self.namespace))).workflows
+        found = pages(self._control.ListWorkflows, control.ListWorkflowsRequest(namespace=self.namespace, limit=PAGE))
+        return [one async for page in found for one in page.workflows]
 
     async def decide_task(
         self, run_id: str, task: str, *, approve: bool, comment: str = "", form: Mapping[str, Any] | None = None

@@ -18,12 +18,11 @@ from millrace.contracts.tasks import (
     TaskOrder,
     TaskReport,
     TaskStarted,
-    TaskSucceeded,
 )
 from millrace.runtime.envelope import Envelope, UnknownTypeError, headers_of, read_envelope, read_event, read_headers
 from millrace.runtime.errors import InvalidInput
 from millrace.runtime.ids import new_id
-from millrace.runtime.tasks.attempts import Attempt, Ended, about, check_size, failed, progressed
+from millrace.runtime.tasks.attempts import Attempt, Ended, about, checked, failed, kind_for, progressed, report_of
 from millrace.runtime.tasks.child import PREEMPTED, preload
 from millrace.runtime.tasks.computing import ComputingJob
 from millrace.runtime.tasks.doing import Doing
@@ -96,7 +95,7 @@ class TaskRouter(KafkaRouter):
         for attempt in left:
             if attempt.worker is not None:
                 attempt.worker.cancel()
-            await self._say(_failed(self._queue, attempt, PREEMPTED, "the worker had to go"), attempt.envelope)
+            await self._say_ended(Ended(attempt, 0.0, error=PREEMPTED, message="the worker had to go"))
         for task in (*self._tasks, *((self._telling,) if self._telling else ())):
             task.cancel()
 
@@ -128,10 +127,10 @@ class TaskRouter(KafkaRouter):
         """Return the attempt that is to begin, once control knows."""
         if not isinstance(order, TaskDispatched):
             return None
-        kind = self._kinds.get(order.kind)
-        if kind is None:
-            told = f"{self._queue} has no task {order.kind}: it has {', '.join(sorted(self._kinds))}"
-            await self._say(failed(self._queue, order, "InvalidInput", told, retryable=False), envelope)
+        try:
+            kind = kind_for(self._queue, self._kinds, order)
+        except InvalidInput as error:
+            await self._say(failed(self._queue, order, "InvalidInput", str(error), retryable=False), envelope)
             return None
         await self._room.free()
         attempt = Attempt(order, kind, envelope, carried=order.carried, announced=True, told=time.monotonic())
@@ -143,7 +142,7 @@ class TaskRouter(KafkaRouter):
         if attempt is None or attempt.task.token != order.token or attempt.worker is None:
             return
         attempt.worker.cancel()
-        await self._say(_failed(self._queue, attempt, "cancelled", "cancelled", retryable=False), envelope)
+        await self._say_ended(Ended(attempt, 0.0, error="cancelled", message="cancelled", retryable=False), envelope)
 
     # Work.
 
@@ -152,7 +151,7 @@ class TaskRouter(KafkaRouter):
             parent = attempt.envelope.traceparent if attempt.envelope else ""
             with span(self._queue, attempt.task.kind, parent=parent):
                 ended = await self._doing.do(attempt)
-            await self._say(_report(self._queue, ended), attempt.envelope)
+            await self._say_ended(checked(ended))
         finally:
             self._attempts.pop(attempt.place, None)
             self._room.give()
@@ -175,6 +174,9 @@ class TaskRouter(KafkaRouter):
                 attempt.told = now
                 await self._say(progressed(self._queue, attempt), attempt.envelope)
 
+    async def _say_ended(self, ended: Ended, cause: Envelope | None = None) -> None:
+        await self._say(report_of(self._queue, ended), cause or ended.attempt.envelope)
+
     async def _say(self, report: TaskReport, cause: Envelope | None) -> None:
         """Publish a report; a broker that does not answer is waited for."""
         traceparent = cause.traceparent if cause else ""
@@ -196,20 +198,3 @@ class TaskRouter(KafkaRouter):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _failed(queue: str, attempt: Attempt, error: str, message: str, *, retryable: bool = True) -> TaskReport:
-    return failed(queue, attempt.task, error, message, retryable=retryable, carried=attempt.carried)
-
-
-def _report(queue: str, ended: Ended) -> TaskReport:
-    """Return how an attempt has ended; one whose output cannot travel has failed."""
-    attempt, duration_s = ended.attempt, time.monotonic() - ended.attempt.accepted
-    if ended.error:
-        return _failed(queue, attempt, ended.error, ended.message, retryable=ended.retryable)
-    try:
-        check_size(attempt.task, ended.result)
-    except InvalidInput as error:
-        return _failed(queue, attempt, "InvalidInput", str(error), retryable=False)
-    said = about(queue, attempt.task)
-    return TaskSucceeded(**said, output=ended.result, duration_s=duration_s, cpu_s=ended.cpu_s)

@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from millrace.contracts.rpc.control.v1 import control_pb2 as pb
 from millrace.contracts.rpc.control.v1.control_pb2_grpc import ControlServiceStub
 from millrace.runtime.client import Channels
+from millrace.sdk.pages import PAGE, pages
 
 if TYPE_CHECKING:
     from millrace.contracts.rpc.control.v1.control_pb2_grpc import ControlServiceAsyncStub
@@ -32,7 +33,8 @@ class Schedules:
 
     async def list(self) -> Sequence[pb.Schedule]:
         """Return the schedules in force, by name."""
-        return (await self._control.ListSchedules(pb.ListSchedulesRequest(namespace=self._namespace))).schedules
+        found = pages(self._control.ListSchedules, pb.ListSchedulesRequest(namespace=self._namespace, limit=PAGE))
+        return [one async for page in found for one in page.schedules]
 
     async def pause(self, name: str) -> pb.Schedule:
         """Let a schedule start nothing until it is resumed."""

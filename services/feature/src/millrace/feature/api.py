@@ -9,12 +9,12 @@ from typing import Any
 import yaml
 from google.protobuf.timestamp_pb2 import Timestamp
 from millrace.contracts.rpc.feature.v1 import feature_pb2 as pb
-from millrace.feature.commands import ApplyViews, Compute, ReadOnline, View, parse_views
+from millrace.feature.commands import ApplyViews, Compute, ListViews, ReadOnline, View, parse_views
 from millrace.feature.domain import AppliedView
 from millrace.feature.engine.compute import compute
 from millrace.feature.engine.sandbox import Bounds
 from millrace.feature.engine.views import check_view
-from millrace.feature.handlers import apply_views, read_online
+from millrace.feature.handlers import apply_views, list_views, read_online
 from millrace.feature.store import Store
 from millrace.runtime.errors import InvalidInput
 
@@ -45,7 +45,9 @@ class FeatureApi:
         return pb.GetViewResponse(view=_view((await tx.views(request.namespace, [request.view]))[0]))
 
     async def ListViews(self, request: pb.ListViewsRequest, tx: Store) -> pb.ListViewsResponse:
-        return pb.ListViewsResponse(views=map(_view, await tx.all_views(request.namespace)))
+        command = ListViews(namespace=request.namespace, limit=request.limit, after=request.after)
+        page, after = await list_views(command, tx)
+        return pb.ListViewsResponse(views=map(_view, page), next_after=after)
 
     async def GetOnline(self, request: pb.GetOnlineRequest, tx: Store) -> pb.GetOnlineResponse:
         entities = _entities(request.entities_json)

@@ -12,6 +12,7 @@ from millrace.runtime.errors import InvalidInput
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError, field_validator, model_validator
 
 MAX_VIEWS = 200
+MAX_LISTED = 1000
 MAX_YAML_CHARACTERS = 1_000_000
 MAX_YAML_DEPTH = 50
 MAX_ONLINE_ENTITIES = 10_000
@@ -238,6 +239,19 @@ class ApplyViews(Command):
 
     namespace: Namespace
     views: Annotated[tuple[View, ...], Field(min_length=1, max_length=MAX_VIEWS)]
+
+
+class ListViews(Command):
+    """Show a page of the views in force, by name.
+
+    Attributes:
+        limit: At most; 0 for 100.
+        after: Those whose names come after this one.
+    """
+
+    namespace: Namespace
+    limit: Annotated[int, Field(ge=0, le=MAX_LISTED)] = 0
+    after: Annotated[str, Field(max_length=64)] = ""
 
 
 class ReadOnline(Command):

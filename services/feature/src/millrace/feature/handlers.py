@@ -5,12 +5,14 @@ import math
 from millrace.contracts.feature import TrainingSetBuilt, ViewApplied, ViewMaterialised
 from millrace.contracts.openlineage import ref
 from millrace.contracts.tasks import Output
-from millrace.feature.commands import ApplyViews, ReadOnline
+from millrace.feature.commands import ApplyViews, ListViews, ReadOnline
 from millrace.feature.domain import AppliedView, Found, Generation, Online, TrainingSet, view_hash
 from millrace.feature.store import Store
 from millrace.runtime.errors import Conflict, InvalidInput, NotFound
 from millrace.runtime.subscriptions import Subscription
 from pydantic import BaseModel
+
+LISTED = 100
 
 
 class Materialised(BaseModel):
@@ -34,6 +36,13 @@ async def apply_views(command: ApplyViews, tx: Store) -> list[AppliedView]:
             tx.save_view(command.namespace, applied)
             tx.emit(ViewApplied(namespace=command.namespace, view=view.name, view_hash=applied.view_hash))
     return await tx.views(command.namespace, [view.name for view in command.views])
+
+
+async def list_views(command: ListViews, tx: Store) -> tuple[list[AppliedView], str]:
+    """Return a page of the views in force, by name, and where the next one begins; empty after the last."""
+    most = command.limit or LISTED
+    found = await tx.list_views(command.namespace, command.after, most + 1)
+    return found[:most], found[most - 1].view.name if len(found) > most else ""
 
 
 async def read_online(command: ReadOnline, tx: Store) -> Online:

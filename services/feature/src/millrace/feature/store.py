@@ -21,8 +21,10 @@ VIEWS = """
 SELECT v.view, v.view_hash, d.declared, p.generation
 FROM view v JOIN declaration d ON d.namespace = v.namespace AND d.view_hash = v.view_hash
     LEFT JOIN online_pointer p ON p.namespace = v.namespace AND p.view = v.view
-WHERE v.namespace = $1 AND ($2::text[] IS NULL OR v.view = ANY($2)) ORDER BY v.view
+WHERE v.namespace = $1
 """
+NAMED_VIEWS = f"{VIEWS} AND v.view = ANY($2)"
+LIST_VIEWS = f"{VIEWS} AND v.view > $2 ORDER BY v.view LIMIT $3"
 HOLD_VIEWS = """
 SELECT view, view_hash FROM view WHERE namespace = $1 AND view = ANY($2::text[]) ORDER BY view FOR UPDATE
 """
@@ -124,14 +126,14 @@ class Store(Transaction):
         Raises:
             NotFound: One was never applied.
         """
-        rows = {row["view"]: row for row in await self.fetch(VIEWS, namespace, list(names))}
+        rows = {row["view"]: row for row in await self.fetch(NAMED_VIEWS, namespace, list(names))}
         if missing := [name for name in names if name not in rows]:
             raise NotFound(f"view {missing[0]} in {namespace} does not exist")
         return [_applied(rows[name]) for name in names]
 
-    async def all_views(self, namespace: str) -> list[AppliedView]:
-        """Return all views in force, by name."""
-        return [_applied(row) for row in await self.fetch(VIEWS, namespace, None)]
+    async def list_views(self, namespace: str, after: str, limit: int) -> list[AppliedView]:
+        """Return up to `limit` views in force, by name, after one."""
+        return [_applied(row) for row in await self.fetch(LIST_VIEWS, namespace, after, limit)]
 
     async def begin_generation(self, namespace: str, generation: Generation) -> Generation:
         """Note that a generation is being computed, and return what is known of it: it may be complete already."""

@@ -54,10 +54,17 @@ class ReadRoute(Command):
 
 
 class ReadDeployments(Command):
-    """Show the deployments of a model, or of all models of a namespace."""
+    """Show a page of the deployments of a model, or of all models of a namespace, the newest first.
+
+    Attributes:
+        limit: At most; 0 for 200.
+        before: Those older than this one.
+    """
 
     namespace: Namespace
     model: Model | None = None
+    limit: Annotated[int, Field(ge=0, le=1000)] = 0
+    before: UUID | None = None
 
 
 class ReadCanary(Command):

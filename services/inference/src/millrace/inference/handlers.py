@@ -211,9 +211,17 @@ async def current_route(command: ReadRoute, tx: Store) -> tuple[Route, dict[UUID
     return route, taking, await tx.shifts(command.namespace, command.model, LISTED)
 
 
-async def list_deployments(command: ReadDeployments, tx: Store) -> list[Deployment]:
-    """Return the newest deployments, newest first."""
-    return await tx.deployments(command.namespace, command.model, LISTED)
+async def list_deployments(command: ReadDeployments, tx: Store) -> tuple[list[Deployment], UUID | None]:
+    """Return a page of deployments, newest first, and the one before which the next begins; None after the last.
+
+    Raises:
+        NotFound: The one before which this page begins does not exist.
+    """
+    most = command.limit or LISTED
+    if command.before is not None:
+        await tx.deployment(command.namespace, command.before)
+    found = await tx.deployments(command.namespace, command.model, most + 1, command.before)
+    return found[:most], found[most - 1].deployment_id if len(found) > most else None
 
 
 @dataclass(frozen=True)

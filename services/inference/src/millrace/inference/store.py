@@ -20,7 +20,10 @@ RETURNING deployment_id
 SET_STATE = "UPDATE deployment SET state = $3 WHERE namespace = $1 AND deployment_id = $2"
 DEPLOYMENT = "SELECT * FROM deployment WHERE namespace = $1 AND deployment_id = $2"
 DEPLOYMENTS = """
-SELECT * FROM deployment WHERE namespace = $1 AND ($2::text IS NULL OR model = $2) ORDER BY created_at DESC LIMIT $3
+SELECT * FROM deployment WHERE namespace = $1 AND ($2::text IS NULL OR model = $2) AND ($4::uuid IS NULL
+    OR (created_at, deployment_id) < (SELECT created_at, deployment_id FROM deployment
+        WHERE namespace = $1 AND deployment_id = $4))
+ORDER BY created_at DESC, deployment_id DESC LIMIT $3
 """
 ADD_ROUTE = "INSERT INTO route (namespace, model) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 ROUTE = "SELECT * FROM route WHERE namespace = $1 AND model = $2"
@@ -137,9 +140,11 @@ class Store(Transaction):
         rows = await self.fetch(DEPLOYMENT, namespace, deployment_id)
         return _deployment(one(rows, f"deployment {deployment_id}"))
 
-    async def deployments(self, namespace: str, model: str | None, limit: int) -> list[Deployment]:
-        """Return the newest deployments, of one model or of all, newest first."""
-        return [_deployment(row) for row in await self.fetch(DEPLOYMENTS, namespace, model, limit)]
+    async def deployments(
+        self, namespace: str, model: str | None, limit: int, before: UUID | None = None
+    ) -> list[Deployment]:
+        """Return up to `limit` deployments, of one model or of all, newest first; with `before`, those older."""
+        return [_deployment(row) for row in await self.fetch(DEPLOYMENTS, namespace, model, limit, before)]
 
     async def route(self, namespace: str, model: str) -> Route:
         """Return where a model's traffic goes: to nobody before the first shift."""

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from millrace.contracts.rpc.lineage.v1 import lineage_pb2 as pb
 from millrace.lineage.api import LineageApi
-from millrace.lineage.handlers import SUBSCRIPTIONS, OutsideLineage
+from millrace.lineage.handlers import SUBSCRIPTIONS, OutsideLineage, reports_of
 from millrace.lineage.settings import Settings
 from millrace.lineage.store import Store
 from millrace.runtime.housekeeping import older_than
@@ -16,6 +16,7 @@ async def main(settings: Settings) -> None:
     async with service("lineage", settings) as lineage:
         begin = lineage.transactions(Store)
         lineage.subscribe(SUBSCRIPTIONS, begin)
+        lineage.follow_queues(reports_of)
         lineage.listen(lambda: settings.openlineage_topics, OutsideLineage(settings.openlineage_namespace), begin)
         lineage.serve(pb.DESCRIPTOR.services_by_name["LineageService"], LineageApi(), begin)
         keep = timedelta(days=settings.keep_predictions_days)

@@ -12,6 +12,7 @@ from millrace.contracts.event import Event
 from millrace.contracts.feature import TrainingSetBuilt, ViewEvent
 from millrace.contracts.inference import DeploymentEvent, PredictionsLogged, read_prediction_id
 from millrace.contracts.openlineage import LineageReported, ref
+from millrace.contracts.tasks import TaskReport
 from millrace.contracts.training import EvaluationEvent, ModelEvent
 from millrace.lineage.commands import MAX_NODES, Explain, GetGraph
 from millrace.lineage.domain.events import graph_of
@@ -21,7 +22,7 @@ from millrace.lineage.domain.walk import Explanation, Pair, Walk, explanation, k
 from millrace.lineage.store import Store
 from millrace.runtime.envelope import loads
 from millrace.runtime.errors import InvalidInput, NotFound
-from millrace.runtime.subscriptions import Record, on_batch
+from millrace.runtime.subscriptions import Record, Subscription, on_batch
 
 EDGES_PER_LEVEL = 20_000
 
@@ -171,3 +172,8 @@ SUBSCRIPTIONS = (
         topics=(*REPORTED, *dict.fromkeys(event.topic for event in LISTENED)),
     ),
 )
+
+
+def reports_of(queue: str) -> tuple[Subscription, ...]:
+    """Return the row by which the tasks of a team's queue come into the graph."""
+    return (on_batch(TaskReport, assemble, topics=[TaskReport.topic.format(service=queue)], start="earliest"),)

@@ -4,7 +4,7 @@ from millrace.contracts import SERVICES
 from millrace.contracts.rpc.observability.v1 import observability_pb2 as pb
 from millrace.observability.api import ObservabilityApi
 from millrace.observability.domain import Price
-from millrace.observability.handlers import SUBSCRIPTIONS
+from millrace.observability.handlers import SUBSCRIPTIONS, tasks_of
 from millrace.observability.settings import Settings
 from millrace.observability.store import Store
 from millrace.runtime.caller import caller
@@ -28,5 +28,6 @@ async def main(settings: Settings) -> None:
             older_than(settings.series_retention, "lag", Store.forget_lags, begin),
         )
         observability.subscribe(SUBSCRIPTIONS, begin)
+        observability.follow_queues(tasks_of)
         observability.serve(pb.DESCRIPTOR.services_by_name["ObservabilityService"], api, begin)
         await observability.run()

@@ -12,7 +12,7 @@ from millrace.observability.commands import GetRunCost, GetSeries
 from millrace.observability.domain import RunCost, Series, check_labels, run_cost, told
 from millrace.observability.store import Store
 from millrace.runtime.errors import InvalidInput
-from millrace.runtime.subscriptions import on_batch
+from millrace.runtime.subscriptions import Subscription, on_batch
 
 MAX_POINTS = 10_000
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
@@ -72,3 +72,9 @@ SUBSCRIPTIONS = (
         ),
     ),
 )
+
+
+def tasks_of(queue: str) -> tuple[Subscription, ...]:
+    """Return the row by which what the tasks of a team's queue took is kept."""
+    topics = [TaskOrder.topic.format(queue=queue), TaskReport.topic.format(service=queue)]
+    return (on_batch(Event, keep_measures, topics=topics, start="earliest"),)

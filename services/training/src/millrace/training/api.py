@@ -29,8 +29,14 @@ class TrainingApi:
         return pb.ListModelVersionsResponse(versions=map(_version, await model_versions(command, tx)))
 
     async def ListTrials(self, request: pb.ListTrialsRequest, tx: Store) -> pb.ListTrialsResponse:
-        command = ListTrials(namespace=request.namespace, study_id=request.study_id)
-        return pb.ListTrialsResponse(trials=map(_trial, await study_trials(command, tx)))
+        command = ListTrials(
+            namespace=request.namespace,
+            study_id=request.study_id,
+            limit=request.limit,
+            from_number=request.from_number,
+        )
+        page, after = await study_trials(command, tx)
+        return pb.ListTrialsResponse(trials=map(_trial, page), next_from_number=after)
 
     async def SetAlias(self, request: pb.SetAliasRequest, tx: Store) -> pb.SetAliasResponse:
         command = SetAlias(

@@ -147,7 +147,9 @@ class ListVersions(Command):
 
 
 class ListTrials(Command):
-    """The trials of a study."""
+    """A page of the trials of a study: those from a number on."""
 
     namespace: Namespace
     study_id: Sha256
+    limit: Annotated[int, Field(ge=0, le=1000)] = 0
+    from_number: Annotated[int, Field(ge=0)] = 0

@@ -13,6 +13,7 @@ from millrace.training.domain import Candidate, Evaluation, Judgement, Trial, Ve
 from millrace.training.store import Store
 
 LISTED_VERSIONS = 100
+LISTED_TRIALS = 1000
 
 
 async def register_version(candidate: Candidate, tx: Store) -> Output:
@@ -147,14 +148,16 @@ async def model_versions(command: ListVersions, tx: Store) -> list[VersionRecord
     return await _records(versions, command.namespace, command.model, tx)
 
 
-async def study_trials(command: ListTrials, tx: Store) -> list[Trial]:
-    """Return a study's trials, in order.
+async def study_trials(command: ListTrials, tx: Store) -> tuple[list[Trial], int]:
+    """Return a page of a study's trials, in order, and the number from which the next one is; 0 after the last.
 
     Raises:
         NotFound: There is no such study.
     """
     await tx.check_study(command.namespace, command.study_id)
-    return await tx.trials(command.namespace, command.study_id)
+    most = command.limit or LISTED_TRIALS
+    found = await tx.trials(command.namespace, command.study_id, command.from_number, most + 1)
+    return found[:most], found[most].number if len(found) > most else 0
 
 
 async def _passed(command: SetAlias, tx: Store) -> tuple[Version, Evaluation]:

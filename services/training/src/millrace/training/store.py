@@ -20,8 +20,8 @@ TRIALS = """
 SELECT t.number, t.params, t.state, coalesce(jsonb_object_agg(m.name, m.value) FILTER (WHERE m.name IS NOT NULL), '{}')
     AS metrics
 FROM trial t LEFT JOIN metric m USING (namespace, study_id, number)
-WHERE t.namespace = $1 AND t.study_id = $2
-GROUP BY t.number, t.params, t.state ORDER BY t.number
+WHERE t.namespace = $1 AND t.study_id = $2 AND t.number >= $3
+GROUP BY t.number, t.params, t.state ORDER BY t.number LIMIT $4
 """
 STUDY = "SELECT study_id FROM study WHERE namespace = $1 AND study_id = $2"
 ADD_MODEL = "INSERT INTO model (namespace, model) VALUES ($1, $2) ON CONFLICT DO NOTHING"
@@ -78,9 +78,11 @@ class Store(Transaction):
         for name, value in trial.metrics.items():
             self.write(ADD_METRIC, namespace, study_id, trial.number, name, value)
 
-    async def trials(self, namespace: str, study_id: str) -> list[Trial]:
-        """Return a study's trials, in order."""
-        rows = await self.fetch(TRIALS, namespace, study_id)
+    async def trials(
+        self, namespace: str, study_id: str, from_number: int = 0, limit: int | None = None
+    ) -> list[Trial]:
+        """Return up to `limit` of a study's trials, in order, from a number on; all where that is not given."""
+        rows = await self.fetch(TRIALS, namespace, study_id, from_number, limit)
         return [Trial(row["number"], row["params"], row["metrics"], row["state"]) for row in rows]
 
     async def check_study(self, namespace: str, study_id: str) -> None:

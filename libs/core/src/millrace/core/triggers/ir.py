@@ -1,6 +1,6 @@
 """Triggers as they are written: which events start runs of what, when, and together with which."""
 
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from millrace.core.errors import InvalidDocument, problems_of
 from millrace.core.parts import MAX_WAIT_S, NAME, WORKFLOW_NAME, Part
@@ -219,6 +219,10 @@ class Trigger(Part):
     def sources(self) -> tuple[Source, ...]:
         """Return where its events come from, each topic once."""
         return tuple({one.source.topic: one.source for one in self.interests()}.values())
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON, without what it says anyway."""
+        return self.model_dump(mode="json", exclude_defaults=True)
 
     def shape(self) -> "Trigger":
         """Return what decides which events wait for which: where it differs, those that wait do so by the old one."""

@@ -40,6 +40,7 @@ class Match:
         reason: Why it is not taken; empty if it is.
         key: The events with the same key wait for one another.
         slot: Which of those that a join waits for it is: a member's name, a partition, or both.
+        error: What of it could not be told of the event, so that it is not taken; empty where it is for other ones.
     """
 
     taken: bool
@@ -47,6 +48,7 @@ class Match:
     dedupe_key: str = ""
     key: str = ""
     slot: str = ""
+    error: str = ""
 
 
 class Rule(Protocol):
@@ -68,6 +70,10 @@ class _Refused(Exception):
     """Why an event is not taken."""
 
 
+class _Unclear(_Refused):
+    """What could not be told of an event, whether it is meant or not."""
+
+
 def match(trigger: Trigger, event: Event, topic: str | None = None) -> Match:
     """Return whether `trigger` takes `event`, and if not, which part of it did not hold.
 
@@ -76,14 +82,16 @@ def match(trigger: Trigger, event: Event, topic: str | None = None) -> Match:
         event: What came.
         topic: Where it came from; None where that is known to fit.
     """
-    document, refusals = event.document(), []
+    document, refusals, unclear = event.document(), list[str](), list[str]()
     for interest in trigger.interests():
         try:
             _check(interest, topic, event, document)
             return _taken(trigger, interest, event, document)
         except _Refused as refused:
             refusals.append(f"{interest.name}: {refused}" if interest.name else str(refused))
-    return Match(taken=False, reason="; ".join(refusals))
+            if isinstance(refused, _Unclear):
+                unclear.append(refusals[-1])
+    return Match(taken=False, reason="; ".join(refusals), error="; ".join(unclear))
 
 
 def _check(interest: Interest, topic: str | None, event: Event, document: Mapping[str, Any]) -> None:
@@ -98,7 +106,7 @@ def _check(interest: Interest, topic: str | None, event: Event, document: Mappin
         try:
             holds = condition.holds({"trigger": document})
         except ExpressionFailed as error:
-            raise _Refused(str(error)) from error
+            raise _Unclear(str(error)) from error
         if not holds:
             raise _Refused(f"{when!r} is false for it")
 
@@ -130,18 +138,18 @@ def _partition(partitions: Partitions, document: Mapping[str, Any]) -> tuple[str
     try:
         return part, period_of(part, partitions.each, partitions.per)
     except ValueError as error:
-        raise _Refused(f"its partition at {partitions.at}: {error}") from error
+        raise _Unclear(f"its partition at {partitions.at}: {error}") from error
 
 
 def _text_at(pointer: str, document: Mapping[str, Any], what: str, most: int = MAX_KEY_CHARS) -> str:
     try:
         found = resolve(document, parse_pointer(pointer))
     except PointerMissing as error:
-        raise _Refused(f"it has no {what}: {error}") from error
+        raise _Unclear(f"it has no {what}: {error}") from error
     if isinstance(found, dict | list) or found is None:
-        raise _Refused(f"its {what} at {pointer} is not text, a number or a boolean")
+        raise _Unclear(f"its {what} at {pointer} is not text, a number or a boolean")
     if len(text := str(found)) > most:
-        raise _Refused(f"its {what} at {pointer} has {len(text)} characters; at most {most} are read")
+        raise _Unclear(f"its {what} at {pointer} has {len(text)} characters; at most {most} are read")
     return text
 
 

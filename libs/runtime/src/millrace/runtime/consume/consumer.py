@@ -15,6 +15,7 @@ from millrace.runtime.assignors import assignors_of
 from millrace.runtime.consume.items import Item, Readers
 from millrace.runtime.consume.pace import Pace
 from millrace.runtime.consume.positions import Positions
+from millrace.runtime.consume.queues import Queues
 from millrace.runtime.consume.reader import BoundedConsumer
 from millrace.runtime.consume.settlement import Settlement
 from millrace.runtime.failpoints import failpoint
@@ -77,6 +78,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         self._readers = readers
         self._group = f"{service}.foreign" if foreign else service
         self._topics = readers.foreign if foreign else readers.own
+        self._queues = Queues(readers, following=readers.follows and not foreign)
         self._settlement = Settlement(service, begin, one_by_one=one_by_one)
         self._positions = Positions(service, settings.kafka_servers, self._readers)
         self._pace = Pace()
@@ -154,9 +156,13 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         )
         try:
             await asyncio.wait_for(self._consumer.start(), 30)
+            await self._queues.look(self._consumer)
+            if topics != self._topics():
+                return  # before the group knows this member, which comes back at once and reads all of them
             self._consumer.subscribe(sorted(topics), listener=self)
             while not self._stopping.is_set() and topics == self._topics():
                 await self._round(topics)
+                await self._queues.look(self._consumer)
                 if back := await self._positions.returned(self._consumer, topics):
                     # What was noted of the topic that is gone says nothing of the one that is there now.
                     self._uncommitted = {p: at for p, at in self._uncommitted.items() if p.topic not in back}
@@ -274,7 +280,8 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
     async def _pause(self, seconds: float) -> None:
         if seconds > 0:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await self._stopping.wait()
 
     async def on_partitions_revoked(self, revoked: list[TopicPartition]) -> None:
         """Let the round at hand end, then commit what it settled."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from millrace.contracts.catalogue import queues_in
 from millrace.contracts.event import Event
 from millrace.runtime.envelope import Envelope, UnknownTypeError, read_envelope, read_event, read_headers, too_old
 from millrace.runtime.errors import InvalidInput
@@ -13,6 +14,8 @@ from millrace.runtime.subscriptions import Record, Subscription
 from millrace.runtime.telemetry import EVENTS_SKIPPED
 
 Foreign = Callable[[Sequence[Record], Any], Awaitable[None]]
+RowsOfQueue = Callable[[str], Iterable[Subscription]]
+"""Returns the rows by which what is said of the tasks of a team's queue is taken."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ class Readers:
         self._full: dict[str, Callable[[], bool]] = {}
         self._listeners: list[Listener] = []
         self._foreign: dict[str, Listener] = {}
+        self._of_queue: list[RowsOfQueue] = []
+        self._queues: set[str] = set()
 
     def subscribe(self, *rows: Subscription) -> None:
         """Add rows."""
@@ -84,6 +89,22 @@ class Readers:
     def listen(self, listener: Listener) -> None:
         """Add a listener."""
         self._listeners.append(listener)
+
+    def follow_queues(self, rows: RowsOfQueue) -> None:
+        """Add the rows of each queue of a team, once it is seen."""
+        self._of_queue.append(rows)
+
+    @property
+    def follows(self) -> bool:
+        """Whether anybody waits for queues of teams."""
+        return bool(self._of_queue)
+
+    def saw(self, topics: Iterable[str]) -> None:
+        """Take up the queues of teams whose topics are there."""
+        for queue in queues_in(topics):
+            if queue not in self._queues:
+                self._queues.add(queue)
+                self.subscribe(*(row for rows in self._of_queue for row in rows(queue)))
 
     @property
     def listens(self) -> bool:

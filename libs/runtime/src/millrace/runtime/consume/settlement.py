@@ -11,7 +11,7 @@ import structlog
 from aiokafka import TopicPartition
 from millrace.runtime import held, held_keys, inbox
 from millrace.runtime.batches import OutageError, settle
-from millrace.runtime.consume.items import Item, Listener
+from millrace.runtime.consume.items import Foreign, Item
 from millrace.runtime.errors import InvalidInput, MillraceError
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.hope import Hope
@@ -178,13 +178,14 @@ class Settlement:
 
 async def apply(service: str, items: Sequence[Item], tx: Transaction) -> None:
     """Call the handlers of some events, in order; batch handlers last, each once with all of its events."""
-    # By function: two rows of one, such as of a queue that was added later, are one batch.
+    # By function: two rows or listeners of one, such as of a queue that was added later, are one batch, which takes all
+    # its locks in one order.
     batches: dict[Callable[..., Awaitable[None]], list[Item]] = {}
-    foreign: dict[Listener, list[Record]] = {}
+    foreign: dict[Foreign, list[Record]] = {}
     for item in items:
         await failpoint("consume.handling", item.record.key or b"")
         if item.listener:
-            foreign.setdefault(item.listener, []).append(item.record)
+            foreign.setdefault(item.listener.function, []).append(item.record)
         for row in item.rows:
             if row.batch:
                 batches.setdefault(row.function, []).append(item)
@@ -199,8 +200,8 @@ async def apply(service: str, items: Sequence[Item], tx: Transaction) -> None:
                 tx.handling(item.event, spans.enter_context(event_span(service, item.event, item.envelope)))
             tx.handling(None, None)
             await function([item.event for item in some], tx)
-    for listener, records in foreign.items():
-        await listener.function(records, tx)
+    for take, records in foreign.items():
+        await take(records, tx)
 
 
 def _first_offsets(items: Sequence[Item]) -> dict[TopicPartition, int]:

@@ -2,20 +2,22 @@
 
 import asyncio
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
 from millrace.contracts.openlineage import LineageReported, run_event
-from millrace.contracts.tasks import Carried, Output, TaskDispatched, TaskFailed, TaskProgressed
+from millrace.contracts.tasks import Carried, Output, TaskDispatched, TaskFailed, TaskProgressed, TaskSucceeded
+from millrace.runtime.command import faults
 from millrace.runtime.envelope import Envelope
 from millrace.runtime.errors import InvalidInput
 from millrace.runtime.subscriptions import TaskKind
 from millrace.runtime.transaction import Transaction
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 MAX_OUTPUT_BYTES = 64 * 1024
+MAX_MESSAGE_CHARS = 2_000
 _OUTPUT = TypeAdapter(Output)  # building one takes longer than all else that a small task costs
 
 
@@ -70,6 +72,22 @@ class Ended:
     retryable: bool = True
 
 
+def kind_for(service: str, kinds: Mapping[str, TaskKind], order: TaskDispatched) -> TaskKind:
+    """Return the kind of task that an order is of, of those that a service or a team's worker has.
+
+    Raises:
+        InvalidInput: There is none, or the order's input is none of it.
+    """
+    kind = kinds.get(order.kind)
+    if kind is None:
+        raise InvalidInput(f"{service} has no task {order.kind}: it has {', '.join(sorted(kinds))}")
+    try:
+        kind.input.model_validate(order.input)
+    except ValidationError as error:
+        raise InvalidInput(f"{order.kind}: {faults(error)}") from None
+    return kind
+
+
 def about(service: str, task: TaskDispatched) -> dict[str, Any]:
     """Return what every report says of its attempt."""
     same = ("namespace", "task_id", "attempt", "token", "run_id", "kind", "name", "workflow")
@@ -77,11 +95,40 @@ def about(service: str, task: TaskDispatched) -> dict[str, Any]:
 
 
 def failed(
-    service: str, task: TaskDispatched, error: str, message: str, *, retryable: bool, carried: Carried | None = None
+    service: str,
+    task: TaskDispatched,
+    error: str,
+    message: str,
+    *,
+    retryable: bool,
+    carried: Carried | None = None,
 ) -> TaskFailed:
     """Return the report of an attempt that ended without its effects."""
     said = about(service, task)
-    return TaskFailed(**said, error=error, message=plain(message, 2000), retryable=retryable, carried=carried)
+    return TaskFailed(
+        **said, error=error, message=plain(message, MAX_MESSAGE_CHARS), retryable=retryable, carried=carried
+    )
+
+
+def report_of(service: str, ended: Ended) -> TaskSucceeded | TaskFailed:
+    """Return the report of how an attempt has ended, now; its output is known to be one that can travel."""
+    attempt, task = ended.attempt, ended.attempt.task
+    said = about(service, task) | {"duration_s": time.monotonic() - attempt.accepted, "cpu_s": ended.cpu_s}
+    if not ended.error:
+        return TaskSucceeded(**said, output=ended.result)
+    why = plain(ended.message, MAX_MESSAGE_CHARS)
+    return TaskFailed(**said, error=ended.error, message=why, retryable=ended.retryable, carried=attempt.carried)
+
+
+def checked(ended: Ended) -> Ended:
+    """Return how an attempt has ended: one whose output cannot travel has failed."""
+    if ended.error:
+        return ended
+    try:
+        check_size(ended.attempt.task, ended.result)
+    except InvalidInput as error:
+        return replace(ended, error="InvalidInput", message=str(error), retryable=False)
+    return ended
 
 
 def progressed(service: str, attempt: Attempt, carried: Carried | None = None) -> TaskProgressed:
@@ -96,14 +143,19 @@ def plain(text: str, most: int) -> str:
     return text[:most].replace("\0", "").encode("utf-8", "replace").decode()
 
 
-def check_size(task: TaskDispatched, output: Output) -> bytes:
-    """Return an output as it travels, JSON.
+def output_json(output: Output) -> bytes:
+    """Return an output as it travels."""
+    return _OUTPUT.dump_json(output)
+
+
+def check_size(task: TaskDispatched, output: Output) -> None:
+    """Do nothing where an output can travel.
 
     Raises:
         InvalidInput: It is too large, or holds what no database stores.
     """
     try:
-        dumped = _OUTPUT.dump_json(output)
+        dumped = output_json(output)
     except ValueError as error:
         raise InvalidInput(f"{task.kind} hands on what is no JSON: {plain(str(error), 200)}") from None
     if len(dumped) > MAX_OUTPUT_BYTES:
@@ -112,7 +164,6 @@ def check_size(task: TaskDispatched, output: Output) -> bytes:
         )
     if b"\\u0000" in dumped:
         raise InvalidInput(f"{task.kind} hands on a NUL character, which cannot be stored")
-    return dumped
 
 
 def report_lineage(service: str, attempt: Attempt, tx: Transaction) -> None:

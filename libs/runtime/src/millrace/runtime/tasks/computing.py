@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Awaitable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any
@@ -12,6 +13,7 @@ import grpc
 from millrace.contracts.tasks import Carried, TaskDispatched
 from millrace.runtime.artifacts import Artifacts
 from millrace.runtime.client import Channels, Token
+from millrace.runtime.errors import Unavailable
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.tasks import group
 from millrace.runtime.transaction import Database, Transaction, Transactions
@@ -131,13 +133,22 @@ class _Begun:
     def __init__(self, job: ComputeJob) -> None:
         self._job = job
         self._opened: Any = None
+        self._tx: Any = None
 
     def __enter__(self) -> Any:  # noqa: ANN401 - the service's own Store
         async def enter() -> Any:  # noqa: ANN401 - likewise
             self._opened = (await self._job.transactions())()
-            return await self._opened.__aenter__()
+            self._tx = await self._opened.__aenter__()
+            return self._tx
 
         return self._job.wait(enter())
 
     def __exit__(self, *error: object) -> None:
-        self._job.wait(self._opened.__aexit__(*error))
+        self._job.wait(self._ended(*error))
+
+    async def _ended(self, *error: object) -> None:
+        await self._opened.__aexit__(*error)
+        if self._tx.emitted:
+            begin = await self._job.transactions()
+            with suppress(Unavailable):  # what is in the table is looked for anyway
+                await begin.database.announce()

@@ -10,17 +10,16 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from millrace.contracts.tasks import Carried, TaskCancelled, TaskDispatched, TaskOrder, TaskSucceeded
+from millrace.contracts.tasks import Carried, TaskCancelled, TaskDispatched, TaskOrder
 from millrace.runtime.artifacts import Artifacts
 from millrace.runtime.batches import OutageError, settle
 from millrace.runtime.client import Channels
-from millrace.runtime.command import faults
 from millrace.runtime.errors import InvalidInput, MillraceError
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.hope import Hope
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Subscription, TaskKind, on_batch
-from millrace.runtime.tasks.attempts import Attempt, Ended, about, check_size, failed, report_lineage
+from millrace.runtime.tasks.attempts import Attempt, Ended, check_size, failed, kind_for, report_lineage, report_of
 from millrace.runtime.tasks.child import PREEMPTED
 from millrace.runtime.tasks.computing import ComputeJob
 from millrace.runtime.tasks.doing import Doing, LoopJob
@@ -39,7 +38,6 @@ from millrace.runtime.tasks.telling import Telling
 from millrace.runtime.telemetry import NAMESPACE, RUN_ID, TASK_DURATION, TASK_ID, TASKS_RUNNING, span
 from millrace.runtime.traceparent import traceparent_of
 from millrace.runtime.transaction import Transaction, Transactions
-from pydantic import ValidationError
 
 HEARTBEAT_S = 3.0
 MAX_FINISHES = 200
@@ -92,7 +90,8 @@ class Workers:
         for order in orders:
             if isinstance(order, TaskDispatched):
                 try:
-                    accepted.append(Attempt(order, self._kind(order), tx.envelope_of(order)))
+                    kind = kind_for(self._service, self._kinds, order)
+                    accepted.append(Attempt(order, kind, tx.envelope_of(order)))
                 except InvalidInput as error:
                     tx.emit(failed(self._service, order, "InvalidInput", str(error), retryable=False), cause=order)
         if accepted:
@@ -143,17 +142,6 @@ class Workers:
             task = TaskDispatched.model_validate(rows[0]["dispatched"])
             tx.emit(failed(self._service, task, "cancelled", order.reason or "cancelled", retryable=False), cause=order)
             tx.on_commit(lambda: self._drop((order.task_id, order.attempt)))
-
-    def _kind(self, order: TaskDispatched) -> TaskKind:
-        kind = self._kinds.get(order.kind)
-        if kind is None:
-            known = ", ".join(sorted(self._kinds))
-            raise InvalidInput(f"{self._service} has no task {order.kind}: it has {known}")
-        try:
-            kind.input.model_validate(order.input)
-        except ValidationError as error:
-            raise InvalidInput(f"{order.kind}: {faults(error)}") from None
-        return kind
 
     def _start(self, attempts: Sequence[Attempt]) -> None:
         for attempt in attempts:
@@ -267,20 +255,12 @@ class Workers:
         attempt, task = ended.attempt, ended.attempt.task
         tx.handling(None, attempt.envelope)
         tx.used_refs, tx.made_refs = [], {}
-        duration_s = time.monotonic() - attempt.accepted
-        if ended.error:
-            tx.emit(
-                failed(self._service, task, ended.error, ended.message, retryable=ended.retryable).model_copy(
-                    update={"duration_s": duration_s, "cpu_s": ended.cpu_s, "carried": attempt.carried}
-                )
-            )
-        else:
+        if not ended.error:
             tx.task = task
-            output = await attempt.kind.finish(ended.result, tx)
-            check_size(task, output)
-            tx.emit(
-                TaskSucceeded(**about(self._service, task), output=output, duration_s=duration_s, cpu_s=ended.cpu_s)
-            )
+            ended = replace(ended, result=await attempt.kind.finish(ended.result, tx))
+            check_size(task, ended.result)  # which raises: with an output that cannot travel, no effect counts
+        tx.emit(report_of(self._service, ended))
+        if not ended.error:
             report_lineage(self._service, attempt, tx)
         tx.handling(None, None)
 

@@ -7,6 +7,7 @@ from typing import Annotated, get_args
 import typer
 from millrace.runtime.errors import InvalidInput
 from millrace.sdk.cli.connection import FOLDER, NAMESPACE, Folder, Json, Namespace, asked
+from millrace.sdk.cli.declared import declared, is_python
 from millrace.sdk.cli.documents import KINDS, Kind, kind_of, read_text
 from millrace.sdk.cli.output import console, print_json, table
 from millrace.sdk.client import Client
@@ -15,7 +16,10 @@ app = typer.Typer()
 
 What = Annotated[
     list[str],
-    typer.Argument(metavar="[workflow|trigger|schedule|contract|view] FILE...", help="YAML or JSON; `-` is stdin."),
+    typer.Argument(
+        metavar="[workflow|trigger|schedule|contract|view] FILE|MODULE...",
+        help="YAML or JSON, `-` is stdin; or Python with flows: a file, or a module or package by its name.",
+    ),
 ]
 
 
@@ -40,12 +44,14 @@ class Applied:
 def apply(what: What, state: Folder = FOLDER, namespace: Namespace = NAMESPACE, as_json: Json = False) -> None:
     """Put workflows, triggers, schedules, contracts and feature views in force; the same again changes nothing.
 
-    What a file declares is seen from what is in it, or said first. Contracts are applied first, then views, workflows,
-    triggers and schedules.
+    What a file declares is seen from what is in it, or said first. Of Python, the flows that a module has are applied,
+    with their triggers and schedules. Contracts are applied first, then views, workflows, triggers and schedules.
 
     Example: `millrace apply contracts/*.yaml views/*.yaml workflow.yaml trigger.yaml`
 
     Example: `millrace apply workflow monthly.yaml`
+
+    Example: `millrace apply acme.flows`
     """
     documents = _documents(what)
 
@@ -68,8 +74,13 @@ def _documents(what: Sequence[str]) -> list[tuple[Kind, str]]:
     files = what[1:] if said else what
     if not files:
         raise InvalidInput(f"which {said}? name its file: millrace apply {said} FILE")
-    texts = [(name, read_text(name)) for name in files]
-    found = [(said or kind_of(text, name), text) for name, text in texts]
+    found: list[tuple[Kind, str]] = []
+    for name in files:
+        if is_python(name):
+            found += [(kind, text) for kind, text in declared(name) if said in {None, kind}]
+        else:
+            text = read_text(name)
+            found.append((said or kind_of(text, name), text))
     return sorted(found, key=lambda one: KINDS.index(one[0]))
 
 

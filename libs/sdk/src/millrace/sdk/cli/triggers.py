@@ -6,48 +6,54 @@ from typing import Annotated
 
 import typer
 from millrace.contracts.rpc.control.v1.control_pb2 import Trigger
-from millrace.runtime.errors import NotFound
 from millrace.sdk.cli.connection import FOLDER, NAMESPACE, Folder, Json, Namespace, asked
-from millrace.sdk.cli.output import console, moment, print_json, say, table
+from millrace.sdk.cli.output import console, moment, print_json, printable, say, table
 
 app = typer.Typer()
 trigger = typer.Typer(help="Triggers: list and show them; pause, resume and unblock them.", no_args_is_help=True)
 app.add_typer(trigger, name="trigger")
+
+WAITING = ("waiting runs", "queued events", "waiting events")
 
 Name = Annotated[str, typer.Argument(metavar="TRIGGER", help="The trigger's name.")]
 
 
 @trigger.command(name="list")
 def list_(state: Folder = FOLDER, namespace: Namespace = NAMESPACE, as_json: Json = False) -> None:
-    """List the triggers in force, and how they stand.
+    """List the triggers in force, and how they stand: what waits in them, and when they last took an event or failed.
 
     Example: `millrace trigger list`
+
+    Example: `millrace trigger list --json | jq '.[] | select(.last_match_at == null) | .name'`
     """
     found = asked(state, namespace, lambda client: client.triggers())
     if as_json:
         return print_json(found)
-    shown = table("trigger", "workflow", "strategy", "stands", "waiting runs", "queued events", "waiting events")
+    shown = table("trigger", "workflow", "strategy", "stands", "last match", "last error", *WAITING)
     for one in found:
         counts = (one.waiting_runs, one.queued_events, one.waiting_events)
         strategy = json.loads(one.document_json)["strategy"]
-        shown.add_row(one.name, one.workflow, strategy, "; ".join(_stands(one)), *map(str, counts))
+        times = (moment(one.last_match_at) or "never", moment(one.last_error_at))
+        shown.add_row(one.name, one.workflow, strategy, "; ".join(_stands(one)), *times, *map(str, counts))
     return console.print(shown if found else f"no trigger in namespace {namespace}: `millrace apply trigger FILE`")
 
 
 @trigger.command()
 def show(name: Name, state: Folder = FOLDER, namespace: Namespace = NAMESPACE, as_json: Json = False) -> None:
-    """Show a trigger: its document, who applied it, and what waits in it.
+    """Show a trigger: its document, who applied it, when it last took an event, what went wrong, what waits in it.
 
     Example: `millrace trigger show month-landed`
     """
-    found = next((one for one in asked(state, namespace, lambda client: client.triggers()) if one.name == name), None)
-    if found is None:
-        raise NotFound(f"trigger {name} in namespace {namespace} does not exist: look with `millrace trigger list`")
+    found = asked(state, namespace, lambda client: client.trigger(name))
     if as_json:
         return print_json(found)
     console.print(json.dumps(json.loads(found.document_json), indent=2))
     console.print(f"applied by {found.principal}, {moment(found.applied_at)}")
     console.print("; ".join(_stands(found)))
+    console.print(f"last took an event: {moment(found.last_match_at) or 'never'}")
+    if found.last_error:
+        say("last error: {at}: {error}", at=moment(found.last_error_at), error=printable(found.last_error))
+        console.print("of an event, `millrace explain event ID` says more")
     counts = f"{found.waiting_runs} runs wait for their turn, {found.queued_events} events came while it was paused"
     return console.print(f"{counts}, {found.waiting_events} wait for others")
 

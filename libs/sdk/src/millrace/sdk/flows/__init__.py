@@ -9,6 +9,7 @@ from millrace.core.ir import Workflow
 from millrace.core.parse import parse_workflow
 from millrace.sdk.flows.bodies import Catch, attempt, body_of, foreach, loop, parallel, plan, switch
 from millrace.sdk.flows.refs import Condition, Default, Node, Place, Ref, plain
+from millrace.sdk.flows.starts import Starts, event, moment, text
 from millrace.sdk.flows.steps import TaskKind, approve, deadline, deadline_document, end, gate, subflow, task, wait
 from millrace.sdk.flows.trace import pointed
 from millrace.sdk.local import LocalBody, LocalRun
@@ -28,21 +29,24 @@ __all__ = [
     "attempt",
     "deadline",
     "end",
+    "event",
     "flow",
     "foreach",
     "gate",
     "loop",
+    "moment",
     "parallel",
     "plan",
     "subflow",
     "switch",
     "task",
+    "text",
     "wait",
 ]
 
 
-class Flow:
-    """A traced workflow.
+class Flow(Starts):
+    """A traced workflow, with what starts it.
 
     Attributes:
         workflow: What was traced: equal to the same workflow written in YAML.
@@ -50,7 +54,7 @@ class Flow:
     """
 
     def __init__(self, workflow: Workflow, bodies: dict[str, LocalBody]) -> None:
-        self.workflow = workflow
+        super().__init__(workflow)
         self.bodies = bodies
 
     def run_local(

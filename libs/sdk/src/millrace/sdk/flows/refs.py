@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,6 +129,11 @@ class Node:
         return self.output[key]
 
 
+def pointer_text(parts: Iterable[str]) -> str:
+    """Return a JSON Pointer to what is reached by these names, one after another."""
+    return "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in parts)
+
+
 def plain(value: Any, needs: dict[str, None]) -> Any:  # noqa: ANN401 - JSON with references in it
     """Return JSON for `value`, adding to `needs` the steps that it refers to."""
     if isinstance(value, Node):
@@ -140,7 +145,7 @@ def plain(value: Any, needs: dict[str, None]) -> Any:  # noqa: ANN401 - JSON wit
         if not at.pointer:
             raise ValueError(f"{at.expression} is for conditions only; it cannot be an input")
         needs.update(dict.fromkeys(sorted(at.needs)))
-        return {"$from": "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in at.pointer)}
+        return {"$from": pointer_text(at.pointer)}
     if isinstance(value, dict):
         return {key: plain(item, needs) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -57,7 +57,7 @@ class Trace:
         made["needs"] = [need for need in every if need in self.tasks]
         self.outside |= dict.fromkeys(need for need in every if need not in self.tasks)
         self.tasks[name] = made
-        self.lines[f"tasks.{name}"] = _line()
+        self.lines[f"tasks.{name}"] = author_line()
         return Node(name)
 
     def amend(self, name: str, field: str, value: Any) -> None:  # noqa: ANN401 - JSON with references in it
@@ -110,12 +110,17 @@ def pointed(error: InvalidDocument, lines: dict[str, str]) -> InvalidDocument:
     return InvalidDocument(error.what, [_pointed(problem, lines) for problem in error.problems])
 
 
+def pointed_at(error: InvalidDocument, line: str) -> InvalidDocument:
+    """Return an error all of whose problems are of one line."""
+    return InvalidDocument(error.what, [Problem(one.field, f"{one.message} [{line}]") for one in error.problems])
+
+
 def _pointed(problem: Problem, lines: dict[str, str]) -> Problem:
     place = max((place for place in lines if f"{problem.field}.".startswith(f"{place}.")), key=len, default=None)
     return problem if place is None else Problem(problem.field, f"{problem.message} [{lines[place]}]")
 
 
-def _line() -> str:
+def author_line() -> str:
     """Return the author's line that is being executed, as an editor opens it."""
     frame = sys._getframe(1)  # noqa: SLF001 - the way to it without reading every source file on the stack
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):

@@ -2,11 +2,8 @@
 
 import importlib
 import inspect
-import pkgutil
 from asyncio import to_thread
-from collections.abc import Iterator
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 from millrace.contracts.tasks import Carried, Output
@@ -19,6 +16,7 @@ from millrace.runtime.transaction import Transaction
 from millrace.sdk import work
 from millrace.sdk.flows.steps import TaskKind
 from millrace.sdk.local.bodies import LocalBody, called_with, name_of, output_of
+from millrace.sdk.modules import modules_of
 from millrace.sdk.values import NoArtifacts, artifacts_of_environment, by_reference, in_full
 from pydantic import BaseModel, ConfigDict
 
@@ -40,7 +38,7 @@ def kinds_of(package: str, queue: str) -> tuple[Row, ...]:
         InvalidInput: Two of its functions are for one kind.
     """
     found: dict[str, tuple[Place, LocalBody]] = {}
-    for module in _modules(package):
+    for module in modules_of(package):
         for name, kind in vars(module).items():
             if isinstance(kind, TaskKind) and kind.body is not None and kind.queue == queue:
                 before = found.setdefault(kind.kind, ((module.__name__, name), kind.body))
@@ -126,16 +124,3 @@ def _artifacts(job: Job) -> Artifacts | NoArtifacts:
 def _body(place: Place) -> LocalBody:
     found: TaskKind = getattr(importlib.import_module(place[0]), place[1])
     return found.fn
-
-
-def _modules(package: str) -> Iterator[ModuleType]:
-    try:
-        outer = importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        if error.name is not None and f"{package}.".startswith(f"{error.name}."):
-            raise NotFound(f"there is no module {error.name}: run the worker where Python finds it") from None
-        raise
-    yield outer
-    for one in pkgutil.walk_packages(getattr(outer, "__path__", ()), f"{package}."):
-        if not one.name.endswith(".__main__"):  # which would run it
-            yield importlib.import_module(one.name)

@@ -14,7 +14,7 @@ from millrace.contracts.rpc.control.v1 import worker_pb2 as pb
 from millrace.contracts.tasks import Carried
 from millrace.runtime.errors import InvalidInput, MillraceError, Overloaded, Unavailable
 from millrace.runtime.subscriptions import TaskKind
-from millrace.runtime.tasks.attempts import Attempt, Ended
+from millrace.runtime.tasks.attempts import Attempt, Ended, checked, kind_for, report_of
 from millrace.runtime.tasks.child import PREEMPTED
 from millrace.runtime.tasks.computing import ComputingJob
 from millrace.runtime.tasks.doing import Doing
@@ -129,14 +129,14 @@ class Leases:
         order = order_of(task, self._namespace, self._queue)
         if (order.task_id, order.attempt) in self._attempts:
             return
-        kind = self._kinds.get(order.kind)
-        attempt = Attempt(order, kind or next(iter(self._kinds.values())), None, carried=order.carried)
+        attempt = Attempt(order, next(iter(self._kinds.values())), None, carried=order.carried)
         room.take()
         self._attempts[attempt.place] = attempt
         self._places[attempt.place] = room
-        if kind is None:
-            told = f"{self._queue} has no task {order.kind}: it has {', '.join(sorted(self._kinds))}"
-            self._ended.put_nowait(Ended(attempt, 0.0, error="InvalidInput", message=told, retryable=False))
+        try:
+            attempt.kind = kind_for(self._queue, self._kinds, order)
+        except InvalidInput as error:
+            self._ended.put_nowait(Ended(attempt, 0.0, error="InvalidInput", message=str(error), retryable=False))
             return
         attempt.worker = asyncio.create_task(
             self._work(attempt, task.traceparent), name=f"{order.kind} {order.task_id}"
@@ -221,8 +221,7 @@ class Leases:
                 self._ended.task_done()
 
     async def _say_ended(self, some: Sequence[Ended]) -> None:
-        now = time.monotonic()
-        for page in pages(result_of(ended, now - ended.attempt.accepted) for ended in some):
+        for page in pages(result_of(report_of(self._queue, checked(ended))) for ended in some):
             await self._say_page(page)
 
     async def _say_page(self, page: Sequence[pb.Result]) -> None:

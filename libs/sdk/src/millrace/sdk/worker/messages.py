@@ -8,9 +8,8 @@ from uuid import UUID
 
 from google.protobuf.message import Message
 from millrace.contracts.rpc.control.v1 import worker_pb2 as pb
-from millrace.contracts.tasks import Carried, Resources, TaskDispatched
-from millrace.runtime.errors import InvalidInput
-from millrace.runtime.tasks.attempts import Attempt, Ended, check_size, plain
+from millrace.contracts.tasks import Carried, Resources, TaskDispatched, TaskFailed, TaskSucceeded
+from millrace.runtime.tasks.attempts import Attempt, output_json, plain
 
 MOST_SAID = 500
 MAX_SAID_BYTES = 2 * 1024 * 1024
@@ -66,23 +65,19 @@ def beat_of(attempt: Attempt, carried: Carried | None) -> pb.Heartbeat:
     )
 
 
-def result_of(ended: Ended, duration_s: float) -> pb.Result:
-    """Return how an attempt has ended; one whose output cannot travel has failed."""
-    task = ended.attempt.task
+def result_of(report: TaskSucceeded | TaskFailed) -> pb.Result:
+    """Return the report of how an attempt has ended."""
     result = pb.Result(
-        task_id=str(task.task_id),
-        attempt=task.attempt,
-        token=str(task.token),
-        duration_s=duration_s,
-        cpu_s=ended.cpu_s,
+        task_id=str(report.task_id),
+        attempt=report.attempt,
+        token=str(report.token),
+        duration_s=report.duration_s,
+        cpu_s=report.cpu_s,
     )
-    try:
-        if not ended.error:
-            result.success.output_json = check_size(task, ended.result).decode()
-        else:
-            result.failure.CopyFrom(_failure(ended.error, ended.message, retryable=ended.retryable))
-    except InvalidInput as error:
-        result.failure.CopyFrom(_failure("InvalidInput", str(error), retryable=False))
+    if isinstance(report, TaskSucceeded):
+        result.success.output_json = output_json(report.output).decode()
+    else:
+        result.failure.CopyFrom(_failure(report.error, report.message, retryable=report.retryable))
     return result
 
 

@@ -1,10 +1,12 @@
 """gRPC in: translate, hand over, translate back."""
 
 from collections.abc import AsyncIterator
+from operator import itemgetter
 
 from millrace.contracts.rpc.control.v1 import control_pb2 as pb
 from millrace.control.api.messages import approval_message, offset_of, queue_message, run_message, workflow_message
 from millrace.control.api.operations import Operations
+from millrace.control.api.pages import asked_page, cut
 from millrace.control.api.pools import PoolApi
 from millrace.control.api.schedules import ScheduleApi
 from millrace.control.api.triggers import TriggerApi
@@ -55,8 +57,9 @@ class ControlApi(Operations, TriggerApi, ScheduleApi, PoolApi):
         return pb.GetWorkflowResponse(workflow=workflow_message(found))
 
     async def ListWorkflows(self, request: pb.ListWorkflowsRequest, tx: Store) -> pb.ListWorkflowsResponse:
-        found = await tx.workflows(request.namespace)
-        return pb.ListWorkflowsResponse(workflows=[workflow_message(row) for row in found])
+        asked = asked_page(request)
+        page, after = cut(await tx.workflows(asked.namespace, asked.after, asked.limit + 1), asked, itemgetter("name"))
+        return pb.ListWorkflowsResponse(workflows=map(workflow_message, page), next_after=after)
 
     async def ApplyQueue(self, request: pb.ApplyQueueRequest, tx: Store) -> pb.ApplyQueueResponse:
         command = ApplyQueue(
@@ -69,7 +72,9 @@ class ControlApi(Operations, TriggerApi, ScheduleApi, PoolApi):
         return pb.ApplyQueueResponse(queue=queue_message(found), unchanged=not new)
 
     async def ListQueues(self, request: pb.ListQueuesRequest, tx: Store) -> pb.ListQueuesResponse:
-        return pb.ListQueuesResponse(queues=[queue_message(row) for row in await tx.queues(request.namespace)])
+        asked = asked_page(request)
+        page, after = cut(await tx.queues(asked.namespace, asked.after, asked.limit + 1), asked, itemgetter("name"))
+        return pb.ListQueuesResponse(queues=map(queue_message, page), next_after=after)
 
     async def StartRun(self, request: pb.StartRunRequest, tx: Store) -> pb.StartRunResponse:
         command = StartRun(

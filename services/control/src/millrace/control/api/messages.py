@@ -120,6 +120,9 @@ def trigger_message(shown: ShownTrigger) -> pb.Trigger:
         queued_events=shown.queued_events,
         waiting_events=shown.waiting_events,
         next_at=time_message(shown.next_at),
+        last_match_at=time_message(shown.matched_at),
+        last_error_at=time_message(shown.failed_at),
+        last_error=shown.failure,
     )
 
 

@@ -1,11 +1,13 @@
 """Pools and quotas over gRPC."""
 
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any
 
 from millrace.contracts.rpc.control.v1 import control_pb2 as pb
 from millrace.control.api.messages import time_message
-from millrace.control.commands.pools import ApplyPool, ApplyQuota, DeletePool, GetPool, ListPools
+from millrace.control.api.pages import asked_page, cut
+from millrace.control.commands.pools import ApplyPool, ApplyQuota, DeletePool, GetPool
 from millrace.control.handlers import apply_pool, apply_quota, delete_pool, get_pool
 from millrace.control.store import Store
 from millrace.runtime.caller import caller
@@ -32,11 +34,11 @@ class PoolApi:
         return pb.GetPoolResponse(pool=_pool(found.pool), holders=holders, waiters=waiters)
 
     async def ListPools(self, request: pb.ListPoolsRequest, tx: Store) -> pb.ListPoolsResponse:
-        limit = {"limit": request.limit} if request.limit else {}
-        asked = ListPools(namespace=request.namespace, after=request.after, **limit)
-        found = await tx.shown_pools(asked.namespace, asked.after, asked.limit + 1)
-        page, more = found[: asked.limit], len(found) > asked.limit
-        return pb.ListPoolsResponse(pools=map(_pool, page), next_after=page[-1]["name"] if more else "")
+        asked = asked_page(request)
+        page, after = cut(
+            await tx.shown_pools(asked.namespace, asked.after, asked.limit + 1), asked, itemgetter("name")
+        )
+        return pb.ListPoolsResponse(pools=map(_pool, page), next_after=after)
 
     async def DeletePool(self, request: pb.DeletePoolRequest, tx: Store) -> pb.DeletePoolResponse:
         await delete_pool(DeletePool(namespace=request.namespace, name=request.name), tx)

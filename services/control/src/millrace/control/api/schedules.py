@@ -3,10 +3,12 @@
 import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from millrace.contracts.rpc.control.v1 import control_pb2 as pb
+from millrace.control.api.pages import asked_page, cut
 from millrace.control.commands.schedules import (
     ApplySchedule,
     CancelBackfill,
@@ -52,9 +54,10 @@ class ScheduleApi:
         )
 
     async def ListSchedules(self, request: pb.ListSchedulesRequest, tx: Store) -> pb.ListSchedulesResponse:
-        return pb.ListSchedulesResponse(
-            schedules=[_schedule(row) for row in await tx.shown_schedules(request.namespace)]
-        )
+        asked = asked_page(request)
+        found = await tx.shown_schedules(asked.namespace, asked.after, asked.limit + 1)
+        page, after = cut(found, asked, itemgetter("name"))
+        return pb.ListSchedulesResponse(schedules=map(_schedule, page), next_after=after)
 
     async def PauseSchedule(self, request: pb.PauseScheduleRequest, tx: Store) -> pb.PauseScheduleResponse:
         return pb.PauseScheduleResponse(schedule=_schedule(await pause_schedule(_named(request), tx)))

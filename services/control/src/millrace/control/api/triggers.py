@@ -1,11 +1,15 @@
 """Triggers over gRPC, and what they made of events: translate, hand over, translate back."""
 
+from operator import attrgetter
+
 from millrace.contracts.rpc.control.v1 import control_pb2 as pb
 from millrace.control.api.messages import match_message, run_message, time_message, trigger_message
+from millrace.control.api.pages import asked_page, cut
 from millrace.control.commands import (
     ApplyTrigger,
     ExplainEvent,
     GetRun,
+    GetTrigger,
     PauseTrigger,
     ResumeTrigger,
     UnblockTrigger,
@@ -53,10 +57,15 @@ class TriggerApi:
         ]
         return pb.ExplainRunResponse(run=run_message(kept, tasks=False), reasons=reasons, events=events)
 
+    async def GetTrigger(self, request: pb.GetTriggerRequest, tx: Store) -> pb.GetTriggerResponse:
+        asked = GetTrigger(namespace=request.namespace, name=request.name)
+        return pb.GetTriggerResponse(trigger=trigger_message(await tx.shown_trigger(asked.namespace, asked.name)))
+
     async def ListTriggers(self, request: pb.ListTriggersRequest, tx: Store) -> pb.ListTriggersResponse:
-        return pb.ListTriggersResponse(
-            triggers=[trigger_message(one) for one in await tx.shown_triggers(request.namespace)]
-        )
+        asked = asked_page(request)
+        found = await tx.shown_triggers(asked.namespace, asked.after, asked.limit + 1)
+        page, after = cut(found, asked, attrgetter("name"))
+        return pb.ListTriggersResponse(triggers=map(trigger_message, page), next_after=after)
 
     async def PauseTrigger(self, request: pb.PauseTriggerRequest, tx: Store) -> pb.PauseTriggerResponse:
         command = PauseTrigger(namespace=request.namespace, principal=caller().principal, name=request.name)

@@ -85,6 +85,25 @@ class ApplyQueue(Command):
         return queue
 
 
+class ListNamed(Command):
+    """Look at a page of a namespace's things that have names, by name.
+
+    Attributes:
+        after: Those whose names come after this one.
+    """
+
+    namespace: Namespace
+    limit: Annotated[int, Field(ge=1, le=MAX_LISTED)] = 50
+    after: Annotated[str, Field(max_length=128)] = ""
+
+
+class GetTrigger(Command):
+    """Look at a trigger."""
+
+    namespace: Namespace
+    name: Annotated[str, Field(min_length=1, max_length=128)]
+
+
 class PauseTrigger(Command):
     """Let a trigger start nothing."""
 

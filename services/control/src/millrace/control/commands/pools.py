@@ -10,7 +10,6 @@ from millrace.runtime.command import Command
 from pydantic import Field
 
 MAX_SHARES = 1_000
-MAX_LISTED = 500
 PoolName = Annotated[str, Field(pattern=NAME)]
 
 
@@ -43,18 +42,6 @@ class GetPool(Command):
 
 class DeletePool(GetPool):
     """Have a pool no more."""
-
-
-class ListPools(Command):
-    """Look at the pools of a namespace, by name.
-
-    Attributes:
-        after: Those whose names come after this one.
-    """
-
-    namespace: Namespace
-    limit: Annotated[int, Field(ge=1, le=MAX_LISTED)] = 50
-    after: Annotated[str, Field(max_length=128)] = ""
 
 
 class ApplyQuota(Command):

@@ -50,8 +50,16 @@ async def advance(told: Iterable[tuple[KeptRun, Sequence[Input], Event | None]],
     return [refused for _, decision in decided for refused in decision.refused]
 
 
-async def begin_runs(runs: Sequence[KeptRun], at_once: Sequence[KeptRun], tx: Store) -> None:
-    """Keep new runs and start those that need not wait."""
+async def begin_runs(
+    runs: Sequence[KeptRun],
+    at_once: Sequence[KeptRun],
+    tx: Store,
+    told: Iterable[tuple[KeptRun, Sequence[Input], None]] = (),
+) -> None:
+    """Keep new runs and start those that need not wait; tell held ones what is said with that.
+
+    All that they ask of pools is asked together: who has asked once asks for nothing of another namespace.
+    """
     decided: list[tuple[KeptRun, Decision]] = []
     for kept in at_once:
         decision = decide(kept.run, kept.plan, [state.Start()], tx.now, tx.new_id)
@@ -63,7 +71,7 @@ async def begin_runs(runs: Sequence[KeptRun], at_once: Sequence[KeptRun], tx: St
         if kept.rerun_of is not None:
             tx.take_over(kept)
     tx.save_decisions(decided, new=True)
-    await _follow(decided, {}, tx)
+    await _follow([*decided, *await _decide(told, tx)], {}, tx)
 
 
 def pending(

@@ -34,7 +34,8 @@ async def apply_trigger(command: ApplyTrigger, tx: Store) -> bool:
     """
     trigger, namespace = command.trigger, command.namespace
     await tx.plan_in_force(namespace, trigger.workflow)
-    for source in sorted(trigger.sources(), key=lambda source: source.topic):
+    sources = sorted(trigger.sources(), key=lambda source: source.topic)
+    for source in sources:
         there = await tx.hold_source(namespace, source.topic)
         if there is not None and there != source:
             others = await tx.triggers_of(namespace, source.topic, but=trigger.name)
@@ -46,10 +47,11 @@ async def apply_trigger(command: ApplyTrigger, tx: Store) -> bool:
     before = await tx.hold_trigger(namespace, trigger.name)
     if before == trigger:
         return False
-    for source in trigger.sources():
+    for source in sources:
         tx.put_source(namespace, source)
     same_shape = before is not None and before.shape() == trigger.shape()
     tx.put_trigger(namespace, trigger, command.principal, same_shape=same_shape)
+    tx.forget_failure(namespace, trigger.name)
     if trigger.paused or (before is not None and before.paused):
         held = await tx.hold_one(namespace, trigger.name)
         _set_paused(held, command.principal if trigger.paused else "", tx)

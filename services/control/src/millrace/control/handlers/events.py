@@ -30,6 +30,7 @@ async def take_records(records: Sequence[Record], tx: Store) -> None:
     arrivals = [arrival for record in records for arrival in _arrivals(record, rules, tx)]
     wanted = _starts(arrivals, rules, tx)
     taken = await tx.add_events(arrivals, list(wanted))
+    tx.note_matched((start.arrival.namespace, start.trigger) for start in taken)
     await failpoint("control.events_kept")
     if taken:
         await start_runs([(start, wanted[start]) for start in taken], tx)
@@ -108,6 +109,8 @@ def _starts(arrivals: Sequence[Arrival], rules: Rules, tx: Store) -> dict[Start,
             found = match(rule.trigger, event, topic)
             if found.taken:
                 starts[_start(arrival, rule, found, tx)] = rule
+            elif found.error:
+                tx.note_failed((rule.namespace, rule.trigger.name), found.error)
     return starts
 
 

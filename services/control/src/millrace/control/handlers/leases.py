@@ -117,7 +117,7 @@ async def _held(
 ) -> tuple[Mapping[tuple[UUID, int], Row], Mapping[UUID, KeptRun]]:
     """Return the leases that something is said of, and their runs, locked, those of other namespaces left out."""
     found = await tx.held_leases([one.place for one in said])
-    runs = await tx.hold_runs(row["run_id"] for row in found.values()) if found else []
+    runs = await tx.hold_runs_anywhere(row["run_id"] for row in found.values()) if found else []
     # Again, as they are under the locks.
     held = await tx.held_leases([one.place for one in said]) if runs else {}
     return held, {kept.run.run_id: kept for kept in runs if kept.namespace == namespace}

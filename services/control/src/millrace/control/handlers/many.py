@@ -21,7 +21,7 @@ async def change_runs(command: ChangeRuns, tx: Store) -> tuple[Sequence[Outcome]
         What became of each, and the run before which the next page begins; None after the last page.
     """
     run_ids, next_before = await tx.runs_matching(command)
-    held = sorted(await tx.hold_runs(run_ids), key=lambda kept: kept.run.run_id, reverse=True)
+    held = sorted(await tx.hold_runs_anywhere(run_ids), key=lambda kept: kept.run.run_id, reverse=True)
     wanted = [kept for kept in held if kept.run.state in command.wanted]
     done = await (_rerun if command.action == "rerun" else _tell)(command, wanted, tx)
     told = {one.kept.run.run_id: one for one in done}

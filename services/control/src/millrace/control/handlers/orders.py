@@ -28,11 +28,13 @@ def keep_orders(
 
 
 async def held_where_leased(runs: Sequence[KeptRun], tx: Store) -> Sequence[KeptRun]:
-    """Return runs, those with tasks that are leased under their locks: leases are written under those only."""
-    if not (leased := [kept.run.run_id for kept in runs if not kept.ours and await tx.leased_queues(kept.plan.queues)]):
+    """Return runs, under their locks where tasks of one are leased: leases are written under those only.
+
+    All or none is locked: who saves some without their locks holds none that somebody may want before those.
+    """
+    if all(kept.ours for kept in runs) or not await tx.leased_queues({q for kept in runs for q in kept.plan.queues}):
         return runs
-    held = {kept.run.run_id: kept for kept in await tx.hold_runs(leased)}
-    return [held.get(kept.run.run_id, kept) for kept in runs]
+    return await tx.hold_runs(kept.run.run_id for kept in runs)
 
 
 async def stopped_unleased(kept: KeptRun, asked: CancelAttempt, tx: Store) -> Sequence[Input]:

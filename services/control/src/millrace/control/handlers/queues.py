@@ -25,6 +25,7 @@ async def apply_queue(command: ApplyQueue, tx: Store) -> tuple[Mapping[str, Any]
         raise Conflict(f"queue {command.queue} is one of {found['transport']}, and stays so: take another name")
     if new:
         tx.on_commit(Store.signals.queue_applied)
+        tx.on_commit(Store.signals.applied)
     return found, new
 
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from millrace.control.domain.events import happened_at, size_of
-from millrace.control.handlers.deciding import advance, begin_runs, pending
+from millrace.control.domain.runs import KeptRun
+from millrace.control.handlers.deciding import begin_runs, pending
 from millrace.control.handlers.gathering import NewRun, Offered, gather_offered, new_run, settled_as, trace_of
 from millrace.control.store import HeldTrigger, InForce, QueuedEvent, Settled, Start, Store, Turn
 from millrace.core import state
-from millrace.core.state import CancelRequested
+from millrace.core.state import CancelRequested, Input
 from millrace.core.triggers import Member, Trigger, admit, arrive, looks_at_open, match, width_of
 from millrace.runtime.failpoints import failpoint
 
@@ -173,7 +174,8 @@ async def _offer(
 
 async def follow(following: Following, tx: Store) -> None:
     """Keep new runs, and begin and end what is to be."""
-    # Before any begins: whoever has begun one may hold what pools have, and then waits for no run.
+    # Runs are held first of all, and what pools have last, for all together: who waits for a namespace's, in the order
+    # of their names, holds none that comes after it.
     there = await tx.hold_runs(ids) if (ids := following.turn | following.ended.keys()) else []
     plans = await tx.plans(made.sha256 for made in following.new)
     runs = [
@@ -190,15 +192,12 @@ async def follow(following: Following, tx: Store) -> None:
         )
         for made in following.new
     ]
-    if runs:
-        await begin_runs(runs, [kept for kept in runs if kept.run.run_id in following.at_once], tx)
-    if there:
-        told = [
-            (kept, [CancelRequested(cause) if (cause := following.ended.get(kept.run.run_id)) else state.Start()], None)
-            for kept in there
-            if not kept.run.state.ended
-        ]
-        await advance(told, tx)
+    told: list[tuple[KeptRun, Sequence[Input], None]] = [
+        (kept, [CancelRequested(cause) if (cause := following.ended.get(kept.run.run_id)) else state.Start()], None)
+        for kept in there
+        if not kept.run.state.ended
+    ]
+    await begin_runs(runs, [kept for kept in runs if kept.run.run_id in following.at_once], tx, told)
 
 
 def _is_plain(start: Start, rule: InForce) -> bool:

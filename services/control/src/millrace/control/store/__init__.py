@@ -1,11 +1,13 @@
 """All of control's SQL, on one transaction."""
 
 from millrace.control.store.admission import Admissions, HeldAdmission
+from millrace.control.store.archive import Archive
 from millrace.control.store.backfills import Backfills, HeldBackfill
-from millrace.control.store.definitions import LOOK, InForce, Rules
-from millrace.control.store.due import Turn
+from millrace.control.store.definitions import InForce, Rules
+from millrace.control.store.due import LOOK, Look, Turn, look_of
 from millrace.control.store.events import Arrival, Kept, Start, key_of
 from millrace.control.store.gatherings import Gatherings, KeptMemory, QueuedEvent, Settled
+from millrace.control.store.health import Health, Seen
 from millrace.control.store.leases import Leases
 from millrace.control.store.operations import Operations
 from millrace.control.store.pools import Pools
@@ -19,7 +21,21 @@ from millrace.control.store.triggers import HeldTrigger, ShownTrigger
 from millrace.control.store.turns import Turns
 
 
-class Store(SavedRuns, Gatherings, Schedules, Backfills, Queues, Leases, Operations, Turns, Admissions, Pools, Results):
+class Store(
+    SavedRuns,
+    Archive,
+    Gatherings,
+    Schedules,
+    Backfills,
+    Queues,
+    Leases,
+    Operations,
+    Turns,
+    Admissions,
+    Pools,
+    Results,
+    Health,
+):
     """What control keeps: definitions, events, runs, schedules, pools and results."""
 
 
@@ -34,9 +50,11 @@ __all__ = [
     "Kept",
     "KeptMail",
     "KeptMemory",
+    "Look",
     "NewFire",
     "QueuedEvent",
     "Rules",
+    "Seen",
     "Settled",
     "ShownTrigger",
     "Signals",
@@ -45,4 +63,5 @@ __all__ = [
     "Turn",
     "Waiting",
     "key_of",
+    "look_of",
 ]

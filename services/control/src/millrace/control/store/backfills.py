@@ -7,14 +7,15 @@ from typing import Any, ClassVar
 
 import asyncpg
 from millrace.control.domain.schedules import backfill_queue_of
+from millrace.control.store.rows import everywhere
 from millrace.control.store.schedules import SHOWN_ROWS, HeldSchedule
 from millrace.control.store.signals import Signals
 from millrace.core.schedules import Schedule
 from millrace.runtime.transaction import Transaction
 
-BACKFILLS = """
-SELECT b.*, (SELECT coalesce(jsonb_object_agg(state, runs), '{}') FROM (
-    SELECT r.state, count(*) AS runs FROM schedule_fire f JOIN run r USING (run_id)
+BACKFILLS = f"""
+SELECT b.*, (SELECT coalesce(jsonb_object_agg(state, runs), '{{}}') FROM (
+    SELECT r.state, count(*) AS runs FROM schedule_fire f JOIN {everywhere("run")} AS r USING (run_id)
     WHERE f.namespace = b.namespace AND f.schedule = b.schedule AND f.backfill_id = b.backfill_id
         AND f.backfill_id <> '' AND r.ended_at IS NOT NULL GROUP BY r.state) AS s) AS ended
 FROM backfill b WHERE b.namespace = $1 AND b.schedule = $2 AND ($3 = '' OR b.backfill_id = $3)

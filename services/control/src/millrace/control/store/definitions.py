@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from uuid import UUID
 
 import asyncpg
+from millrace.control.store.rows import everywhere
 from millrace.control.store.signals import Signals
 from millrace.core.ir import Workflow
 from millrace.core.plan import Plan, compile_plan
@@ -34,11 +35,13 @@ WHERE v.namespace = $1 AND v.name = $2 AND v.sha256 = coalesce(nullif($3, ''),
     (SELECT sha256 FROM workflow WHERE namespace = $1 AND name = $2))
 """
 WORKFLOWS = """
-SELECT name, sha256, '' AS document, principal, applied_at FROM workflow WHERE namespace = $1 ORDER BY name
+SELECT name, sha256, '' AS document, principal, applied_at FROM workflow WHERE namespace = $1 AND name > $2
+ORDER BY name LIMIT $3
 """
-VERSIONS = """
+VERSIONS = f"""
 SELECT sha256, document FROM workflow_version WHERE sha256 = ANY($1)
-UNION ALL SELECT sha256, document FROM run_plan WHERE sha256 = ANY($1)
+UNION ALL SELECT sha256, document FROM {everywhere("run_plan")} AS p
+    WHERE run_id = ANY($2) AND sha256 = ANY($1)
 """
 HOLD_WORKFLOW = "SELECT sha256 FROM workflow WHERE namespace = $1 AND name = $2 FOR UPDATE"
 SOURCE = "SELECT document FROM source WHERE namespace = $1 AND topic = $2 FOR UPDATE"
@@ -46,14 +49,6 @@ PUT_SOURCE = """
 INSERT INTO source (namespace, topic, document) VALUES ($1, $2, $3)
 ON CONFLICT (namespace, topic) DO UPDATE SET document = excluded.document
 """
-TOPICS = "SELECT topic, bool_or(document->>'start' IS DISTINCT FROM 'now') AS from_start FROM source GROUP BY topic"
-LOOK = f"""
-SELECT now(), (SELECT coalesce(jsonb_object_agg(topic, from_start), '{{}}') FROM ({TOPICS}) AS t) AS topics,
-    ARRAY(SELECT name FROM queue q WHERE transport = 'grpc' AND EXISTS (
-        SELECT FROM task_lease l WHERE l.queue = q.name AND l.worker IS NULL AND l.ended_at IS NULL)) AS waiting
-"""
-"""What opens a look at what is due: with it come the topics that are to be read, and the queues in which tasks wait to
-be leased, so that no look at those is needed."""
 DOCUMENTS = "SELECT document::text FROM trigger WHERE namespace = $1 ORDER BY name"
 HOLD_TRIGGER = "SELECT document FROM trigger WHERE namespace = $1 AND name = $2 FOR UPDATE"
 PUT_TRIGGER = """
@@ -146,9 +141,9 @@ class Definitions(Transaction):
         what = f"workflow {name}{f' {sha256}' if sha256 else ''} in namespace {namespace}"
         return one(await self.fetch(FOUND, namespace, name, sha256), what)
 
-    async def workflows(self, namespace: str) -> list[asyncpg.Record]:
-        """Return the workflows in force, by name."""
-        return await self.fetch(WORKFLOWS, namespace)
+    async def workflows(self, namespace: str, after: str, limit: int) -> list[asyncpg.Record]:
+        """Return up to `limit` workflows in force, by name, after one."""
+        return await self.fetch(WORKFLOWS, namespace, after, limit)
 
     async def put_workflow(self, namespace: str, workflow: Workflow, principal: str) -> str | None:
         """Put a workflow in force.
@@ -169,12 +164,12 @@ class Definitions(Transaction):
         row = one(await self.fetch(IN_FORCE, namespace, name), f"workflow {name} in namespace {namespace}")
         return _plan(row["sha256"], row["document"])
 
-    async def plans(self, sha256s: Iterable[str]) -> dict[str, Plan]:
-        """Return plans by their versions."""
+    async def plans(self, sha256s: Iterable[str], run_ids: Iterable[UUID] = ()) -> dict[str, Plan]:
+        """Return plans by their versions, of workflows and of what tasks of some runs have planned."""
         wanted = set(sha256s)
         missing = wanted - _plans.keys()
         if missing:
-            for row in await self.fetch(VERSIONS, list(missing)):
+            for row in await self.fetch(VERSIONS, list(missing), list(run_ids)):
                 _plan(row["sha256"], row["document"])
         return {sha256: _plans[sha256] for sha256 in wanted}
 
@@ -188,7 +183,7 @@ class Definitions(Transaction):
         self.changes_rules = True
         self.write(PUT_SOURCE, namespace, source.topic, source.model_dump(mode="json", exclude_none=True))
         # The topics that are to be read come with a look at what is due.
-        self.on_commit(lambda: self.signals.due_in(0.0))
+        self.on_commit(self.signals.applied)
 
     async def triggers_of(self, namespace: str, topic: str, *, but: str) -> list[str]:
         """Return the names of a topic's triggers, all but one."""

@@ -1,7 +1,10 @@
-"""What is due: of runs, of results, of triggers, of schedules and of pools, found by one statement."""
+"""What is due: of runs, of results, of triggers, of schedules and of pools, and when the next is, by one statement."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
+import asyncpg
 from millrace.control.domain.admission import POOLS
 from millrace.control.domain.results import PREFIX
 from millrace.control.domain.schedules import schedule_of
@@ -84,6 +87,30 @@ SELECT * FROM (
 UNION ALL
 SELECT * FROM (SELECT NULL::uuid, namespace, '{POOLS}' FROM admission WHERE due_at <= now() LIMIT 100) AS pools
 """
+# When something is due of itself that is not yet; the first of each by its index.
+NEXT = """
+SELECT min(at) FROM (
+    (SELECT due_at AS at FROM run WHERE due_at > now() ORDER BY due_at LIMIT 1)
+    UNION ALL (SELECT due_at FROM task WHERE due_at > now() ORDER BY due_at LIMIT 1)
+    UNION ALL (SELECT deadline_at FROM run WHERE deadline_at > now() ORDER BY deadline_at LIMIT 1)
+    UNION ALL (SELECT deadline_at FROM task WHERE deadline_at > now() ORDER BY deadline_at LIMIT 1)
+    UNION ALL (SELECT admit_at FROM trigger WHERE (admitted < queued OR draining) AND paused_at IS NULL
+        AND admit_at > now() ORDER BY admit_at LIMIT 1)
+    UNION ALL (SELECT due_at FROM gathering WHERE due_at > now() ORDER BY due_at LIMIT 1)
+    UNION ALL (SELECT next_at FROM schedule WHERE next_at > now() ORDER BY next_at LIMIT 1)
+    UNION ALL (SELECT due_at FROM admission WHERE due_at > now() ORDER BY due_at LIMIT 1)
+) AS each
+"""
+TOPICS = "SELECT topic, bool_or(document->>'start' IS DISTINCT FROM 'now') AS from_start FROM source GROUP BY topic"
+# All that a replica looks for now and then comes with one look: an idle one asks for nothing else.
+LOOK = f"""
+SELECT now(), extract(epoch FROM ({NEXT}) - now())::float AS next_s,
+    (SELECT coalesce(jsonb_agg(jsonb_build_array(run_id, namespace, trigger_name)), '[]') FROM ({DUE}) AS due) AS due,
+    (SELECT coalesce(jsonb_object_agg(topic, from_start), '{{}}') FROM ({TOPICS}) AS t) AS topics,
+    (SELECT coalesce(jsonb_object_agg(name, live), '{{}}') FROM queue WHERE transport = 'kafka') AS queues,
+    ARRAY(SELECT name FROM queue q WHERE transport = 'grpc' AND EXISTS (
+        SELECT FROM task_lease l WHERE l.queue = q.name AND l.worker IS NULL AND l.ended_at IS NULL)) AS waiting
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,3 +134,33 @@ class Turn:
     def key(self) -> str:
         """Return the key of the result that it is about; empty where it is about something else."""
         return self.trigger.removeprefix(PREFIX) if self.trigger.startswith(PREFIX) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a look finds.
+
+    Attributes:
+        runs: Of which something is due.
+        turns: The triggers, schedules, pools and results of which something is.
+        next_s: When the next is that is not due yet, seconds; None where nothing waits for its time.
+        topics: What sources name, topics and patterns, and whether each is read from its start.
+        queues: Those that have topics, and whether these are known to be there.
+        waiting: Those in which tasks wait to be leased.
+    """
+
+    runs: Sequence[UUID]
+    turns: Sequence[Turn]
+    next_s: float | None
+    topics: Mapping[str, bool]
+    queues: Mapping[str, bool]
+    waiting: Sequence[str]
+
+
+def look_of(row: asyncpg.Record) -> Look:
+    """Return what `LOOK` has found."""
+    return Look(
+        runs=[UUID(run_id) for run_id, *_ in row["due"] if run_id is not None],
+        turns=[Turn(namespace, name) for _, namespace, name in row["due"] if namespace is not None],
+        **{name: row[name] for name in ("next_s", "topics", "queues", "waiting")},
+    )

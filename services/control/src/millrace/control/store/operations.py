@@ -5,8 +5,8 @@ from uuid import UUID
 
 from millrace.control.commands.operations import ChangeRuns
 from millrace.control.domain.runs import KeptRun
-from millrace.control.store.rows import columns, task_row
-from millrace.control.store.runs import ITEMS
+from millrace.control.store.rows import columns, everywhere, task_row
+from millrace.control.store.runs import ALL_ITEMS
 from millrace.control.store.saved import SAVE_TASKS
 from millrace.core.items import TAKEN_ITEMS
 from millrace.core.state import TAKEN_FROM
@@ -18,19 +18,21 @@ LOOKED_AT_FOR_EACH = 20
 # A run's id is a UUIDv7 and begins with its time: the primary key's order is theirs.
 LOOK = """
 SELECT run_id, ($4 = '' OR workflow = $4) AND ($5 = '' OR trigger_name = $5) AND state = ANY($6) AS matches
-FROM run WHERE namespace = $1 AND run_id >= $2 AND run_id < $3 ORDER BY run_id DESC LIMIT $7
+FROM {runs} AS r WHERE namespace = $1 AND run_id >= $2 AND run_id < $3 ORDER BY run_id DESC LIMIT $7
 """
-RERUNS = """
-SELECT DISTINCT ON (rerun_of) rerun_of, run_id FROM run WHERE rerun_of = ANY($1) ORDER BY rerun_of, run_id DESC
+LOOK_OPEN, LOOK_ALL = LOOK.format(runs="run"), LOOK.format(runs=everywhere("run"))
+RERUNS = f"""
+SELECT DISTINCT ON (rerun_of) rerun_of, run_id FROM {everywhere("run")} AS r
+WHERE rerun_of = ANY($1) ORDER BY rerun_of, run_id DESC
 """
 # What a list has come to so far; what is in its items is not needed any more.
-ITEMS_DONE = f"SELECT (inner_state->>'index')::int AS index {ITEMS} AND state = 'succeeded' ORDER BY 1"
+ITEMS_DONE = f"SELECT (inner_state->>'index')::int AS index {ALL_ITEMS} AND state = 'succeeded' ORDER BY 1"
 TAKE_ITEMS = f"""
 INSERT INTO task_past (run_id, name, task_id, state, began_at, attempt, failures, losses, ended_at, output, fraction,
     message, inner_state)
 SELECT $3::uuid, name, task_id, state, began_at, attempt, failures, losses, ended_at, output, fraction, message,
     jsonb_build_object('{TAKEN_FROM}', run_id) || inner_state
-{ITEMS} AND state = 'succeeded'
+{ALL_ITEMS} AND state = 'succeeded'
 """
 
 _FIRST, _LAST = UUID(int=0), UUID(int=2**128 - 1)
@@ -46,7 +48,8 @@ class Operations(Transaction):
         before = min(until, asked.before_run_id or _LAST)
         most = asked.limit * LOOKED_AT_FOR_EACH
         filtered = (asked.workflow, asked.trigger, list(asked.wanted))
-        rows = await self.fetch(LOOK, asked.namespace, since, before, *filtered, most)
+        look = LOOK_ALL if any(state.ended for state in asked.wanted) else LOOK_OPEN
+        rows = await self.fetch(look, asked.namespace, since, before, *filtered, most)
         found = [row["run_id"] for row in rows if row["matches"]]
         if len(found) > asked.limit:
             return found[: asked.limit], found[asked.limit - 1]

@@ -11,10 +11,14 @@ ON CONFLICT DO NOTHING RETURNING name
 """
 FOUND = "SELECT name, namespace, principal, applied_at, live, transport FROM queue WHERE name = $1"
 OF_NAMESPACE = """
-SELECT name, namespace, principal, applied_at, live, transport FROM queue WHERE namespace = $1 ORDER BY name
+SELECT name, namespace, principal, applied_at, live, transport FROM queue WHERE namespace = $1 AND name > $2
+ORDER BY name LIMIT $3
 """
 WITH_TOPICS = "SELECT name, live FROM queue WHERE transport = 'kafka' ORDER BY name"
-LIVE = "UPDATE queue SET live = true WHERE name = ANY($1) AND NOT live"
+LIVE = """
+UPDATE queue SET live = true
+WHERE name IN (SELECT name FROM queue WHERE name = ANY($1) AND NOT live ORDER BY name FOR UPDATE)
+"""
 
 
 class Queues(Transaction):
@@ -28,9 +32,9 @@ class Queues(Transaction):
         """Return a queue that is there."""
         return (await self.fetch(FOUND, name))[0]
 
-    async def queues(self, namespace: str) -> list[asyncpg.Record]:
-        """Return the queues of a namespace, by name."""
-        return await self.fetch(OF_NAMESPACE, namespace)
+    async def queues(self, namespace: str, after: str = "", limit: int | None = None) -> list[asyncpg.Record]:
+        """Return up to `limit` queues of a namespace, by name, after one; all where that is not given."""
+        return await self.fetch(OF_NAMESPACE, namespace, after, limit)
 
     async def all_queues(self) -> dict[str, bool]:
         """Return every queue that has topics: whether those are known to be there."""

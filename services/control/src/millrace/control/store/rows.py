@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import asyncpg
 from millrace.control.domain.runs import KeptRun, Parent
 from millrace.core.plan import Plan
 from millrace.core.state import AttemptEnded, Carried, Failure, Pause, Run, RunState, TaskRun, TaskState
+
+#: Kept as JSON in a column of its own.
+K = TypeVar("K", Failure, Carried)
 
 
 def holds_up(last_run: str) -> str:
@@ -20,6 +23,11 @@ def holds_up(last_run: str) -> str:
         SELECT run_id, state FROM run WHERE rerun_of = f.run_id
         UNION ALL SELECT n.run_id, n.state FROM run n JOIN again a ON n.rerun_of = a.run_id
     ) SELECT FROM again WHERE state = 'succeeded'))"""
+
+
+def everywhere(table: str) -> str:
+    """Return all that a table has of runs, also of those in the archive, as part of a query."""
+    return f"(TABLE {table} UNION ALL TABLE {table}_archive)"
 
 
 def columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
@@ -86,12 +94,12 @@ def task_run(row: asyncpg.Record) -> TaskRun:
         ended_at=row["ended_at"],
         due_at=row["due_at"],
         output=row["output"],
-        failure=Failure(**failure) if failure is not None else None,
+        failure=_known(Failure, failure) if failure is not None else None,
         fraction=row["fraction"],
         message=row["message"],
         outcome=TaskState(row["outcome"]) if row["outcome"] else None,
         inner=row["inner_state"],
-        carried=Carried(**row["carried"]) if row["carried"] is not None else None,
+        carried=_known(Carried, row["carried"]) if row["carried"] is not None else None,
         deadline_at=row["deadline_at"],
         missed_at=row["missed_at"],
     )
@@ -103,9 +111,9 @@ def task_row(run_id: UUID, task: TaskRun) -> tuple[Any, ...]:
     return (
         *(run_id, task.name, task.task_id, task.state, task.began_at, task.attempt, task.token),
         *(task.failures, task.losses, *times, json_of(task.output)),
-        json_of(asdict(task.failure) if task.failure is not None else None),
+        json_of(_told(task.failure) if task.failure is not None else None),
         *(task.fraction, task.message, task.outcome, json_of(task.inner)),
-        json_of(asdict(task.carried) if task.carried is not None else None),
+        json_of(_told(task.carried) if task.carried is not None else None),
         *(task.deadline_at, task.missed_at),
     )
 
@@ -133,6 +141,17 @@ def size_of(task: TaskRun) -> int:
 def json_of(value: Any) -> str | None:  # noqa: ANN401 - a JSON value
     """Return JSON as text; nothing for nothing."""
     return json.dumps(value) if value is not None else None
+
+
+def _told(kept: Failure | Carried) -> dict[str, Any]:
+    """Return what differs from the default: a replica of a former version reads it too, where it has no newer field."""
+    values = {field.name: (getattr(kept, field.name), field.default) for field in fields(kept)}
+    return {name: value for name, (value, default) in values.items() if value != default}
+
+
+def _known(cls: type[K], kept: Mapping[str, Any]) -> K:
+    """Return what was kept, as far as this version knows its fields: a later one may have kept more."""
+    return cls(**{field.name: kept[field.name] for field in fields(cls) if field.name in kept})
 
 
 def _pause_json(pause: Pause | None) -> str | None:

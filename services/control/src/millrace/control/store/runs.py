@@ -9,16 +9,12 @@ from uuid import UUID
 import asyncpg
 from millrace.control.domain.runs import KeptRun
 from millrace.control.store.definitions import Definitions
-from millrace.control.store.due import DUE, Turn
+from millrace.control.store.due import LOOK, Turn, look_of
 from millrace.control.store.hot import HotRuns
-from millrace.control.store.rows import (
-    kept_run,
-    size_of,
-    task_run,
-)
+from millrace.control.store.rows import everywhere, kept_run, size_of, task_run
 from millrace.core.parts import Approve
-from millrace.core.state import TaskRun
-from millrace.runtime.inbox import first_id
+from millrace.core.plan import Plan
+from millrace.core.state import RunState, TaskRun
 from millrace.runtime.transaction import one
 
 RUN = "SELECT * FROM run WHERE namespace = $1 AND run_id = $2"
@@ -26,45 +22,37 @@ HOLD_RUN = "SELECT * FROM run WHERE namespace = $1 AND run_id = $2 FOR UPDATE"
 # Always in the order of their ids, so that two who hold runs wait for one another rather than deadlock.
 HOLD_RUNS = "SELECT * FROM run WHERE run_id = ANY($1) ORDER BY run_id FOR UPDATE"
 SEE_RUNS = "SELECT *, xmax::text::bigint AS locker FROM run WHERE run_id = ANY($1)"
+ARCHIVED_RUN = "SELECT * FROM run_archive WHERE namespace = $1 AND run_id = $2"
+ARCHIVED_RUNS = "SELECT * FROM run_archive WHERE run_id = ANY($1)"
 HOLD_DUE = "SELECT * FROM run WHERE run_id = ANY($1) ORDER BY run_id FOR UPDATE SKIP LOCKED"
 TASKS = "SELECT * FROM task WHERE run_id = ANY($1)"
+# Of runs that have ended, which are moved between two looks.
+ALL_TASKS = f"SELECT * FROM {everywhere('task')} AS t WHERE run_id = ANY($1)"
 LIST = """
-SELECT * FROM run WHERE namespace = $1 AND ($2 = '' OR workflow = $2) AND ($3 = '' OR state = $3)
+SELECT * FROM {runs} AS r WHERE namespace = $1 AND ($2 = '' OR workflow = $2) AND ($3 = '' OR state = $3)
     AND ($4::uuid IS NULL OR run_id < $4) ORDER BY run_id DESC LIMIT $5
 """
-PAST = "SELECT * FROM task_past WHERE run_id = $1 ORDER BY began_at, name LIMIT $2"
+_MAY_BE_ARCHIVED = frozenset(("", *(state for state in RunState if state.ended)))
+LIST_OPEN, LIST_ALL = LIST.format(runs="run"), LIST.format(runs=everywhere("run"))
+PAST = f"SELECT * FROM {everywhere('task_past')} AS t WHERE run_id = $1 ORDER BY began_at, name LIMIT $2"
 # Of the scopes in a task, not of what is in those.
-ITEMS = """
-FROM (TABLE task UNION ALL TABLE task_past) t
+_ITEMS = """
+FROM ({tables}) AS t
 WHERE run_id = $1 AND starts_with(name, $2 || '[') AND right(name, 1) = ']'
     AND strpos(substr(name, length($2) + 2), '[') = 0
 """
+ITEMS = _ITEMS.format(tables="TABLE task UNION ALL TABLE task_past")
+ALL_ITEMS = _ITEMS.format(tables=f"{everywhere('task')} UNION ALL {everywhere('task_past')}")
 OUTPUTS = f"SELECT output {ITEMS} ORDER BY (inner_state->>'index')::int"
 OUTPUTS_BYTES = f"SELECT coalesce(sum(pg_column_size(output)), 0) {ITEMS}"
 MAX_OUTPUTS_BYTES = 4 * 1024 * 1024
 """The most that the items of one foreach hand on, as it is stored, that is looked at together."""
-# A run's id is a UUIDv7 and begins with its time: the primary key finds the old ones.
-FORGET_RUNS = """
-WITH old AS MATERIALIZED (
-    SELECT run_id FROM run r WHERE run_id < $1 AND ended_at < $2
-        -- What a strict sequence waits behind stays until somebody has looked at it.
-        AND (state <> 'failed' OR (SELECT true FROM trigger WHERE last_run = r.run_id LIMIT 1) IS NULL
-            AND (SELECT true FROM schedule WHERE last_run = r.run_id LIMIT 1) IS NULL)
-    ORDER BY run_id LIMIT $3 FOR UPDATE OF r SKIP LOCKED
-), tasks AS (DELETE FROM task WHERE run_id IN (SELECT run_id FROM old)
-), past AS (DELETE FROM task_past WHERE run_id IN (SELECT run_id FROM old)
-), plans AS (DELETE FROM run_plan WHERE run_id IN (SELECT run_id FROM old)
-), mails AS (DELETE FROM mail WHERE run_id IN (SELECT run_id FROM old)
-), attempts AS (DELETE FROM attempt WHERE run_id IN (SELECT run_id FROM old)
-)
-DELETE FROM run WHERE run_id IN (SELECT run_id FROM old) RETURNING 1
-"""
 WAITING = """
 SELECT r.run_id, coalesce(r.planned_sha256, r.sha256) AS sha256, r.workflow, t.name, t.inner_state, t.began_at, t.due_at
 FROM task t JOIN run r USING (run_id)
 WHERE t.state = 'waiting' AND r.namespace = $1 AND t.inner_state ? 'votes' ORDER BY t.began_at, t.name LIMIT $2
 """
-ATTEMPTS = "SELECT * FROM attempt WHERE run_id = $1 ORDER BY task_id, attempt"
+ATTEMPTS = f"SELECT * FROM {everywhere('attempt')} AS a WHERE run_id = $1 ORDER BY task_id, attempt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +85,23 @@ class Runs(Definitions):
 
     async def run(self, namespace: str, run_id: UUID) -> KeptRun:
         """Return a run with its tasks."""
-        return (await self._kept([one(await self.fetch(RUN, namespace, run_id), _named(namespace, run_id))]))[0]
+        return await self._one(RUN, namespace, run_id)
 
     async def hold_run(self, namespace: str, run_id: UUID) -> KeptRun:
-        """Return a run with its tasks, locked."""
-        return (await self._kept([one(await self.fetch(HOLD_RUN, namespace, run_id), _named(namespace, run_id))]))[0]
+        """Return a run with its tasks, locked, or from the archive, where it never changes."""
+        return await self._one(HOLD_RUN, namespace, run_id)
 
     async def hold_runs(self, run_ids: Iterable[UUID], *, skip_locked: bool = False) -> list[KeptRun]:
-        """Return runs with their tasks, locked; those that do not exist are left out."""
+        """Return runs with their tasks, locked; those that do not exist or are in the archive are left out."""
         held = await self._kept(await self.fetch(HOLD_DUE if skip_locked else HOLD_RUNS, list(set(run_ids))))
         self.hot.compare(held)
+        return held
+
+    async def hold_runs_anywhere(self, run_ids: Iterable[UUID]) -> list[KeptRun]:
+        """Return runs with their tasks, locked, or from the archive; those that do not exist are left out."""
+        held = await self.hold_runs(wanted := set(run_ids))
+        if archived := wanted - {kept.run.run_id for kept in held}:
+            held += await self._kept(await self.fetch(ARCHIVED_RUNS, list(archived)))
         return held
 
     async def runs_at_hand(self, run_ids: Iterable[UUID]) -> list[KeptRun]:
@@ -129,8 +124,10 @@ class Runs(Definitions):
         self, namespace: str, workflow: str, state: str, before: UUID | None, limit: int
     ) -> list[KeptRun]:
         """Return runs without their tasks, newest first."""
-        rows = await self.fetch(LIST, namespace, workflow, state, before, limit)
-        plans = await self.plans(row["planned_sha256"] or row["sha256"] for row in rows)
+        rows = await self.fetch(
+            LIST_ALL if state in _MAY_BE_ARCHIVED else LIST_OPEN, namespace, workflow, state, before, limit
+        )
+        plans = await self._plans(rows)
         return [kept_run(row, plans, {}) for row in rows]
 
     async def attempts(self, run_id: UUID) -> list[asyncpg.Record]:
@@ -140,7 +137,7 @@ class Runs(Definitions):
     async def waiting(self, namespace: str, limit: int) -> list[Waiting]:
         """Return up to `limit` tasks that wait for people, the oldest first."""
         rows = await self.fetch(WAITING, namespace, limit)
-        plans = await self.plans(row["sha256"] for row in rows)
+        plans = await self.plans((row["sha256"] for row in rows), (row["run_id"] for row in rows))
         return [
             Waiting(
                 run_id=row["run_id"],
@@ -154,15 +151,10 @@ class Runs(Definitions):
             for row in rows
         ]
 
-    async def forget_runs(self, before: datetime, limit: int) -> int:
-        """Delete up to `limit` runs that ended before a moment, with their tasks and attempts; return how many."""
-        return len(await self.fetch(FORGET_RUNS, first_id(before), before, limit))
-
-    async def due(self) -> tuple[list[UUID], list[Turn]]:
+    async def due(self) -> tuple[Sequence[UUID], Sequence[Turn]]:
         """Return the runs, and the triggers, schedules and pools, of which something is due."""
-        rows = await self.fetch(DUE)
-        turns = [Turn(row["namespace"], row["trigger_name"]) for row in rows if row["namespace"]]
-        return [row["run_id"] for row in rows if not row["namespace"]], turns
+        look = look_of((await self.fetch(LOOK))[0])
+        return look.runs, look.turns
 
     async def past(self, run_id: UUID, limit: int) -> list[TaskRun]:
         """Return up to `limit` records of a run's scopes that are over, in the order in which they began."""
@@ -175,15 +167,23 @@ class Runs(Definitions):
             return None
         return [row["output"] for row in await self.fetch(OUTPUTS, run_id, name)]
 
+    async def _one(self, sql: str, namespace: str, run_id: UUID) -> KeptRun:
+        # Who does not find it here any more finds it there: it is moved in one transaction.
+        rows = await self.fetch(sql, namespace, run_id) or await self.fetch(ARCHIVED_RUN, namespace, run_id)
+        return (await self._kept([one(rows, f"run {run_id} in namespace {namespace}")]))[0]
+
     async def _kept(self, rows: Sequence[asyncpg.Record]) -> list[KeptRun]:
         if not rows:
             return []
         tasks: dict[UUID, dict[str, TaskRun]] = {row["run_id"]: {} for row in rows}
-        for row in await self.fetch(TASKS, list(tasks)):
+        ended = any(row["ended_at"] is not None for row in rows)
+        for row in await self.fetch(ALL_TASKS if ended else TASKS, list(tasks)):
             tasks[row["run_id"]][row["name"]] = task_run(row)
-        plans = await self.plans(row["planned_sha256"] or row["sha256"] for row in rows)
+        plans = await self._plans(rows)
         return [kept_run(row, plans, tasks[row["run_id"]]) for row in rows]
 
-
-def _named(namespace: str, run_id: UUID) -> str:
-    return f"run {run_id} in namespace {namespace}"
+    async def _plans(self, rows: Sequence[asyncpg.Record]) -> dict[str, Plan]:
+        return await self.plans(
+            (row["planned_sha256"] or row["sha256"] for row in rows),
+            (row["run_id"] for row in rows if row["planned_sha256"]),
+        )

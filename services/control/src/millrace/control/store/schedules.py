@@ -33,11 +33,13 @@ UPDATE schedule SET decided_until = $3, next_at = $4, paused_at = $5, paused_by 
 WHERE namespace = $1 AND name = $2
 """
 DELETE = "DELETE FROM schedule WHERE namespace = $1 AND name = $2"
-SHOWN = f"""
+_SHOWN = f"""
 SELECT s.*, CASE WHEN s.document->>'strategy' = 'strict_sequence' AND {holds_up("s.last_run")}
     THEN s.last_run END AS blocked_by
-FROM schedule s WHERE s.namespace = $1 AND ($2 = '' OR s.name = $2) ORDER BY s.name
+FROM schedule s WHERE s.namespace = $1
 """
+SHOWN = f"{_SHOWN} AND s.name = $2"
+LIST = f"{_SHOWN} AND s.name > $2 ORDER BY s.name LIMIT $3"
 FIRED = """
 SELECT logical_at FROM schedule_fire
 WHERE namespace = $1 AND schedule = $2 AND again = $3 AND logical_at = ANY($4::timestamptz[])
@@ -155,9 +157,9 @@ class Schedules(Transaction):
         """Take a held schedule out of force."""
         self.write(DELETE, *held.key)
 
-    async def shown_schedules(self, namespace: str) -> list[asyncpg.Record]:
-        """Return the schedules of a namespace as they stand, by name."""
-        return await self.fetch(SHOWN, namespace, "")
+    async def shown_schedules(self, namespace: str, after: str, limit: int) -> list[asyncpg.Record]:
+        """Return up to `limit` schedules as they stand, by name, after one."""
+        return await self.fetch(LIST, namespace, after, limit)
 
     async def shown_schedule(self, namespace: str, name: str) -> Mapping[str, Any]:
         """Return how a schedule stands."""

@@ -1,6 +1,8 @@
 """What happened in this process, for those who wait in it; whoever waits elsewhere looks now and then."""
 
 import asyncio
+import math
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from uuid import UUID
@@ -9,31 +11,42 @@ from uuid import UUID
 class Signals:
     """Wakes what waits for runs: the clock for what is due, watchers for what has changed."""
 
-    SOON_S = 1.0
-    """What is due later than this need not be told: the clock looks that often anyway."""
+    WAITED_S = 1.0
+    """So often is looked for what others have added to a queue for whose tasks somebody waits here."""
 
     def __init__(self) -> None:
         self._due = asyncio.Event()
-        self._due_in_s = float("inf")
+        self._due_at = math.inf
+        self._applied = False
         self._queue = asyncio.Event()
         self._pattern = asyncio.Event()
         self._watched: dict[UUID | str, set[Watch]] = {}
 
     def due_in(self, seconds: float) -> None:
-        """Say that something is due so soon."""
-        if seconds < min(self._due_in_s, self.SOON_S):
-            self._due_in_s = seconds
+        """Say that something is due so soon; it counts where that is before the clock would look anyway."""
+        if (at := time.monotonic() + seconds) < self._due_at:
+            self._due_at = at
             self._due.set()
 
     async def wait_until_due(self, at_most_s: float) -> None:
         """Return when something that was told of is due, or after `at_most_s`."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + at_most_s
-        while (left_s := end - loop.time()) > 0:
+        self.due_in(min(at_most_s, self.WAITED_S) if self._tasks_awaited else at_most_s)
+        while (left_s := self._due_at - time.monotonic()) > 0:
+            self._due.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._due.wait(), left_s)
-            self._due.clear()
-            end, self._due_in_s = min(end, loop.time() + self._due_in_s), float("inf")
+        # What is told from now on may come too late for the next look.
+        self._due_at = math.inf
+
+    def applied(self) -> None:
+        """Say that something is in force that every replica is to know at once."""
+        self._applied = True
+        self.due_in(0.0)
+
+    def take_applied(self) -> bool:
+        """Return whether anything was, since this was asked last."""
+        taken, self._applied = self._applied, False
+        return taken
 
     def pattern_applied(self) -> None:
         """Say that a source of several topics is in force."""
@@ -49,10 +62,9 @@ class Signals:
         """Say that somebody has asked for a queue."""
         self._queue.set()
 
-    async def wait_for_queue(self, at_most_s: float) -> None:
-        """Return when somebody has asked for a queue, or after `at_most_s`."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._queue.wait(), at_most_s)
+    async def wait_for_queue(self) -> None:
+        """Return when somebody has asked for a queue."""
+        await self._queue.wait()
         self._queue.clear()
 
     def changed(self, watched: Iterable[UUID | str]) -> None:
@@ -61,11 +73,17 @@ class Signals:
             for watch in self._watched.get(one, ()):
                 watch.changed.set()
 
+    @property
+    def _tasks_awaited(self) -> bool:
+        return any(isinstance(watched, str) for watched in self._watched)
+
     @contextmanager
     def watching(self, watched: UUID | str) -> Iterator["Watch"]:
         """Yield what is told of each change of a run, or of each task that waits in a queue."""
         watch = Watch()
         self._watched.setdefault(watched, set()).add(watch)
+        if self._tasks_awaited:
+            self.due_in(self.WAITED_S)
         try:
             yield watch
         finally:

@@ -33,9 +33,31 @@ VERSIONS_AT = """
 SELECT DISTINCT ON (name) name, document, applied_at FROM trigger_version WHERE namespace = $1
 ORDER BY name, applied_at > $2, CASE WHEN applied_at > $2 THEN -version ELSE version END DESC
 """
+# What a trigger said goes when another has long stood in its place. It stays while events wait by it or may come to,
+# since the one in force has its shape, and while an event is kept that came when it stood, and is explained by it.
+FORGET_VERSIONS = """
+WITH old AS MATERIALIZED (
+    SELECT v.namespace, v.name, v.version FROM trigger_version v
+    CROSS JOIN LATERAL (SELECT applied_at FROM trigger_version n
+        WHERE n.namespace = v.namespace AND n.name = v.name AND n.version > v.version
+        ORDER BY n.version LIMIT 1) AS next
+    WHERE v.applied_at < $1 AND next.applied_at < $1
+        AND NOT EXISTS (SELECT FROM trigger t
+            WHERE t.namespace = v.namespace AND t.name = v.name AND t.shape_version = v.version)
+        AND NOT EXISTS (SELECT FROM gathering g
+            WHERE g.namespace = v.namespace AND g.trigger = v.name AND g.version = v.version)
+        AND NOT EXISTS (SELECT FROM trigger_match m WHERE m.namespace = v.namespace AND m.trigger = v.name
+            AND m.disposition = 'waiting' AND m.version = v.version)
+        AND NOT EXISTS (SELECT FROM event e WHERE e.received_at >= v.applied_at AND e.received_at < next.applied_at
+            AND e.namespace = v.namespace)
+    ORDER BY v.applied_at LIMIT $2 FOR UPDATE OF v SKIP LOCKED
+)
+DELETE FROM trigger_version WHERE (namespace, name, version) IN (SELECT * FROM old) RETURNING 1
+"""
 # How a trigger stands; at most 10,000 of anything are counted.
-SHOWN = f"""
+_SHOWN = f"""
 SELECT t.namespace, t.name, t.workflow, t.document, t.principal, t.applied_at, t.paused_at, t.paused_by, t.admit_at,
+    h.matched_at, h.failed_at, coalesce(h.failure, '') AS failure,
     CASE WHEN t.document->>'strategy' = 'strict_sequence' AND {holds_up("t.last_run")}
         THEN t.last_run END AS blocked_by,
     (SELECT count(*) FROM (SELECT FROM run r WHERE r.namespace = t.namespace AND r.trigger_name = t.name
@@ -44,8 +66,10 @@ SELECT t.namespace, t.name, t.workflow, t.document, t.principal, t.applied_at, t
         AND m.disposition = 'queued' LIMIT 10000) AS counted) AS queued_events,
     (SELECT count(*) FROM (SELECT FROM trigger_match m WHERE m.namespace = t.namespace AND m.trigger = t.name
         AND m.disposition = 'waiting' LIMIT 10000) AS counted) AS waiting_events
-FROM trigger t WHERE t.namespace = $1 AND ($2 = '' OR t.name = $2) ORDER BY t.name
+FROM trigger t LEFT JOIN trigger_health h USING (namespace, name) WHERE t.namespace = $1
 """
+SHOWN = f"{_SHOWN} AND t.name = $2"
+LIST = f"{_SHOWN} AND t.name > $2 ORDER BY t.name LIMIT $3"
 # Of a run that waits: how many wait before it, and the first of those that are under way.
 BEFORE = """
 SELECT (SELECT count(*) FROM (SELECT FROM run WHERE namespace = $1 AND trigger_name = $2 AND place IS NOT NULL
@@ -100,6 +124,8 @@ class ShownTrigger:
         waiting_runs: Those that wait for their turn; of these and the others at most 10,000 are counted.
         queued_events: Those that came while it was paused.
         waiting_events: Those that wait for others.
+        matched_at: When it last took an event.
+        failed_at: When something last went wrong with it as it is now, and `failure`: what that was.
     """
 
     name: str
@@ -114,6 +140,9 @@ class ShownTrigger:
     waiting_runs: int
     queued_events: int
     waiting_events: int
+    matched_at: datetime | None
+    failed_at: datetime | None
+    failure: str
 
 
 class Triggers(Events):
@@ -145,9 +174,9 @@ class Triggers(Events):
         self.write(SAVE_STANDING, *held.key, held.paused_at, held.paused_by, held.draining)
         self.wake(None)
 
-    async def shown_triggers(self, namespace: str, name: str = "") -> list[ShownTrigger]:
-        """Return how the triggers of a namespace stand, or one of them."""
-        return [_shown(row) for row in await self.fetch(SHOWN, namespace, name)]
+    async def shown_triggers(self, namespace: str, after: str, limit: int) -> list[ShownTrigger]:
+        """Return how up to `limit` triggers of a namespace stand, by name, after one."""
+        return [_shown(row) for row in await self.fetch(LIST, namespace, after, limit)]
 
     async def shown_trigger(self, namespace: str, name: str) -> ShownTrigger:
         """Return how a trigger stands."""
@@ -167,6 +196,10 @@ class Triggers(Events):
         """Return what each trigger said at a moment, and since when; of one that came later, what it said first."""
         rows = await self.fetch(VERSIONS_AT, namespace, moment)
         return [(Trigger.model_validate(row["document"]), row["applied_at"]) for row in rows]
+
+    async def forget_versions(self, before: datetime, limit: int) -> int:
+        """Delete up to `limit` of what triggers said and has not stood since a moment, if nothing asks for it."""
+        return len(await self.fetch(FORGET_VERSIONS, before, limit))
 
     def wake(self, due_at: datetime | None) -> None:
         """Have the clock look at triggers then; at once, where no time is given."""
@@ -206,4 +239,7 @@ def _shown(row: asyncpg.Record) -> ShownTrigger:
         waiting_runs=row["waiting_runs"],
         queued_events=row["queued_events"],
         waiting_events=row["waiting_events"],
+        matched_at=row["matched_at"],
+        failed_at=row["failed_at"],
+        failure=row["failure"],
     )

@@ -27,8 +27,16 @@ class InferenceApi:
 
     async def ListDeployments(self, request: pb.ListDeploymentsRequest, tx: Store) -> pb.ListDeploymentsResponse:
         """See the proto."""
-        command = ReadDeployments(namespace=request.namespace, model=request.model or None)
-        return pb.ListDeploymentsResponse(deployments=map(_deployment, await list_deployments(command, tx)))
+        command = ReadDeployments(
+            namespace=request.namespace,
+            model=request.model or None,
+            limit=request.limit,
+            before=request.before_deployment_id or None,
+        )
+        page, before = await list_deployments(command, tx)
+        return pb.ListDeploymentsResponse(
+            deployments=map(_deployment, page), next_before_deployment_id=str(before or "")
+        )
 
     async def GetCanary(self, request: pb.GetCanaryRequest, tx: Store) -> pb.GetCanaryResponse:
         """See the proto."""

@@ -9,7 +9,8 @@ from millrace.contracts.data import VersionPublished
 from millrace.contracts.event import Event
 from millrace.contracts.feature import TrainingSetBuilt, ViewApplied, ViewMaterialised
 from millrace.contracts.inference import CanaryJudged, DeploymentReady, PredictionsLogged, TrafficShifted
-from millrace.contracts.openlineage import LineageReported, openlineage_namespace, ref
+from millrace.contracts.openlineage import LineageReported, RunState, openlineage_namespace, ref, run_event
+from millrace.contracts.tasks import TaskFailed, TaskSucceeded
 from millrace.contracts.training import AliasMoved, EvaluationEvent, EvaluationPassed, VersionRegistered
 from millrace.lineage.domain.graph import Answer, Graph, canonical, utc
 from millrace.lineage.domain.openlineage import graph_of_openlineage, job_node, run_node
@@ -32,6 +33,13 @@ def graph_of(event: Event, at: datetime, event_id: str) -> Graph:  # noqa: ARG00
 @graph_of.register
 def _(event: LineageReported, at: datetime, event_id: str) -> Graph:  # noqa: ARG001 - it has a time and a content of its own
     return graph_of_openlineage(event.event, event.namespace)
+
+
+@graph_of.register
+def _(event: TaskSucceeded | TaskFailed, at: datetime, event_id: str) -> Graph:  # noqa: ARG001 - as above
+    state: RunState = "COMPLETE" if isinstance(event, TaskSucceeded) else "FAIL"
+    made = run_event(namespace=event.namespace, service=event.service, task=event, time=at, state=state)
+    return graph_of_openlineage(made, event.namespace)
 
 
 @graph_of.register

@@ -169,6 +169,11 @@ class ControlServiceStub(object):
                 request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ExplainRunRequest.SerializeToString,
                 response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ExplainRunResponse.FromString,
                 _registered_method=True)
+        self.GetTrigger = channel.unary_unary(
+                '/millrace.control.v1.ControlService/GetTrigger',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.GetTriggerRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.GetTriggerResponse.FromString,
+                _registered_method=True)
         self.ListTriggers = channel.unary_unary(
                 '/millrace.control.v1.ControlService/ListTriggers',
                 request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ListTriggersRequest.SerializeToString,
@@ -425,6 +430,13 @@ class ControlServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetTrigger(self, request, context):
+        """A trigger in force, and how it stands.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListTriggers(self, request, context):
         """The triggers in force, by name, and how they stand.
         """
@@ -653,6 +665,11 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.ExplainRun,
                     request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.ExplainRunRequest.FromString,
                     response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ExplainRunResponse.SerializeToString,
+            ),
+            'GetTrigger': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTrigger,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.GetTriggerRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.GetTriggerResponse.SerializeToString,
             ),
             'ListTriggers': grpc.unary_unary_rpc_method_handler(
                     servicer.ListTriggers,
@@ -1449,6 +1466,33 @@ class ControlService(object):
             '/millrace.control.v1.ControlService/ExplainRun',
             millrace_dot_control_dot_v1_dot_control__pb2.ExplainRunRequest.SerializeToString,
             millrace_dot_control_dot_v1_dot_control__pb2.ExplainRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTrigger(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/GetTrigger',
+            millrace_dot_control_dot_v1_dot_control__pb2.GetTriggerRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.GetTriggerResponse.FromString,
             options,
             channel_credentials,
             insecure,

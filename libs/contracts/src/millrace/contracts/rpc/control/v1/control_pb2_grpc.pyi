@@ -83,6 +83,8 @@ class ControlServiceStub:
     """Why an event did or did not start a run."""
     ExplainRun: _grpc.UnaryUnaryMultiCallable[_control_pb2.ExplainRunRequest, _control_pb2.ExplainRunResponse]
     """What started a run, and why it stands where it does."""
+    GetTrigger: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetTriggerRequest, _control_pb2.GetTriggerResponse]
+    """A trigger in force, and how it stands."""
     ListTriggers: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListTriggersRequest, _control_pb2.ListTriggersResponse]
     """The triggers in force, by name, and how they stand."""
     PauseTrigger: _grpc.UnaryUnaryMultiCallable[_control_pb2.PauseTriggerRequest, _control_pb2.PauseTriggerResponse]
@@ -165,6 +167,8 @@ class ControlServiceAsyncStub(ControlServiceStub):
     """Why an event did or did not start a run."""
     ExplainRun: _aio.UnaryUnaryMultiCallable[_control_pb2.ExplainRunRequest, _control_pb2.ExplainRunResponse]  # type: ignore[assignment]
     """What started a run, and why it stands where it does."""
+    GetTrigger: _aio.UnaryUnaryMultiCallable[_control_pb2.GetTriggerRequest, _control_pb2.GetTriggerResponse]  # type: ignore[assignment]
+    """A trigger in force, and how it stands."""
     ListTriggers: _aio.UnaryUnaryMultiCallable[_control_pb2.ListTriggersRequest, _control_pb2.ListTriggersResponse]  # type: ignore[assignment]
     """The triggers in force, by name, and how they stand."""
     PauseTrigger: _aio.UnaryUnaryMultiCallable[_control_pb2.PauseTriggerRequest, _control_pb2.PauseTriggerResponse]  # type: ignore[assignment]
@@ -406,6 +410,14 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.ExplainRunResponse, _abc.Awaitable[_control_pb2.ExplainRunResponse]]:
         """What started a run, and why it stands where it does."""
+
+    @_abc_1.abstractmethod
+    def GetTrigger(
+        self,
+        request: _control_pb2.GetTriggerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.GetTriggerResponse, _abc.Awaitable[_control_pb2.GetTriggerResponse]]:
+        """A trigger in force, and how it stands."""
 
     @_abc_1.abstractmethod
     def ListTriggers(

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from millrace.contracts.rpc.options.v1 import access_pb2 as millrace_dot_options_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!millrace/feature/v1/feature.proto\x12\x13millrace.feature.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a millrace/options/v1/access.proto\"N\n\x11\x41pplyViewsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x12\n\nviews_yaml\x18\x03 \x01(\t\">\n\x12\x41pplyViewsResponse\x12(\n\x05views\x18\x01 \x03(\x0b\x32\x19.millrace.feature.v1.View\"1\n\x0eGetViewRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04view\x18\x02 \x01(\t\":\n\x0fGetViewResponse\x12\'\n\x04view\x18\x01 \x01(\x0b\x32\x19.millrace.feature.v1.View\"%\n\x10ListViewsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\"=\n\x11ListViewsResponse\x12(\n\x05views\x18\x01 \x03(\x0b\x32\x19.millrace.feature.v1.View\"\x98\x01\n\x04View\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x11\n\tview_hash\x18\x02 \x01(\t\x12\x0e\n\x06\x65ntity\x18\x03 \x03(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x04 \x03(\t\x12\x0f\n\x07sources\x18\x05 \x03(\t\x12\x0e\n\x06online\x18\x06 \x01(\x08\x12\x18\n\x10\x64\x65\x63laration_yaml\x18\x07 \x01(\t\x12\x12\n\ngeneration\x18\x08 \x01(\t\"K\n\x10GetOnlineRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\r\n\x05views\x18\x02 \x03(\t\x12\x15\n\rentities_json\x18\x03 \x03(\t\"\xd6\x01\n\x11GetOnlineResponse\x12\x10\n\x08\x66\x65\x61tures\x18\x01 \x03(\t\x12-\n\x04rows\x18\x02 \x03(\x0b\x32\x1f.millrace.feature.v1.FeatureRow\x12L\n\x0bgenerations\x18\x03 \x03(\x0b\x32\x37.millrace.feature.v1.GetOnlineResponse.GenerationsEntry\x1a\x32\n\x10GenerationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x1c\n\nFeatureRow\x12\x0e\n\x06values\x18\x01 \x03(\x01\"\xca\x01\n\x0e\x43omputeRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\r\n\x05views\x18\x02 \x03(\t\x12\x13\n\x0bspine_arrow\x18\x03 \x01(\x0c\x12L\n\rsources_arrow\x18\x04 \x03(\x0b\x32\x35.millrace.feature.v1.ComputeRequest.SourcesArrowEntry\x1a\x33\n\x11SourcesArrowEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\")\n\x0f\x43omputeResponse\x12\x16\n\x0e\x66\x65\x61tures_arrow\x18\x01 \x01(\x0c\"C\n\x15GetTrainingSetRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x17\n\x0ftraining_set_id\x18\x02 \x01(\t\"\x8a\x02\n\x16GetTrainingSetResponse\x12\x17\n\x0ftraining_set_id\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nspine_rows\x18\x03 \x01(\x03\x12\x10\n\x08\x66\x65\x61tures\x18\x04 \x03(\t\x12\x13\n\x0bversion_ids\x18\x05 \x03(\t\x12\x13\n\x0bview_hashes\x18\x06 \x03(\t\x12\x18\n\x10request_features\x18\x07 \x03(\t\x12/\n\x0conline_views\x18\x08 \x03(\x0b\x32\x19.millrace.feature.v1.View\x12,\n\x08\x62uilt_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xa6\x05\n\x0e\x46\x65\x61tureService\x12m\n\nApplyViews\x12&.millrace.feature.v1.ApplyViewsRequest\x1a\'.millrace.feature.v1.ApplyViewsResponse\"\x0e\x8a\xb5\x18\n\n\x04view\x10\x02 \x01\x12\x62\n\x07GetView\x12#.millrace.feature.v1.GetViewRequest\x1a$.millrace.feature.v1.GetViewResponse\"\x0c\x8a\xb5\x18\x08\n\x04view\x10\x01\x12h\n\tListViews\x12%.millrace.feature.v1.ListViewsRequest\x1a&.millrace.feature.v1.ListViewsResponse\"\x0c\x8a\xb5\x18\x08\n\x04view\x10\x01\x12m\n\tGetOnline\x12%.millrace.feature.v1.GetOnlineRequest\x1a&.millrace.feature.v1.GetOnlineResponse\"\x11\x8a\xb5\x18\r\n\x07\x66\x65\x61ture\x10\x01(\x05\x12g\n\x07\x43ompute\x12#.millrace.feature.v1.ComputeRequest\x1a$.millrace.feature.v1.ComputeResponse\"\x11\x8a\xb5\x18\r\n\x07\x66\x65\x61ture\x10\x01 \x01\x12\x7f\n\x0eGetTrainingSet\x12*.millrace.feature.v1.GetTrainingSetRequest\x1a+.millrace.feature.v1.GetTrainingSetResponse\"\x14\x8a\xb5\x18\x10\n\x0ctraining_set\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!millrace/feature/v1/feature.proto\x12\x13millrace.feature.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a millrace/options/v1/access.proto\"N\n\x11\x41pplyViewsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x12\n\nviews_yaml\x18\x03 \x01(\t\">\n\x12\x41pplyViewsResponse\x12(\n\x05views\x18\x01 \x03(\x0b\x32\x19.millrace.feature.v1.View\"1\n\x0eGetViewRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04view\x18\x02 \x01(\t\":\n\x0fGetViewResponse\x12\'\n\x04view\x18\x01 \x01(\x0b\x32\x19.millrace.feature.v1.View\"C\n\x10ListViewsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\t\"Q\n\x11ListViewsResponse\x12(\n\x05views\x18\x01 \x03(\x0b\x32\x19.millrace.feature.v1.View\x12\x12\n\nnext_after\x18\x02 \x01(\t\"\x98\x01\n\x04View\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x11\n\tview_hash\x18\x02 \x01(\t\x12\x0e\n\x06\x65ntity\x18\x03 \x03(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x04 \x03(\t\x12\x0f\n\x07sources\x18\x05 \x03(\t\x12\x0e\n\x06online\x18\x06 \x01(\x08\x12\x18\n\x10\x64\x65\x63laration_yaml\x18\x07 \x01(\t\x12\x12\n\ngeneration\x18\x08 \x01(\t\"K\n\x10GetOnlineRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\r\n\x05views\x18\x02 \x03(\t\x12\x15\n\rentities_json\x18\x03 \x03(\t\"\xd6\x01\n\x11GetOnlineResponse\x12\x10\n\x08\x66\x65\x61tures\x18\x01 \x03(\t\x12-\n\x04rows\x18\x02 \x03(\x0b\x32\x1f.millrace.feature.v1.FeatureRow\x12L\n\x0bgenerations\x18\x03 \x03(\x0b\x32\x37.millrace.feature.v1.GetOnlineResponse.GenerationsEntry\x1a\x32\n\x10GenerationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x1c\n\nFeatureRow\x12\x0e\n\x06values\x18\x01 \x03(\x01\"\xca\x01\n\x0e\x43omputeRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\r\n\x05views\x18\x02 \x03(\t\x12\x13\n\x0bspine_arrow\x18\x03 \x01(\x0c\x12L\n\rsources_arrow\x18\x04 \x03(\x0b\x32\x35.millrace.feature.v1.ComputeRequest.SourcesArrowEntry\x1a\x33\n\x11SourcesArrowEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\")\n\x0f\x43omputeResponse\x12\x16\n\x0e\x66\x65\x61tures_arrow\x18\x01 \x01(\x0c\"C\n\x15GetTrainingSetRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x17\n\x0ftraining_set_id\x18\x02 \x01(\t\"\x8a\x02\n\x16GetTrainingSetResponse\x12\x17\n\x0ftraining_set_id\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nspine_rows\x18\x03 \x01(\x03\x12\x10\n\x08\x66\x65\x61tures\x18\x04 \x03(\t\x12\x13\n\x0bversion_ids\x18\x05 \x03(\t\x12\x13\n\x0bview_hashes\x18\x06 \x03(\t\x12\x18\n\x10request_features\x18\x07 \x03(\t\x12/\n\x0conline_views\x18\x08 \x03(\x0b\x32\x19.millrace.feature.v1.View\x12,\n\x08\x62uilt_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xa6\x05\n\x0e\x46\x65\x61tureService\x12m\n\nApplyViews\x12&.millrace.feature.v1.ApplyViewsRequest\x1a\'.millrace.feature.v1.ApplyViewsResponse\"\x0e\x8a\xb5\x18\n\n\x04view\x10\x02 \x01\x12\x62\n\x07GetView\x12#.millrace.feature.v1.GetViewRequest\x1a$.millrace.feature.v1.GetViewResponse\"\x0c\x8a\xb5\x18\x08\n\x04view\x10\x01\x12h\n\tListViews\x12%.millrace.feature.v1.ListViewsRequest\x1a&.millrace.feature.v1.ListViewsResponse\"\x0c\x8a\xb5\x18\x08\n\x04view\x10\x01\x12m\n\tGetOnline\x12%.millrace.feature.v1.GetOnlineRequest\x1a&.millrace.feature.v1.GetOnlineResponse\"\x11\x8a\xb5\x18\r\n\x07\x66\x65\x61ture\x10\x01(\x05\x12g\n\x07\x43ompute\x12#.millrace.feature.v1.ComputeRequest\x1a$.millrace.feature.v1.ComputeResponse\"\x11\x8a\xb5\x18\r\n\x07\x66\x65\x61ture\x10\x01 \x01\x12\x7f\n\x0eGetTrainingSet\x12*.millrace.feature.v1.GetTrainingSetRequest\x1a+.millrace.feature.v1.GetTrainingSetResponse\"\x14\x8a\xb5\x18\x10\n\x0ctraining_set\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -58,29 +58,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETVIEWRESPONSE']._serialized_start=320
   _globals['_GETVIEWRESPONSE']._serialized_end=378
   _globals['_LISTVIEWSREQUEST']._serialized_start=380
-  _globals['_LISTVIEWSREQUEST']._serialized_end=417
-  _globals['_LISTVIEWSRESPONSE']._serialized_start=419
-  _globals['_LISTVIEWSRESPONSE']._serialized_end=480
-  _globals['_VIEW']._serialized_start=483
-  _globals['_VIEW']._serialized_end=635
-  _globals['_GETONLINEREQUEST']._serialized_start=637
-  _globals['_GETONLINEREQUEST']._serialized_end=712
-  _globals['_GETONLINERESPONSE']._serialized_start=715
-  _globals['_GETONLINERESPONSE']._serialized_end=929
-  _globals['_GETONLINERESPONSE_GENERATIONSENTRY']._serialized_start=879
-  _globals['_GETONLINERESPONSE_GENERATIONSENTRY']._serialized_end=929
-  _globals['_FEATUREROW']._serialized_start=931
-  _globals['_FEATUREROW']._serialized_end=959
-  _globals['_COMPUTEREQUEST']._serialized_start=962
-  _globals['_COMPUTEREQUEST']._serialized_end=1164
-  _globals['_COMPUTEREQUEST_SOURCESARROWENTRY']._serialized_start=1113
-  _globals['_COMPUTEREQUEST_SOURCESARROWENTRY']._serialized_end=1164
-  _globals['_COMPUTERESPONSE']._serialized_start=1166
-  _globals['_COMPUTERESPONSE']._serialized_end=1207
-  _globals['_GETTRAININGSETREQUEST']._serialized_start=1209
-  _globals['_GETTRAININGSETREQUEST']._serialized_end=1276
-  _globals['_GETTRAININGSETRESPONSE']._serialized_start=1279
-  _globals['_GETTRAININGSETRESPONSE']._serialized_end=1545
-  _globals['_FEATURESERVICE']._serialized_start=1548
-  _globals['_FEATURESERVICE']._serialized_end=2226
+  _globals['_LISTVIEWSREQUEST']._serialized_end=447
+  _globals['_LISTVIEWSRESPONSE']._serialized_start=449
+  _globals['_LISTVIEWSRESPONSE']._serialized_end=530
+  _globals['_VIEW']._serialized_start=533
+  _globals['_VIEW']._serialized_end=685
+  _globals['_GETONLINEREQUEST']._serialized_start=687
+  _globals['_GETONLINEREQUEST']._serialized_end=762
+  _globals['_GETONLINERESPONSE']._serialized_start=765
+  _globals['_GETONLINERESPONSE']._serialized_end=979
+  _globals['_GETONLINERESPONSE_GENERATIONSENTRY']._serialized_start=929
+  _globals['_GETONLINERESPONSE_GENERATIONSENTRY']._serialized_end=979
+  _globals['_FEATUREROW']._serialized_start=981
+  _globals['_FEATUREROW']._serialized_end=1009
+  _globals['_COMPUTEREQUEST']._serialized_start=1012
+  _globals['_COMPUTEREQUEST']._serialized_end=1214
+  _globals['_COMPUTEREQUEST_SOURCESARROWENTRY']._serialized_start=1163
+  _globals['_COMPUTEREQUEST_SOURCESARROWENTRY']._serialized_end=1214
+  _globals['_COMPUTERESPONSE']._serialized_start=1216
+  _globals['_COMPUTERESPONSE']._serialized_end=1257
+  _globals['_GETTRAININGSETREQUEST']._serialized_start=1259
+  _globals['_GETTRAININGSETREQUEST']._serialized_end=1326
+  _globals['_GETTRAININGSETRESPONSE']._serialized_start=1329
+  _globals['_GETTRAININGSETRESPONSE']._serialized_end=1595
+  _globals['_FEATURESERVICE']._serialized_start=1598
+  _globals['_FEATURESERVICE']._serialized_end=2276
 # @@protoc_insertion_point(module_scope)

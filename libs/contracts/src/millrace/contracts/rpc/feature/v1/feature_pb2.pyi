@@ -41,16 +41,22 @@ class GetViewResponse(_message.Message):
     def __init__(self, view: _Optional[_Union[View, _Mapping]] = ...) -> None: ...
 
 class ListViewsRequest(_message.Message):
-    __slots__ = ("namespace",)
+    __slots__ = ("namespace", "limit", "after")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
     namespace: str
-    def __init__(self, namespace: _Optional[str] = ...) -> None: ...
+    limit: int
+    after: str
+    def __init__(self, namespace: _Optional[str] = ..., limit: _Optional[int] = ..., after: _Optional[str] = ...) -> None: ...
 
 class ListViewsResponse(_message.Message):
-    __slots__ = ("views",)
+    __slots__ = ("views", "next_after")
     VIEWS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_AFTER_FIELD_NUMBER: _ClassVar[int]
     views: _containers.RepeatedCompositeFieldContainer[View]
-    def __init__(self, views: _Optional[_Iterable[_Union[View, _Mapping]]] = ...) -> None: ...
+    next_after: str
+    def __init__(self, views: _Optional[_Iterable[_Union[View, _Mapping]]] = ..., next_after: _Optional[str] = ...) -> None: ...
 
 class View(_message.Message):
     __slots__ = ("view", "view_hash", "entity", "features", "sources", "online", "declaration_yaml", "generation")

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from millrace.contracts.rpc.options.v1 import access_pb2 as millrace_dot_options_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%millrace/inference/v1/inference.proto\x12\x15millrace.inference.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a millrace/options/v1/access.proto\"3\n\x0fGetRouteRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\"\x7f\n\x10GetRouteResponse\x12\x12\n\ngeneration\x18\x01 \x01(\x03\x12(\n\x04\x61rms\x18\x02 \x03(\x0b\x32\x1a.millrace.inference.v1.Arm\x12-\n\x07history\x18\x03 \x03(\x0b\x32\x1c.millrace.inference.v1.Shift\"N\n\x03\x41rm\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x0e\n\x06weight\x18\x03 \x01(\x05\x12\x0f\n\x07tripped\x18\x04 \x01(\x08\"\x8d\x01\n\x05Shift\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x0e\n\x06weight\x18\x03 \x01(\x05\x12\x12\n\ngeneration\x18\x04 \x01(\x03\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\":\n\x16ListDeploymentsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\"Q\n\x17ListDeploymentsResponse\x12\x36\n\x0b\x64\x65ployments\x18\x01 \x03(\x0b\x32!.millrace.inference.v1.Deployment\"\x90\x01\n\nDeployment\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x05\x12\x12\n\nversion_id\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"<\n\x10GetCanaryRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x15\n\rdeployment_id\x18\x02 \x01(\t\"x\n\x11GetCanaryResponse\x12\x0f\n\x07\x61nswers\x18\x01 \x01(\x03\x12\x10\n\x08labelled\x18\x02 \x01(\x03\x12\x0e\n\x06wanted\x18\x03 \x01(\x03\x12\x30\n\x08verdicts\x18\x04 \x03(\x0b\x32\x1e.millrace.inference.v1.Verdict\"l\n\x07Verdict\x12\x0e\n\x06weight\x18\x01 \x01(\x05\x12\x0f\n\x07verdict\x18\x02 \x01(\t\x12\x0f\n\x07\x61nswers\x18\x03 \x01(\x03\x12\x17\n\x0fmean_difference\x18\x04 \x01(\x01\x12\x16\n\x0estandard_error\x18\x05 \x01(\x01\x32\xf9\x02\n\x10InferenceService\x12j\n\x08GetRoute\x12&.millrace.inference.v1.GetRouteRequest\x1a\'.millrace.inference.v1.GetRouteResponse\"\r\x8a\xb5\x18\t\n\x05route\x10\x01\x12\x84\x01\n\x0fListDeployments\x12-.millrace.inference.v1.ListDeploymentsRequest\x1a..millrace.inference.v1.ListDeploymentsResponse\"\x12\x8a\xb5\x18\x0e\n\ndeployment\x10\x01\x12r\n\tGetCanary\x12\'.millrace.inference.v1.GetCanaryRequest\x1a(.millrace.inference.v1.GetCanaryResponse\"\x12\x8a\xb5\x18\x0e\n\ndeployment\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%millrace/inference/v1/inference.proto\x12\x15millrace.inference.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a millrace/options/v1/access.proto\"3\n\x0fGetRouteRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\"\x7f\n\x10GetRouteResponse\x12\x12\n\ngeneration\x18\x01 \x01(\x03\x12(\n\x04\x61rms\x18\x02 \x03(\x0b\x32\x1a.millrace.inference.v1.Arm\x12-\n\x07history\x18\x03 \x03(\x0b\x32\x1c.millrace.inference.v1.Shift\"N\n\x03\x41rm\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x0e\n\x06weight\x18\x03 \x01(\x05\x12\x0f\n\x07tripped\x18\x04 \x01(\x08\"\x8d\x01\n\x05Shift\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x0e\n\x06weight\x18\x03 \x01(\x05\x12\x12\n\ngeneration\x18\x04 \x01(\x03\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"g\n\x16ListDeploymentsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x05\x12\x1c\n\x14\x62\x65\x66ore_deployment_id\x18\x04 \x01(\t\"t\n\x17ListDeploymentsResponse\x12\x36\n\x0b\x64\x65ployments\x18\x01 \x03(\x0b\x32!.millrace.inference.v1.Deployment\x12!\n\x19next_before_deployment_id\x18\x02 \x01(\t\"\x90\x01\n\nDeployment\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x05\x12\x12\n\nversion_id\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"<\n\x10GetCanaryRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x15\n\rdeployment_id\x18\x02 \x01(\t\"x\n\x11GetCanaryResponse\x12\x0f\n\x07\x61nswers\x18\x01 \x01(\x03\x12\x10\n\x08labelled\x18\x02 \x01(\x03\x12\x0e\n\x06wanted\x18\x03 \x01(\x03\x12\x30\n\x08verdicts\x18\x04 \x03(\x0b\x32\x1e.millrace.inference.v1.Verdict\"l\n\x07Verdict\x12\x0e\n\x06weight\x18\x01 \x01(\x05\x12\x0f\n\x07verdict\x18\x02 \x01(\t\x12\x0f\n\x07\x61nswers\x18\x03 \x01(\x03\x12\x17\n\x0fmean_difference\x18\x04 \x01(\x01\x12\x16\n\x0estandard_error\x18\x05 \x01(\x01\x32\xf9\x02\n\x10InferenceService\x12j\n\x08GetRoute\x12&.millrace.inference.v1.GetRouteRequest\x1a\'.millrace.inference.v1.GetRouteResponse\"\r\x8a\xb5\x18\t\n\x05route\x10\x01\x12\x84\x01\n\x0fListDeployments\x12-.millrace.inference.v1.ListDeploymentsRequest\x1a..millrace.inference.v1.ListDeploymentsResponse\"\x12\x8a\xb5\x18\x0e\n\ndeployment\x10\x01\x12r\n\tGetCanary\x12\'.millrace.inference.v1.GetCanaryRequest\x1a(.millrace.inference.v1.GetCanaryResponse\"\x12\x8a\xb5\x18\x0e\n\ndeployment\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,17 +48,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SHIFT']._serialized_start=394
   _globals['_SHIFT']._serialized_end=535
   _globals['_LISTDEPLOYMENTSREQUEST']._serialized_start=537
-  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_end=595
-  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_start=597
-  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_end=678
-  _globals['_DEPLOYMENT']._serialized_start=681
-  _globals['_DEPLOYMENT']._serialized_end=825
-  _globals['_GETCANARYREQUEST']._serialized_start=827
-  _globals['_GETCANARYREQUEST']._serialized_end=887
-  _globals['_GETCANARYRESPONSE']._serialized_start=889
-  _globals['_GETCANARYRESPONSE']._serialized_end=1009
-  _globals['_VERDICT']._serialized_start=1011
-  _globals['_VERDICT']._serialized_end=1119
-  _globals['_INFERENCESERVICE']._serialized_start=1122
-  _globals['_INFERENCESERVICE']._serialized_end=1499
+  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_end=640
+  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_start=642
+  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_end=758
+  _globals['_DEPLOYMENT']._serialized_start=761
+  _globals['_DEPLOYMENT']._serialized_end=905
+  _globals['_GETCANARYREQUEST']._serialized_start=907
+  _globals['_GETCANARYREQUEST']._serialized_end=967
+  _globals['_GETCANARYRESPONSE']._serialized_start=969
+  _globals['_GETCANARYRESPONSE']._serialized_end=1089
+  _globals['_VERDICT']._serialized_start=1091
+  _globals['_VERDICT']._serialized_end=1199
+  _globals['_INFERENCESERVICE']._serialized_start=1202
+  _globals['_INFERENCESERVICE']._serialized_end=1579
 # @@protoc_insertion_point(module_scope)

@@ -57,18 +57,24 @@ class Shift(_message.Message):
     def __init__(self, deployment_id: _Optional[str] = ..., version: _Optional[int] = ..., weight: _Optional[int] = ..., generation: _Optional[int] = ..., reason: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ListDeploymentsRequest(_message.Message):
-    __slots__ = ("namespace", "model")
+    __slots__ = ("namespace", "model", "limit", "before_deployment_id")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_DEPLOYMENT_ID_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     model: str
-    def __init__(self, namespace: _Optional[str] = ..., model: _Optional[str] = ...) -> None: ...
+    limit: int
+    before_deployment_id: str
+    def __init__(self, namespace: _Optional[str] = ..., model: _Optional[str] = ..., limit: _Optional[int] = ..., before_deployment_id: _Optional[str] = ...) -> None: ...
 
 class ListDeploymentsResponse(_message.Message):
-    __slots__ = ("deployments",)
+    __slots__ = ("deployments", "next_before_deployment_id")
     DEPLOYMENTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_BEFORE_DEPLOYMENT_ID_FIELD_NUMBER: _ClassVar[int]
     deployments: _containers.RepeatedCompositeFieldContainer[Deployment]
-    def __init__(self, deployments: _Optional[_Iterable[_Union[Deployment, _Mapping]]] = ...) -> None: ...
+    next_before_deployment_id: str
+    def __init__(self, deployments: _Optional[_Iterable[_Union[Deployment, _Mapping]]] = ..., next_before_deployment_id: _Optional[str] = ...) -> None: ...
 
 class Deployment(_message.Message):
     __slots__ = ("deployment_id", "model", "version", "version_id", "state", "time")

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from millrace.contracts.rpc.options.v1 import access_pb2 as millrace_dot_options_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#millrace/training/v1/training.proto\x12\x14millrace.training.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a millrace/options/v1/access.proto\"n\n\x16GetModelVersionRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x05\x12\r\n\x05\x61lias\x18\x04 \x01(\t\x12\x12\n\nversion_id\x18\x05 \x01(\t\"N\n\x17GetModelVersionResponse\x12\x33\n\x07version\x18\x01 \x01(\x0b\x32\".millrace.training.v1.ModelVersion\"K\n\x18ListModelVersionsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x05\"Q\n\x19ListModelVersionsResponse\x12\x34\n\x08versions\x18\x01 \x03(\x0b\x32\".millrace.training.v1.ModelVersion\"8\n\x11ListTrialsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x10\n\x08study_id\x18\x02 \x01(\t\"A\n\x12ListTrialsResponse\x12+\n\x06trials\x18\x01 \x03(\x0b\x32\x1b.millrace.training.v1.Trial\"g\n\x0fSetAliasRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\r\n\x05\x61lias\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\x05\",\n\x10SetAliasResponse\x12\x18\n\x10previous_version\x18\x01 \x01(\x05\"\xa6\x01\n\x05Trial\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\x13\n\x0bparams_json\x18\x02 \x01(\t\x12\x39\n\x07metrics\x18\x03 \x03(\x0b\x32(.millrace.training.v1.Trial.MetricsEntry\x12\r\n\x05state\x18\x04 \x01(\t\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xfb\x01\n\nEvaluation\x12\x15\n\revaluation_id\x18\x01 \x01(\t\x12\x0e\n\x06passed\x18\x02 \x01(\x08\x12@\n\x08measures\x18\x03 \x03(\x0b\x32..millrace.training.v1.Evaluation.MeasuresEntry\x12\x0f\n\x07reasons\x18\x04 \x03(\t\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10\x63hampion_version\x18\x06 \x01(\x05\x1a/\n\rMeasuresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xfd\x03\n\x0cModelVersion\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x12\n\nversion_id\x18\x03 \x01(\t\x12<\n\x05\x66iles\x18\x04 \x03(\x0b\x32-.millrace.training.v1.ModelVersion.FilesEntry\x12\x17\n\x0ftraining_set_id\x18\x05 \x01(\t\x12\x10\n\x08study_id\x18\x06 \x01(\t\x12\x11\n\testimator\x18\x07 \x01(\t\x12\x13\n\x0bparams_json\x18\x08 \x01(\t\x12@\n\x07metrics\x18\t \x03(\x0b\x32/.millrace.training.v1.ModelVersion.MetricsEntry\x12\x16\n\x0eparity_max_abs\x18\n \x01(\x01\x12\x0f\n\x07\x61liases\x18\x0b \x03(\t\x12\x35\n\x0b\x65valuations\x18\x0c \x03(\x0b\x32 .millrace.training.v1.Evaluation\x12(\n\x04time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a,\n\nFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x32\xf0\x03\n\x0fTrainingService\x12}\n\x0fGetModelVersion\x12,.millrace.training.v1.GetModelVersionRequest\x1a-.millrace.training.v1.GetModelVersionResponse\"\r\x8a\xb5\x18\t\n\x05model\x10\x01\x12\x83\x01\n\x11ListModelVersions\x12..millrace.training.v1.ListModelVersionsRequest\x1a/.millrace.training.v1.ListModelVersionsResponse\"\r\x8a\xb5\x18\t\n\x05model\x10\x01\x12n\n\nListTrials\x12\'.millrace.training.v1.ListTrialsRequest\x1a(.millrace.training.v1.ListTrialsResponse\"\r\x8a\xb5\x18\t\n\x05model\x10\x01\x12h\n\x08SetAlias\x12%.millrace.training.v1.SetAliasRequest\x1a&.millrace.training.v1.SetAliasResponse\"\r\x8a\xb5\x18\t\n\x05model\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#millrace/training/v1/training.proto\x12\x14millrace.training.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a millrace/options/v1/access.proto\"n\n\x16GetModelVersionRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x05\x12\r\n\x05\x61lias\x18\x04 \x01(\t\x12\x12\n\nversion_id\x18\x05 \x01(\t\"N\n\x17GetModelVersionResponse\x12\x33\n\x07version\x18\x01 \x01(\x0b\x32\".millrace.training.v1.ModelVersion\"K\n\x18ListModelVersionsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x05\"Q\n\x19ListModelVersionsResponse\x12\x34\n\x08versions\x18\x01 \x03(\x0b\x32\".millrace.training.v1.ModelVersion\"\\\n\x11ListTrialsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x10\n\x08study_id\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x05\x12\x13\n\x0b\x66rom_number\x18\x04 \x01(\x05\"[\n\x12ListTrialsResponse\x12+\n\x06trials\x18\x01 \x03(\x0b\x32\x1b.millrace.training.v1.Trial\x12\x18\n\x10next_from_number\x18\x02 \x01(\x05\"g\n\x0fSetAliasRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\r\n\x05\x61lias\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\x05\",\n\x10SetAliasResponse\x12\x18\n\x10previous_version\x18\x01 \x01(\x05\"\xa6\x01\n\x05Trial\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\x13\n\x0bparams_json\x18\x02 \x01(\t\x12\x39\n\x07metrics\x18\x03 \x03(\x0b\x32(.millrace.training.v1.Trial.MetricsEntry\x12\r\n\x05state\x18\x04 \x01(\t\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xfb\x01\n\nEvaluation\x12\x15\n\revaluation_id\x18\x01 \x01(\t\x12\x0e\n\x06passed\x18\x02 \x01(\x08\x12@\n\x08measures\x18\x03 \x03(\x0b\x32..millrace.training.v1.Evaluation.MeasuresEntry\x12\x0f\n\x07reasons\x18\x04 \x03(\t\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10\x63hampion_version\x18\x06 \x01(\x05\x1a/\n\rMeasuresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xfd\x03\n\x0cModelVersion\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x12\n\nversion_id\x18\x03 \x01(\t\x12<\n\x05\x66iles\x18\x04 \x03(\x0b\x32-.millrace.training.v1.ModelVersion.FilesEntry\x12\x17\n\x0ftraining_set_id\x18\x05 \x01(\t\x12\x10\n\x08study_id\x18\x06 \x01(\t\x12\x11\n\testimator\x18\x07 \x01(\t\x12\x13\n\x0bparams_json\x18\x08 \x01(\t\x12@\n\x07metrics\x18\t \x03(\x0b\x32/.millrace.training.v1.ModelVersion.MetricsEntry\x12\x16\n\x0eparity_max_abs\x18\n \x01(\x01\x12\x0f\n\x07\x61liases\x18\x0b \x03(\t\x12\x35\n\x0b\x65valuations\x18\x0c \x03(\x0b\x32 .millrace.training.v1.Evaluation\x12(\n\x04time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a,\n\nFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x32\xf0\x03\n\x0fTrainingService\x12}\n\x0fGetModelVersion\x12,.millrace.training.v1.GetModelVersionRequest\x1a-.millrace.training.v1.GetModelVersionResponse\"\r\x8a\xb5\x18\t\n\x05model\x10\x01\x12\x83\x01\n\x11ListModelVersions\x12..millrace.training.v1.ListModelVersionsRequest\x1a/.millrace.training.v1.ListModelVersionsResponse\"\r\x8a\xb5\x18\t\n\x05model\x10\x01\x12n\n\nListTrials\x12\'.millrace.training.v1.ListTrialsRequest\x1a(.millrace.training.v1.ListTrialsResponse\"\r\x8a\xb5\x18\t\n\x05model\x10\x01\x12h\n\x08SetAlias\x12%.millrace.training.v1.SetAliasRequest\x1a&.millrace.training.v1.SetAliasResponse\"\r\x8a\xb5\x18\t\n\x05model\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -58,27 +58,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTMODELVERSIONSRESPONSE']._serialized_start=397
   _globals['_LISTMODELVERSIONSRESPONSE']._serialized_end=478
   _globals['_LISTTRIALSREQUEST']._serialized_start=480
-  _globals['_LISTTRIALSREQUEST']._serialized_end=536
-  _globals['_LISTTRIALSRESPONSE']._serialized_start=538
-  _globals['_LISTTRIALSRESPONSE']._serialized_end=603
-  _globals['_SETALIASREQUEST']._serialized_start=605
-  _globals['_SETALIASREQUEST']._serialized_end=708
-  _globals['_SETALIASRESPONSE']._serialized_start=710
-  _globals['_SETALIASRESPONSE']._serialized_end=754
-  _globals['_TRIAL']._serialized_start=757
-  _globals['_TRIAL']._serialized_end=923
-  _globals['_TRIAL_METRICSENTRY']._serialized_start=877
-  _globals['_TRIAL_METRICSENTRY']._serialized_end=923
-  _globals['_EVALUATION']._serialized_start=926
-  _globals['_EVALUATION']._serialized_end=1177
-  _globals['_EVALUATION_MEASURESENTRY']._serialized_start=1130
-  _globals['_EVALUATION_MEASURESENTRY']._serialized_end=1177
-  _globals['_MODELVERSION']._serialized_start=1180
-  _globals['_MODELVERSION']._serialized_end=1689
-  _globals['_MODELVERSION_FILESENTRY']._serialized_start=1597
-  _globals['_MODELVERSION_FILESENTRY']._serialized_end=1641
-  _globals['_MODELVERSION_METRICSENTRY']._serialized_start=877
-  _globals['_MODELVERSION_METRICSENTRY']._serialized_end=923
-  _globals['_TRAININGSERVICE']._serialized_start=1692
-  _globals['_TRAININGSERVICE']._serialized_end=2188
+  _globals['_LISTTRIALSREQUEST']._serialized_end=572
+  _globals['_LISTTRIALSRESPONSE']._serialized_start=574
+  _globals['_LISTTRIALSRESPONSE']._serialized_end=665
+  _globals['_SETALIASREQUEST']._serialized_start=667
+  _globals['_SETALIASREQUEST']._serialized_end=770
+  _globals['_SETALIASRESPONSE']._serialized_start=772
+  _globals['_SETALIASRESPONSE']._serialized_end=816
+  _globals['_TRIAL']._serialized_start=819
+  _globals['_TRIAL']._serialized_end=985
+  _globals['_TRIAL_METRICSENTRY']._serialized_start=939
+  _globals['_TRIAL_METRICSENTRY']._serialized_end=985
+  _globals['_EVALUATION']._serialized_start=988
+  _globals['_EVALUATION']._serialized_end=1239
+  _globals['_EVALUATION_MEASURESENTRY']._serialized_start=1192
+  _globals['_EVALUATION_MEASURESENTRY']._serialized_end=1239
+  _globals['_MODELVERSION']._serialized_start=1242
+  _globals['_MODELVERSION']._serialized_end=1751
+  _globals['_MODELVERSION_FILESENTRY']._serialized_start=1659
+  _globals['_MODELVERSION_FILESENTRY']._serialized_end=1703
+  _globals['_MODELVERSION_METRICSENTRY']._serialized_start=939
+  _globals['_MODELVERSION_METRICSENTRY']._serialized_end=985
+  _globals['_TRAININGSERVICE']._serialized_start=1754
+  _globals['_TRAININGSERVICE']._serialized_end=2250
 # @@protoc_insertion_point(module_scope)

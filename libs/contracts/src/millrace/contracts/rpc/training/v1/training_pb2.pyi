@@ -47,18 +47,24 @@ class ListModelVersionsResponse(_message.Message):
     def __init__(self, versions: _Optional[_Iterable[_Union[ModelVersion, _Mapping]]] = ...) -> None: ...
 
 class ListTrialsRequest(_message.Message):
-    __slots__ = ("namespace", "study_id")
+    __slots__ = ("namespace", "study_id", "limit", "from_number")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     STUDY_ID_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    FROM_NUMBER_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     study_id: str
-    def __init__(self, namespace: _Optional[str] = ..., study_id: _Optional[str] = ...) -> None: ...
+    limit: int
+    from_number: int
+    def __init__(self, namespace: _Optional[str] = ..., study_id: _Optional[str] = ..., limit: _Optional[int] = ..., from_number: _Optional[int] = ...) -> None: ...
 
 class ListTrialsResponse(_message.Message):
-    __slots__ = ("trials",)
+    __slots__ = ("trials", "next_from_number")
     TRIALS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_FROM_NUMBER_FIELD_NUMBER: _ClassVar[int]
     trials: _containers.RepeatedCompositeFieldContainer[Trial]
-    def __init__(self, trials: _Optional[_Iterable[_Union[Trial, _Mapping]]] = ...) -> None: ...
+    next_from_number: int
+    def __init__(self, trials: _Optional[_Iterable[_Union[Trial, _Mapping]]] = ..., next_from_number: _Optional[int] = ...) -> None: ...
 
 class SetAliasRequest(_message.Message):
     __slots__ = ("namespace", "request_id", "model", "alias", "version")

@@ -1,0 +1,65 @@
+"""What modules of Python declare: flows, with their triggers and schedules."""
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from millrace.runtime.errors import InvalidInput
+from millrace.sdk.cli.documents import Kind
+
+if TYPE_CHECKING:
+    from millrace.sdk.flows import Flow
+
+_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+def is_python(name: str) -> bool:
+    """Return whether what is to be applied is Python: a file of it, or the name of a module."""
+    if name.endswith(".py"):
+        return True
+    document = name == "-" or Path(name).is_file() or Path(name).suffix in {".yaml", ".yml", ".json"}
+    return not document and _NAME.fullmatch(name) is not None
+
+
+def declared(name: str) -> Iterator[tuple[Kind, str]]:
+    """Yield what the flows of a file, a module or a package say, as JSON.
+
+    Raises:
+        NotFound: There is no such module.
+        InvalidInput: It has no flow, one that is not valid, or two of one name.
+    """
+    from millrace.core.errors import InvalidDocument  # noqa: PLC0415 - few commands import any flow
+    from millrace.sdk.modules import module_in, modules_of  # noqa: PLC0415
+
+    try:
+        if name.endswith(".py"):
+            if not Path(name).is_file():
+                raise InvalidInput(f"{name} cannot be read: No such file or directory")
+            modules = [module_in(Path(name))]
+        else:
+            sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
+            modules = [*modules_of(name)]
+    except InvalidDocument as error:
+        raise InvalidInput(str(error)) from error
+    for flow in _flows(modules, name):
+        yield "workflow", json.dumps(flow.workflow.document())
+        yield from (("trigger", json.dumps(trigger.document())) for trigger in flow.triggers)
+        yield from (("schedule", json.dumps(schedule.document())) for schedule in flow.schedules)
+
+
+def _flows(modules: Iterable[ModuleType], name: str) -> Iterable["Flow"]:
+    """Return the flows that modules have, each once, whatever it is called in them."""
+    from millrace.sdk.flows import Flow  # noqa: PLC0415 - as above
+
+    found: dict[str, Flow] = {}
+    for module in modules:
+        for one in vars(module).values():
+            if isinstance(one, Flow) and found.setdefault(one.workflow.name, one) is not one:
+                raise InvalidInput(f"{name} has two flows {one.workflow.name}: keep one")
+    if not found:
+        raise InvalidInput(f"{name} has no flow: write @flow(...) above a function")
+    return found.values()
