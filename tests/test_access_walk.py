@@ -18,10 +18,11 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
 from jwt.algorithms import OKPAlgorithm
 from millrace.runtime.access import Access, Action
+from millrace.runtime.database import Database, Transactions
 from millrace.runtime.rpc import RpcServer
 from millrace.runtime.rpc.methods import rpcs_of
 from millrace.runtime.testing import fresh_database
-from millrace.runtime.transaction import Database, Transaction, Transactions
+from millrace.runtime.transaction import Transaction
 
 KEY = Ed25519PrivateKey.generate()
 ROLES = ("READ", "EDIT", "MANAGE")

@@ -28,9 +28,10 @@ from millrace.observability import handlers as observability
 from millrace.observability.commands import GetRunCost
 from millrace.observability.domain import Price
 from millrace.observability.store import Store as ObservabilityStore
+from millrace.runtime.database import Database, Transactions
 from millrace.runtime.subscriptions import Record, on
 from millrace.runtime.testing import Participant, Server, fresh_database, settle
-from millrace.runtime.transaction import Database, Transaction, Transactions
+from millrace.runtime.transaction import Transaction
 
 from infra.documents import said, tasks
 

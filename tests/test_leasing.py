@@ -21,11 +21,11 @@ from millrace.control.store import Store
 from millrace.core.parse import parse_workflow
 from millrace.runtime.access import Access
 from millrace.runtime.client import Channels, FixedToken
+from millrace.runtime.database import Database, Transactions
 from millrace.runtime.errors import InvalidInput, NotFound
 from millrace.runtime.rpc import RpcServer
 from millrace.runtime.testing import Server, fresh_database, until
 from millrace.runtime.testing.process import Authority
-from millrace.runtime.transaction import Database, Transactions
 from millrace.sdk.worker import kinds_of
 from millrace.sdk.worker.leases import Leases
 

@@ -24,10 +24,10 @@ from millrace.contracts.rpc.control.v1 import control_pb2 as pb
 from millrace.contracts.rpc.control.v1.control_pb2_grpc import ControlServiceStub
 from millrace.control.domain.archive import width_of
 from millrace.control.store import Store
+from millrace.runtime.database import Database, Transactions
 from millrace.runtime.ids import new_id
 from millrace.runtime.testing import until
 from millrace.runtime.testing.process import ServiceProcess, free_port
-from millrace.runtime.transaction import Database, Transactions
 from millrace.sdk.stack.kafka import Kafka
 from millrace.sdk.stack.postgres import Postgres
 from rich.console import Console

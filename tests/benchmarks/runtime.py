@@ -23,13 +23,14 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from millrace.contracts.data import VersionPublished
 from millrace.contracts.feature import ViewApplied
 from millrace.runtime.consume import Consumer, Readers
+from millrace.runtime.database import Database, Transactions
 from millrace.runtime.envelope import headers_of
 from millrace.runtime.ids import new_id
 from millrace.runtime.outbox import Relay
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Subscription, on, on_batch
 from millrace.runtime.testing import create_topics, fresh_database, until
-from millrace.runtime.transaction import Database, Transaction, Transactions
+from millrace.runtime.transaction import Transaction
 from millrace.sdk.stack.kafka import Kafka
 from millrace.sdk.stack.ports import free_ports
 from millrace.sdk.stack.postgres import Postgres

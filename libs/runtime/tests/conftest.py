@@ -9,8 +9,8 @@ from typing import Any
 import asyncpg
 import pytest
 from millrace.runtime import telemetry
+from millrace.runtime.database import Database, Transactions
 from millrace.runtime.testing import create_topics, fresh_database
-from millrace.runtime.transaction import Database, Transactions
 from runtime_effects import Effects
 from task_service import TaskService
 from test_outbox import PARTITIONS

@@ -10,9 +10,9 @@ from pathlib import Path
 from millrace.contracts.data import VersionPublished
 from millrace.contracts.feature import ViewApplied
 from millrace.runtime.consume import Consumer, Readers
+from millrace.runtime.database import Database, Transactions
 from millrace.runtime.outbox import Relay
 from millrace.runtime.subscriptions import on
-from millrace.runtime.transaction import Database, Transactions
 from runtime_effects import Effects, settings_of
 
 

@@ -12,11 +12,12 @@ from uuid import uuid4
 from millrace.contracts.data import VersionPublished
 from millrace.contracts.tasks import TaskDispatched
 from millrace.runtime.consume import Consumer, Listener, Readers, Replay
+from millrace.runtime.database import Transactions
 from millrace.runtime.errors import Unavailable
 from millrace.runtime.held_pages import Held
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Subscription
-from millrace.runtime.transaction import Transaction, Transactions
+from millrace.runtime.transaction import Transaction
 
 ORDER = TaskDispatched(
     namespace="demo",

@@ -15,11 +15,11 @@ from millrace.contracts.tasks import Carried
 from millrace.runtime.artifacts import Artifacts
 from millrace.runtime.client import Channels, Token
 from millrace.runtime.consume import Consumer, Readers
+from millrace.runtime.database import Database, Transactions
 from millrace.runtime.errors import Conflict, InvalidInput, Preempted
 from millrace.runtime.outbox import Relay
 from millrace.runtime.subscriptions import task
 from millrace.runtime.tasks import Job, Workers
-from millrace.runtime.transaction import Database, Transactions
 from pydantic import BaseModel
 from runtime_effects import Effects, settings_of
 

@@ -10,13 +10,13 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from millrace.contracts.rpc.runtime.v1 import runtime_pb2
 from millrace.runtime.caller import Caller, Priority
+from millrace.runtime.database import Transactions
 from millrace.runtime.errors import Overloaded
 from millrace.runtime.rpc import RpcServer
 from millrace.runtime.rpc.admission import LINE_PER_CALL, RANKS, Admission, Buckets
 from millrace.runtime.rpc.audit import AuditApi
 from millrace.runtime.rpc.held import HeldApi
 from millrace.runtime.rpc.methods import rpcs_of
-from millrace.runtime.transaction import Transactions
 from runtime_effects import Effects
 from trial_service import TRIAL, Asked, TrialApi, access_in, bearer, call, raw, serving
 

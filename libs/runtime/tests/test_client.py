@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from millrace.runtime.caller import CALLER, Caller
 from millrace.runtime.client import Budget, Channels, Token, blocking_channel
+from millrace.runtime.database import Transactions
 from millrace.runtime.endpoints import target_of
 from millrace.runtime.errors import (
     Conflict,
@@ -22,7 +23,6 @@ from millrace.runtime.telemetry import span
 from millrace.runtime.testing import until
 from millrace.runtime.testing.process import Authority, free_port
 from millrace.runtime.traceparent import current_trace_id
-from millrace.runtime.transaction import Transactions
 from runtime_effects import Effects
 from trial_service import TRIAL, Asked, TrialApi, access_in, call, ours, serving, token
 

@@ -4,8 +4,8 @@ import asyncpg
 import pytest
 from millrace.runtime.batches import OutageError, settle
 from millrace.runtime.connection import Connector, one_host_each
+from millrace.runtime.database import HEALTH, Database, Transactions
 from millrace.runtime.errors import Unavailable
-from millrace.runtime.transaction import HEALTH, Database, Transactions
 from runtime_effects import Effects
 
 

@@ -13,6 +13,7 @@ from millrace.runtime.consume.items import Item, Listener, Readers
 from millrace.runtime.consume.pace import Pace
 from millrace.runtime.consume.replay import Replay
 from millrace.runtime.consume.settlement import apply
+from millrace.runtime.database import Transactions
 from millrace.runtime.envelope import headers_of
 from millrace.runtime.errors import InvalidInput, NotFound
 from millrace.runtime.held import hold
@@ -22,7 +23,6 @@ from millrace.runtime.subscriptions import Record, Subscription, on, on_batch
 from millrace.runtime.telemetry import EVENTS_SKIPPED
 from millrace.runtime.testing import create_topics, publish, until
 from millrace.runtime.testing.batches import MIB, batch, bomb, odd_name, produce
-from millrace.runtime.transaction import Transactions
 from runtime_effects import Effects, consuming, count_is, effects, held, replayed, settings_of, version
 
 pytestmark = pytest.mark.usefixtures("versions_topic")

@@ -17,6 +17,7 @@ from millrace.runtime import held_keys
 from millrace.runtime.consume.items import Listener, Readers
 from millrace.runtime.consume.replay import Replay
 from millrace.runtime.consume.settlement import Settlement
+from millrace.runtime.database import Transactions
 from millrace.runtime.envelope import headers_of
 from millrace.runtime.errors import InvalidInput
 from millrace.runtime.held_pages import Held
@@ -25,7 +26,6 @@ from millrace.runtime.migrate import migrations
 from millrace.runtime.subscriptions import Record, Subscription, Unread, on, on_batch
 from millrace.runtime.telemetry import EVENTS_HELD, PARKED_KEYS
 from millrace.runtime.testing import publish, until
-from millrace.runtime.transaction import Transactions
 from runtime_effects import Effects, consuming, count_is, effects, held, replay_of, settings_of, unparked, version
 
 TOPIC = "data.versions"

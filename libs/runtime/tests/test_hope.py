@@ -16,13 +16,14 @@ from millrace.runtime.artifacts import Artifacts
 from millrace.runtime.client import Channels, Token
 from millrace.runtime.consume import Readers
 from millrace.runtime.consume.settlement import Settlement
+from millrace.runtime.database import Transactions
 from millrace.runtime.envelope import headers_of
 from millrace.runtime.hope import FIRST_S, Hope
 from millrace.runtime.ids import new_id
 from millrace.runtime.subscriptions import Record, on, task
 from millrace.runtime.tasks import Job, Workers
 from millrace.runtime.testing import until
-from millrace.runtime.transaction import UNEXPECTED, Transactions, UnexpectedError
+from millrace.runtime.transaction import UNEXPECTED, UnexpectedError
 from pydantic import BaseModel
 from runtime_effects import ORDER, Effects, settings_of, version
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from millrace.contracts.catalogue import catalogue
 from millrace.runtime import inbox
 from millrace.runtime.artifacts import Artifacts
+from millrace.runtime.database import Transactions
 from millrace.runtime.housekeeping import Keeper, Rule, Unreferenced, older_than, runtime_rules
 from millrace.runtime.housekeeping.rules import BATCH_ROWS, forget_requests
 from millrace.runtime.ids import new_id
@@ -20,7 +21,6 @@ from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.shelves import Shelves
 from millrace.runtime.telemetry import HOUSEKEEPING_FAILED, HOUSEKEEPING_REMOVED
 from millrace.runtime.testing import until
-from millrace.runtime.transaction import Transactions
 from runtime_effects import Effects, settings_of, version
 
 DAY = timedelta(days=1)

@@ -2,10 +2,10 @@
 
 import pytest
 from millrace.runtime import inbox, outbox
+from millrace.runtime.database import Transactions
 from millrace.runtime.housekeeping import rules
 from millrace.runtime.rpc import answers
 from millrace.runtime.tasks import leases
-from millrace.runtime.transaction import Transactions
 from runtime_effects import Effects
 
 

@@ -15,6 +15,7 @@ from millrace.runtime import held_keys
 from millrace.runtime.client import Channels
 from millrace.runtime.consume.items import Readers
 from millrace.runtime.consume.replay import Replay
+from millrace.runtime.database import Transactions
 from millrace.runtime.envelope import headers_of
 from millrace.runtime.errors import Conflict, Denied, InvalidInput, NotFound, Overloaded
 from millrace.runtime.held import hold
@@ -25,7 +26,6 @@ from millrace.runtime.rpc import RpcServer
 from millrace.runtime.rpc.audit import AuditApi
 from millrace.runtime.rpc.held import HeldApi
 from millrace.runtime.subscriptions import Record, on
-from millrace.runtime.transaction import Transactions
 from runtime_effects import Effects, effects, settings_of, version
 from trial_service import TRIAL, Asked, TrialApi, access_in, call, ours, serving
 

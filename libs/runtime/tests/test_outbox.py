@@ -14,10 +14,10 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from millrace.contracts.feature import ViewApplied
+from millrace.runtime.database import Database, Transactions
 from millrace.runtime.outbox import LOCK, POLL_S, Relay
 from millrace.runtime.subscriptions import on
 from millrace.runtime.testing import create_topics, publish, until
-from millrace.runtime.transaction import Database, Transactions
 from runtime_effects import Effects, consuming, count_is, effects, settings_of, version
 
 TESTS = Path(__file__).parent

@@ -11,10 +11,10 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 from millrace.contracts.data import VersionPublished
 from millrace.runtime.consume import Listener
+from millrace.runtime.database import Transactions
 from millrace.runtime.subscriptions import Record, on
 from millrace.runtime.telemetry import EVENTS_EXPIRED, OFFSETS_OUT_OF_RANGE, TOPIC_MISSING
 from millrace.runtime.testing import create_topics, publish, until
-from millrace.runtime.transaction import Transactions
 from runtime_effects import Effects, consuming, count_is, effects, version
 
 pytestmark = pytest.mark.usefixtures("versions_topic")

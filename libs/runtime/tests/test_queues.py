@@ -8,10 +8,10 @@ from uuid import uuid4
 
 from millrace.contracts.tasks import TaskReport, TaskStarted
 from millrace.runtime.consume import Consumer, Readers
+from millrace.runtime.database import Transactions
 from millrace.runtime.ids import new_id
 from millrace.runtime.subscriptions import Subscription, on_batch
 from millrace.runtime.testing import create_topics, publish, until
-from millrace.runtime.transaction import Transactions
 from runtime_effects import ORDER, Effects, count_is, effects, settings_of
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from millrace.contracts.data import VersionPublished
+from millrace.runtime.database import Transactions
 from millrace.runtime.subscriptions import on
 from millrace.runtime.testing import create_topics, publish, until
-from millrace.runtime.transaction import Transactions
 from runtime_effects import Effects, consuming, count_is, effects, version
 
 PARTITIONS = 2

@@ -10,11 +10,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from millrace.contracts.rpc.options.v1 import access_pb2
 from millrace.runtime.access import Action
+from millrace.runtime.database import Transactions
 from millrace.runtime.errors import Conflict
 from millrace.runtime.logs import add_error
 from millrace.runtime.rpc import ForeignMethod, RpcServer
 from millrace.runtime.rpc.methods import rpcs_of
-from millrace.runtime.transaction import Transactions
 from runtime_effects import Effects
 from structlog.testing import capture_logs
 from trial_service import (

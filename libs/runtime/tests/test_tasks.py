@@ -6,9 +6,9 @@ from typing import Any
 import asyncpg
 import psutil
 import pytest
+from millrace.runtime.database import CHANNEL, Transactions
 from millrace.runtime.ids import new_id
 from millrace.runtime.testing import create_topics, until
-from millrace.runtime.transaction import CHANNEL, Transactions
 from runtime_effects import Effects
 from task_service import TaskService, exists
 from test_outbox import PARTITIONS, records

@@ -19,9 +19,9 @@ from millrace.contracts.rpc.options.v1 import access_pb2
 from millrace.runtime.access import Access
 from millrace.runtime.caller import Caller, caller
 from millrace.runtime.client import Channels, Token
+from millrace.runtime.database import Transactions
 from millrace.runtime.errors import Conflict, InvalidInput, NotFound, Overloaded, Unavailable
 from millrace.runtime.rpc import RpcServer
-from millrace.runtime.transaction import Transactions
 from runtime_effects import Effects, version
 
 SERVICE = "millrace.trial.v1.TrialService"

@@ -17,11 +17,12 @@ from millrace.contracts.tasks import TaskDispatched, TaskSucceeded
 from millrace.core.yaml import load_workflow
 from millrace.runtime import held, held_keys
 from millrace.runtime.client import FixedToken
+from millrace.runtime.database import Database, Transactions
 from millrace.runtime.errors import Denied, InvalidInput, NotFound
 from millrace.runtime.subscriptions import Record
 from millrace.runtime.testing import create_topics, publish, until
 from millrace.runtime.testing.process import Deployment, deployed
-from millrace.runtime.transaction import Database, Transaction, Transactions
+from millrace.runtime.transaction import Transaction
 from millrace.sdk.cli import app
 from millrace.sdk.client import Client
 from millrace.sdk.connection import Connection

@@ -21,9 +21,9 @@ from millrace.control.store.operations import LOOK_ALL, RERUNS
 from millrace.control.store.runs import ALL_TASKS, ARCHIVED_RUN, LIST_ALL, PAST
 from millrace.core.parse import parse_workflow
 from millrace.core.state import Failed, Failure, RunState
+from millrace.runtime.database import Database, Transactions
 from millrace.runtime.errors import Conflict, NotFound
 from millrace.runtime.testing import Server, fresh_database
-from millrace.runtime.transaction import Database, Transactions
 
 from .test_handlers import PLANNING, failure, force, orders, report, started, success
 from .test_operations import many

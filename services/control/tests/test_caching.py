@@ -30,9 +30,9 @@ from millrace.control.handlers import (
 )
 from millrace.control.store import Store, Turn
 from millrace.core.state import CACHE, AskCache, CacheAnswered, TellCache
+from millrace.runtime.database import Database, Transactions
 from millrace.runtime.hope import Hope
 from millrace.runtime.testing import Server, fresh_database
-from millrace.runtime.transaction import Database, Transactions
 
 from .test_handlers import failure, force, orders, report, success
 

@@ -12,8 +12,8 @@ from millrace.control.handlers import apply_queue, apply_workflow, start_run
 from millrace.control.store import Look, Signals, Store
 from millrace.core.parse import parse_workflow
 from millrace.core.triggers import Source
+from millrace.runtime.database import Database, Transactions
 from millrace.runtime.testing import fresh_database, until
-from millrace.runtime.transaction import Database, Transactions
 
 WORKFLOW = parse_workflow({"name": "w", "tasks": {"a": {"kind": "data.x"}}})
 

@@ -44,12 +44,12 @@ from millrace.control.handlers import (
 from millrace.control.store import Store, definitions
 from millrace.core.parse import parse_workflow
 from millrace.core.triggers import Source, parse_trigger
+from millrace.runtime.database import Database, Transactions
 from millrace.runtime.errors import Conflict, Denied, InvalidInput, NotFound
 from millrace.runtime.hope import Hope
 from millrace.runtime.subscriptions import Record
 from millrace.runtime.telemetry import EVENTS_HELD
 from millrace.runtime.testing import Server, fresh_database
-from millrace.runtime.transaction import Database, Transactions
 
 CHAIN: dict[str, Any] = {
     "ingest": {"kind": "data.ingest", "input": {"uri": {"$from": "/trigger/data/uri"}}},

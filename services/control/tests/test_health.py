@@ -13,8 +13,8 @@ from millrace.control.handlers import take_records
 from millrace.control.store import Seen, ShownTrigger, Store
 from millrace.control.store.health import MAX_FAILURE_CHARS, SAVE, Fared
 from millrace.control.store.rows import columns
+from millrace.runtime.database import Database, Transactions
 from millrace.runtime.testing import Server, fresh_database
-from millrace.runtime.transaction import Database, Transactions
 from prometheus_client import REGISTRY
 
 from .test_handlers import force, trigger

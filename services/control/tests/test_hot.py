@@ -19,8 +19,9 @@ from millrace.control.store.hot import HotRuns
 from millrace.core.parse import parse_workflow
 from millrace.core.plan import compile_plan
 from millrace.core.state import Run, RunState
+from millrace.runtime.database import Database, Transactions
 from millrace.runtime.testing import Server, fresh_database
-from millrace.runtime.transaction import Database, Transactions, UnexpectedError
+from millrace.runtime.transaction import UnexpectedError
 
 from .test_handlers import force, orders, started, success
 

@@ -32,9 +32,9 @@ from millrace.control.handlers import (
 from millrace.control.store import Store
 from millrace.core.parse import parse_workflow
 from millrace.core.state import TaskState
+from millrace.runtime.database import Database, Transactions
 from millrace.runtime.errors import Conflict, InvalidInput, NotFound
 from millrace.runtime.testing import Server, fresh_database, until
-from millrace.runtime.transaction import Database, Transactions
 
 from .test_pools import somebody_waits
 

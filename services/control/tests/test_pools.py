@@ -37,9 +37,9 @@ from millrace.control.handlers import (
 from millrace.control.store import Store, Turn
 from millrace.core.parse import parse_workflow
 from millrace.core.triggers import parse_trigger
+from millrace.runtime.database import Database, Transactions
 from millrace.runtime.errors import Conflict, InvalidInput, NotFound
 from millrace.runtime.testing import Server, fresh_database, until
-from millrace.runtime.transaction import Database, Transactions
 
 from .test_handlers import failure, orders, success, trigger
 

@@ -10,9 +10,9 @@ from millrace.control.domain.plans import misfit_in_plan
 from millrace.control.handlers import apply_queue, apply_workflow
 from millrace.control.store import Store
 from millrace.core.parse import parse_workflow
+from millrace.runtime.database import Database, Transactions
 from millrace.runtime.errors import Conflict, InvalidInput
 from millrace.runtime.testing import Server, fresh_database
-from millrace.runtime.transaction import Database, Transactions
 
 
 def queue(name: str = "acme", namespace: str = "demo") -> ApplyQueue:

@@ -34,9 +34,9 @@ from millrace.control.store import NewFire, Store
 from millrace.control.store.due import DUE
 from millrace.control.store.schedules import FORGET
 from millrace.core.schedules import parse_schedule
+from millrace.runtime.database import Database, Transactions
 from millrace.runtime.errors import Conflict, InvalidInput, NotFound
 from millrace.runtime.testing import fresh_database
-from millrace.runtime.transaction import Database, Transactions
 
 from .test_handlers import failure, force, orders, report, success
 

@@ -45,12 +45,12 @@ from millrace.control.store.due import DUE
 from millrace.core.triggers import Source, Trigger, ir, parse_trigger
 from millrace.core.triggers.sources import Filter
 from millrace.core.yaml import load_document
+from millrace.runtime.database import Database, Transactions
 from millrace.runtime.envelope import headers_of
 from millrace.runtime.errors import Conflict, InvalidInput, NotFound
 from millrace.runtime.hope import Hope
 from millrace.runtime.subscriptions import Record
 from millrace.runtime.testing import fresh_database
-from millrace.runtime.transaction import Database, Transactions
 
 from .test_handlers import failure, force, orders, report, success, trigger
 

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from millrace.feature.domain import Generation, OnlineRow
 from millrace.feature.store import Store
+from millrace.runtime.database import Database, Transactions
 from millrace.runtime.testing import Server, fresh_database
-from millrace.runtime.transaction import Database, Transactions
 
 SOON = timedelta(minutes=1)
 

@@ -1,8 +1,8 @@
 import asyncio
 from dataclasses import asdict, replace
 
+from millrace.runtime.database import Database, Transactions
 from millrace.runtime.testing import Server, fresh_database
-from millrace.runtime.transaction import Database, Transactions
 from millrace.training.commands import Range, SetAlias, Tune
 from millrace.training.domain import Candidate, Evaluation, Trial, Version
 from millrace.training.store import Store

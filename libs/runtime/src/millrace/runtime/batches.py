@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from millrace.runtime.connection import hindered
-from millrace.runtime.transaction import Database
+from millrace.runtime.database import Database
 
 T = TypeVar("T")
 

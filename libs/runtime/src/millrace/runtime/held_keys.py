@@ -10,10 +10,11 @@ from typing import Any
 from millrace.contracts import SERVICES
 from millrace.contracts.held import NO_NAMESPACE, KeyParked, KeyUnparked
 from millrace.runtime import held
+from millrace.runtime.database import Transactions
 from millrace.runtime.errors import Unavailable
 from millrace.runtime.subscriptions import Record
 from millrace.runtime.telemetry import PARKED_KEYS
-from millrace.runtime.transaction import UNEXPECTED, Transaction, Transactions
+from millrace.runtime.transaction import UNEXPECTED, Transaction
 
 MEASURE_EVERY_S = 15.0
 MAX_TOLD = 200

@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import structlog
+from millrace.runtime.database import NOW, Transactions
 from millrace.runtime.errors import Unavailable
 from millrace.runtime.telemetry import HOPED_IN_VAIN
-from millrace.runtime.transaction import NOW, Transactions
 
 T = TypeVar("T")
 

@@ -14,13 +14,13 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from asyncpg.prepared_stmt import PreparedStatement
 from millrace.contracts.catalogue import catalogue
 from millrace.runtime.connection import LOST
+from millrace.runtime.database import CHANNEL, Database
 from millrace.runtime.errors import Unavailable
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.handover import Outgoing
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.telemetry import OUTBOX_AGE, OUTBOX_EVENTS, OUTBOX_SENT, TOPIC_MISSING
 from millrace.runtime.topics import AS_THE_OTHERS, create_topics
-from millrace.runtime.transaction import CHANNEL, Database
 
 MEASURE_EVERY_S = 10.0
 PAGE_ROWS = 1000

@@ -16,6 +16,7 @@ from millrace.runtime.access import Access
 from millrace.runtime.artifacts import Artifacts
 from millrace.runtime.client import Channels, Token
 from millrace.runtime.consume import Consumer, Foreign, Listener, Readers, Replay
+from millrace.runtime.database import Database, Transactions
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.health import Check, Health
 from millrace.runtime.housekeeping import Keeper, Referred, Rule, Unreferenced, runtime_rules
@@ -30,7 +31,7 @@ from millrace.runtime.subscriptions import Start, Subscription, TaskKind
 from millrace.runtime.tasks import Workers
 from millrace.runtime.tasks.child import preload
 from millrace.runtime.telemetry import READY, ROUND_AGE
-from millrace.runtime.transaction import Database, Transaction, Transactions
+from millrace.runtime.transaction import Transaction
 
 S = TypeVar("S", bound=Transaction)
 

@@ -11,7 +11,7 @@ from millrace.data.engine.quarantine import quarantined_rows
 from millrace.data.handlers import apply_contract, get_version, list_versions, plan_reading
 from millrace.data.store import Store
 from millrace.runtime.artifacts import Artifacts
-from millrace.runtime.transaction import Transactions
+from millrace.runtime.database import Transactions
 
 
 class DataApi:

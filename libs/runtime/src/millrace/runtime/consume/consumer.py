@@ -18,11 +18,11 @@ from millrace.runtime.consume.positions import Positions
 from millrace.runtime.consume.queues import Queues
 from millrace.runtime.consume.reader import BoundedConsumer
 from millrace.runtime.consume.settlement import Settlement
+from millrace.runtime.database import Transactions
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Record
 from millrace.runtime.telemetry import BATCH_DURATION, BATCH_EVENTS
-from millrace.runtime.transaction import Transactions
 
 POLL_MS = 1000
 COMMIT_EVERY_S = 1.0

@@ -12,11 +12,12 @@ from millrace.runtime.batches import OutageError, settle
 from millrace.runtime.consume.items import Item, Readers
 from millrace.runtime.consume.reader import Reader
 from millrace.runtime.consume.settlement import apply
+from millrace.runtime.database import Database
 from millrace.runtime.errors import Conflict, InvalidInput, MillraceError, Unavailable
 from millrace.runtime.inbox import claim
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Record, Unread
-from millrace.runtime.transaction import Database, Transaction
+from millrace.runtime.transaction import Transaction
 
 FETCH_S = 4.0  # less than a transaction may be idle
 

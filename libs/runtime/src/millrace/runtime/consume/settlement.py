@@ -12,12 +12,13 @@ from aiokafka import TopicPartition
 from millrace.runtime import held, held_keys, inbox
 from millrace.runtime.batches import OutageError, settle
 from millrace.runtime.consume.items import Foreign, Item
+from millrace.runtime.database import Transactions
 from millrace.runtime.errors import InvalidInput, MillraceError
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.hope import Hope
 from millrace.runtime.subscriptions import Record
 from millrace.runtime.telemetry import EVENTS_FAILED, EVENTS_HANDLED, event_span
-from millrace.runtime.transaction import Transaction, Transactions
+from millrace.runtime.transaction import Transaction
 
 ATTEMPTS = 5
 MOST_HOPED = 64

@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+from millrace.runtime.database import Transactions
 from millrace.runtime.errors import MillraceError
 from millrace.runtime.shelves import Note, Shelves
-from millrace.runtime.transaction import Transaction, Transactions
+from millrace.runtime.transaction import Transaction
 
 S = TypeVar("S", bound=Transaction)
 

@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager, suppress
 import asyncpg
 import structlog
 from millrace.runtime.connection import LOST
+from millrace.runtime.database import Database
 from millrace.runtime.errors import Unavailable
 from millrace.runtime.housekeeping.rules import Rule
 from millrace.runtime.telemetry import HOUSEKEEPING_DURATION, HOUSEKEEPING_FAILED, HOUSEKEEPING_REMOVED
-from millrace.runtime.transaction import Database
 
 PAUSE_S = 0.05
 REST = 4.0

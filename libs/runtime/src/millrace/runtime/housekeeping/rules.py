@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from millrace.runtime import inbox
+from millrace.runtime.database import Transactions
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.settings import ServiceSettings
-from millrace.runtime.transaction import Transaction, Transactions
+from millrace.runtime.transaction import Transaction
 
 S = TypeVar("S", bound=Transaction)
 

@@ -13,10 +13,11 @@ import grpc
 from millrace.contracts.tasks import Carried, TaskDispatched
 from millrace.runtime.artifacts import Artifacts
 from millrace.runtime.client import Channels, Token
+from millrace.runtime.database import Database, Transactions
 from millrace.runtime.errors import Unavailable
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.tasks import group
-from millrace.runtime.transaction import Database, Transaction, Transactions
+from millrace.runtime.transaction import Transaction
 
 
 def say(pipe: Connection, said: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ import structlog
 from millrace.contracts.tasks import Carried, TaskDispatched
 from millrace.runtime.artifacts import Artifacts
 from millrace.runtime.client import Channels
+from millrace.runtime.database import Transactions
 from millrace.runtime.errors import InvalidInput, MillraceError, Preempted
 from millrace.runtime.tasks.attempts import Attempt, Ended
 from millrace.runtime.tasks.child import PREEMPTED, Child, Lost
@@ -19,7 +20,6 @@ from millrace.runtime.tasks.computing import Talk
 from millrace.runtime.tasks.job import WaitingJob
 from millrace.runtime.tasks.slots import Slots
 from millrace.runtime.traceparent import current_traceparent
-from millrace.runtime.transaction import Transactions
 from pydantic import TypeAdapter
 
 log = structlog.get_logger()

@@ -9,11 +9,11 @@ from uuid import UUID
 
 from millrace.contracts.event import Event
 from millrace.contracts.tasks import Carried, TaskStarted
+from millrace.runtime.database import Transactions
 from millrace.runtime.errors import MillraceError
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.tasks.attempts import Attempt, about, progressed
 from millrace.runtime.tasks.leases import CARRY
-from millrace.runtime.transaction import Transactions
 
 STARTED_AFTER_S = 1.0
 PROGRESS_EVERY_S = 5.0

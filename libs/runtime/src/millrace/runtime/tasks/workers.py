@@ -14,6 +14,7 @@ from millrace.contracts.tasks import Carried, TaskCancelled, TaskDispatched, Tas
 from millrace.runtime.artifacts import Artifacts
 from millrace.runtime.batches import OutageError, settle
 from millrace.runtime.client import Channels
+from millrace.runtime.database import Transactions
 from millrace.runtime.errors import InvalidInput, MillraceError
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.hope import Hope
@@ -37,7 +38,7 @@ from millrace.runtime.tasks.leases import (
 from millrace.runtime.tasks.telling import Telling
 from millrace.runtime.telemetry import NAMESPACE, RUN_ID, TASK_DURATION, TASK_ID, TASKS_RUNNING, span
 from millrace.runtime.traceparent import traceparent_of
-from millrace.runtime.transaction import Transaction, Transactions
+from millrace.runtime.transaction import Transaction
 
 HEARTBEAT_S = 3.0
 MAX_FINISHES = 200

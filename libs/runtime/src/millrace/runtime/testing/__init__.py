@@ -13,11 +13,12 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from millrace.contracts.event import Event
 from millrace.contracts.tasks import TaskDispatched
+from millrace.runtime.database import Database, Transactions
 from millrace.runtime.envelope import Envelope, headers_of, read_envelope
 from millrace.runtime.ids import new_id
 from millrace.runtime.migrate import migrate
 from millrace.runtime.subscriptions import Subscription
-from millrace.runtime.transaction import Database, Transaction, Transactions
+from millrace.runtime.transaction import Transaction
 
 S = TypeVar("S", bound=Transaction)
 

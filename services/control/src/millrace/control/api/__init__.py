@@ -31,8 +31,8 @@ from millrace.control.handlers import (
 )
 from millrace.control.store import Store
 from millrace.runtime.caller import caller
+from millrace.runtime.database import Transactions
 from millrace.runtime.errors import Denied
-from millrace.runtime.transaction import Transactions
 
 SHOWN = 1_000
 """The most tasks of scopes that are over that are shown of a run."""

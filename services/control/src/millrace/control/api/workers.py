@@ -13,8 +13,8 @@ from millrace.control.commands import read_json
 from millrace.control.commands.workers import MAX_OUTPUT_BYTES, CompleteTasks, KeepAlive, LeaseTasks
 from millrace.control.handlers import complete_tasks, keep_alive, lease_tasks
 from millrace.control.store import Store
+from millrace.runtime.database import Transactions
 from millrace.runtime.errors import InvalidInput
-from millrace.runtime.transaction import Transactions
 
 
 class WorkerApi:

@@ -11,11 +11,11 @@ from millrace.control.domain.events import topics_of_patterns
 from millrace.control.handlers import fire_due, look_at_pools, look_at_results, look_at_schedules, look_at_triggers
 from millrace.control.store import LOOK, Look, Store, Turn, look_of
 from millrace.runtime.batches import OutageError, settle
+from millrace.runtime.database import Transactions
 from millrace.runtime.errors import MillraceError
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.telemetry import TRIGGER_ERROR, TRIGGER_MATCH
 from millrace.runtime.topics import AS_THE_OTHERS, create_topics
-from millrace.runtime.transaction import Transactions
 
 log = structlog.get_logger()
 

@@ -5,8 +5,8 @@ from functools import partial
 
 from millrace.control.domain.archive import width_of
 from millrace.control.store import Store
+from millrace.runtime.database import Transactions
 from millrace.runtime.housekeeping import Rule, older_than
-from millrace.runtime.transaction import Transactions
 
 LEASE_RETENTION = timedelta(days=1)
 """How long it is known of a leased attempt that its worker has said how it ended: longer than one goes on saying it."""

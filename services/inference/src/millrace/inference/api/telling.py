@@ -9,9 +9,9 @@ from millrace.inference.engine.log import Answer, Buffer
 from millrace.inference.engine.routes import LoadedArm, Routes
 from millrace.inference.handlers import Answers, Observation, keep_answers, trip_canary
 from millrace.inference.store import Store
+from millrace.runtime.database import Transactions
 from millrace.runtime.errors import Unavailable
 from millrace.runtime.telemetry import PREDICTIONS_DROPPED
-from millrace.runtime.transaction import Transactions
 
 TELL_S = 1.0
 MOST_AT_ONCE = 2000

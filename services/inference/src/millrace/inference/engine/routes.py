@@ -14,8 +14,8 @@ from millrace.inference.engine.golden import check_golden
 from millrace.inference.engine.model import Model, load
 from millrace.inference.store import Store
 from millrace.runtime.artifacts import Artifacts
+from millrace.runtime.database import Transactions
 from millrace.runtime.errors import Conflict, MillraceError, NotFound, Unavailable
-from millrace.runtime.transaction import Transactions
 
 POLL_S = 0.5
 LOAD_AGAIN_S = 5.0
