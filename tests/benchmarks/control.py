@@ -53,8 +53,8 @@ from tests.benchmarks.processes import cpu_s
 
 T = TypeVar("T")
 
-AT_LEAST = {"runs_per_s": 200}
-AT_MOST = {"cpu_ms_per_step": 1.5, "dispatch_p50_ms": 6, "dispatch_p99_ms": 25}
+AT_LEAST = {"runs_per_s": 250}
+AT_MOST = {"cpu_ms_per_step": 1.2, "dispatch_p50_ms": 6, "dispatch_p99_ms": 20}
 WARM_UP_RUNS = 300
 RUNS = int(os.environ.get("BENCH_RUNS", "2000"))  # fewer give a first idea only
 RATE_PER_S = 50
