@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from millrace.sdk.stack.program import run_as
+
 PINS = ("requirements.lock", "package.json", "package-lock.json", "go.mod", "go.sum")
 INSTALL_S = 1800.0
 SHOWN = 300
@@ -85,17 +87,29 @@ def _install(pins: Path, folder: Path) -> None:
 
 
 def run(
-    command: Sequence[str], seconds: float, folder: Path | None = None, environment: Mapping[str, str] | None = None
-) -> str:
-    """Run a command to its end and return what it wrote.
+    command: Sequence[str],
+    seconds: float,
+    folder: Path | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    user: str | None = None,
+) -> None:
+    """Run a command to its end.
 
     Raises:
         NotRun: It is not there, failed or took too long.
     """
     name = Path(command[0]).name
     try:
-        done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, check=True, timeout=seconds
+        subprocess.run(
+            command,
+            cwd=folder or "/",
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=seconds,
+            **run_as(user),
         )
     except FileNotFoundError:
         raise NotRun(f"{name} is not on this machine") from None
@@ -104,4 +118,3 @@ def run(
     except subprocess.CalledProcessError as failed:
         said = (failed.stderr or failed.stdout).strip()
         raise NotRun(f"`{' '.join(command)}` failed: {said[-SHOWN:]}") from None
-    return done.stdout

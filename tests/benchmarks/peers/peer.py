@@ -58,7 +58,7 @@ def measure(peer: Peer, cache: Path, *, warm_up_s: float = WARM_UP_S, measured_s
     Raises:
         NotRun: It could not be installed, started, or kept running.
     """
-    environment = installed(peer.pins, cache)
+    environment = installed(peer.pins, cache.absolute())
     try:
         with tempfile.TemporaryDirectory(prefix=f"millrace-{peer.name}-") as scratch:
             folder = Path(scratch)

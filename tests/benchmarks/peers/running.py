@@ -123,14 +123,20 @@ class Running:
                 self._seen.update(tree(part.pid))
 
     def start(
-        self, name: str, command: Sequence[str], ready: Callable[[], bool], environment: Mapping[str, str] | None = None
+        self,
+        name: str,
+        command: Sequence[str],
+        ready: Callable[[], bool],
+        environment: Mapping[str, str] | None = None,
+        user: str | None = None,
     ) -> None:
         """Start a process and return when it is ready.
 
         Raises:
             CannotStart: It ended, or was not ready in time.
         """
-        program = Program(name, tuple(command), self.folder / f"{name}.log", {**SURROUNDINGS, **(environment or {})})
+        surroundings = {**SURROUNDINGS, **(environment or {})}
+        program = Program(name, tuple(command), self.folder / f"{name}.log", surroundings, user)
         self._parts[name] = child = Child(program)
         child.start()
         wait_until(ready, child.alive, program, START_S)

@@ -1,9 +1,10 @@
-"""Prefect: its server on PostgreSQL, and flows called in the program that does the runs."""
+"""Prefect: its server on Debian's PostgreSQL, and flows called in the program that does the runs."""
 
 from pathlib import Path
 
 from millrace.sdk.stack.ports import LOOPBACK, free_ports
 
+from tests.benchmarks.peers.debian import start_debian
 from tests.benchmarks.peers.environment import Environment
 from tests.benchmarks.peers.peer import Peer
 from tests.benchmarks.peers.running import Loop, Running, listening
@@ -13,11 +14,11 @@ PROGRAM = "tests.benchmarks.peers.prefect.program"
 
 def start(environment: Environment, running: Running) -> Loop:
     """Start the database, the server, and the program."""
-    (port,) = free_ports(1)
-    postgres = running.database("prefect")
+    database, port = free_ports(2)
+    start_debian(running, database, ["prefect"])
     settings = {
         "PREFECT_HOME": str(running.folder / "prefect"),
-        "PREFECT_API_DATABASE_CONNECTION_URL": postgres.dsn("prefect").replace("postgresql:", "postgresql+asyncpg:"),
+        "PREFECT_API_DATABASE_CONNECTION_URL": f"postgresql+asyncpg://postgres@{LOOPBACK}:{database}/prefect",
         "PREFECT_API_URL": f"http://{LOOPBACK}:{port}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_LOGGING_LEVEL": "WARNING",

@@ -7,8 +7,8 @@ from millrace.contracts.rpc.control.v1 import worker_pb2 as worker_pb
 from millrace.control.api import ControlApi
 from millrace.control.api.workers import WorkerApi
 from millrace.control.clock import APPLIED, Clock, Health, Queues, Topics
+from millrace.control.clock.retention import rules
 from millrace.control.handlers import SUBSCRIPTIONS, reports_of, take_records
-from millrace.control.housekeeping import rules
 from millrace.control.settings import Settings
 from millrace.control.store import Store
 from millrace.runtime.service import service
@@ -32,7 +32,7 @@ async def main(settings: Settings) -> None:
         control.listen(topics.latest, take_records, begin, start="now")
         control.serve(pb.DESCRIPTOR.services_by_name["ControlService"], ControlApi(), begin)
         control.serve(worker_pb.DESCRIPTOR.services_by_name["WorkerService"], WorkerApi(), begin)
-        control.housekeep(*rules(begin, keep_runs=settings.run_retention, keep_events=settings.event_retention))
+        control.housekeep(*rules(settings.run_retention, settings.event_retention, begin))
         control.database.listeners[APPLIED] = partial(Store.signals.due_in, 0.0)
         clock = Clock(begin, settings.clock_poll_s, topics.told, queues.told)
         control.background(clock.run, Health(begin).run, topics.run, queues.run)
