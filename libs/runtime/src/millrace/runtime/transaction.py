@@ -435,10 +435,14 @@ class Database:
         Outside any transaction: those that notify commit one after another. One that dies before leaves others to look.
 
         Raises:
-            Unavailable: The database does not answer in time.
+            Unavailable: The database does not answer in time, was lost, or takes no writes.
         """
-        async with self.connection() as connection:
-            await connection.execute(f"NOTIFY {channel}")
+        try:
+            async with self.connection() as connection:
+                await connection.execute(f"NOTIFY {channel}")
+        except (*LOST, *TRANSIENT) as error:
+            self.failed()
+            raise Unavailable(f"the database could not tell others: {type(error).__name__}") from error
 
     async def leave(self) -> None:
         """Open new connections from now on, to whichever server takes writes; those in use are closed after it."""
