@@ -407,8 +407,8 @@ class Database:
         self._wrote_at = time.monotonic()
 
     def failed(self) -> None:
-        """Note that something went wrong just now: whether it was the database, it is asked."""
-        self._answered_at = -math.inf
+        """Note that something went wrong just now: whether it was the database, it is asked, also whether it writes."""
+        self._answered_at = self._wrote_at = -math.inf
 
     async def healthy(self) -> bool:
         """Return whether the database takes writes and answers: of itself just now, or within a second or two."""
