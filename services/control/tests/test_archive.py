@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from millrace.control.commands import ApplyWorkflow, GetRun, StartRun
 from millrace.control.commands.operations import CancelRun, RerunRun
 from millrace.control.domain.archive import WIDTHS, Part, made_ms, missing_parts, width_of
+from millrace.control.domain.changes import Outcome
 from millrace.control.domain.runs import KeptRun
 from millrace.control.handlers import apply_workflow, cancel_run, explain_run, fire_due, rerun_run, start_run
 from millrace.control.store import Store, definitions
@@ -225,6 +226,30 @@ async def test_a_run_in_the_archive_is_done_again_with_the_items_that_it_had(tx:
     assert (await tx.run("demo", alone)).rerun_of == first
     assert [(one.kept.run.run_id, one.outcome) for one in told] == [(first, "refused")]
     assert told[0].reason == f"run {alone} does it again already"
+
+
+async def test_of_two_who_do_archived_runs_again_at_once_one_sees_what_the_other_has_begun(postgres: Server) -> None:
+    async with Database(await fresh_database(postgres, "control")) as database:
+        begin = Transactions(database, Store)
+        async with begin() as tx:
+            await force(tx, a={"kind": "data.x", "retries": {"max_attempts": 1}})
+            run_id = await started(tx)
+            await report(tx, failure(orders(tx)[-1]))
+        async with begin() as tx:
+            await archived(tx)
+
+        async def again() -> list[Outcome]:
+            async with begin() as tx:
+                return (await many(tx, "rerun", workflow="w"))[0]
+
+        async with begin() as first:
+            ((done,), _) = await many(first, "rerun", workflow="w")
+            second = asyncio.create_task(again())
+            await asyncio.wait([second], timeout=1)  # it would be done by then
+        (refused,) = await second
+
+    assert (done.kept.run.run_id, done.outcome) == (run_id, "changed")
+    assert refused.reason == f"run {done.rerun_run_id} does it again already"
 
 
 async def test_what_an_archived_run_is_told_by_another_is_forgotten(tx: Store) -> None:
