@@ -1,6 +1,7 @@
 """Runs that have ended are moved out of the way of those that go on, and are there as before until they are dropped."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
@@ -22,7 +23,7 @@ from millrace.control.store.operations import LOOK_ALL, RERUNS
 from millrace.control.store.runs import ALL_TASKS, ARCHIVED_RUN, LIST_ALL, PAST
 from millrace.core.parse import parse_workflow
 from millrace.core.state import Failed, Failure, RunState
-from millrace.runtime.errors import Conflict, NotFound
+from millrace.runtime.errors import Conflict, NotFound, Unavailable
 from millrace.runtime.testing import Server, fresh_database
 from millrace.runtime.transaction import Database, Transactions
 
@@ -352,6 +353,34 @@ async def test_a_part_goes_once_none_of_its_runs_ended_lately(tx: Store) -> None
     assert not await tx.fetch("SELECT 1 FROM pg_inherits WHERE inhparent = 'run_archive'::regclass")
     with pytest.raises(NotFound):
         await tx.run("demo", runs[0])
+
+
+async def test_who_drops_a_part_locks_nothing_while_somebody_still_reads_a_run_of_it(postgres: Server) -> None:
+    locks = """
+        SELECT bool_or(NOT granted) AS waits, array_agg(relation::regclass::text) FILTER (WHERE granted) AS locked
+        FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND relation::regclass::text LIKE '%archive%'
+    """
+    async with Database(await fresh_database(postgres, "control")) as database:
+        begin = Transactions(database, Store)
+        (run_id,) = await many_ended(begin, 1)
+        async with begin() as tx:
+            await archived(tx)
+
+        async def drop() -> None:
+            while True:  # until it has been seen to wait
+                with suppress(Unavailable):
+                    async with begin() as tx:
+                        await tx.drop_archive(tx.now + 2 * DAY, 1)
+                        return
+
+        async with begin() as reader, begin() as observer:
+            await reader.fetch(ARCHIVED_RUN, "demo", run_id)
+            dropping = asyncio.create_task(drop())
+            while not (found := (await observer.fetch(locks))[0])["waits"]:
+                await asyncio.sleep(0)
+        await dropping
+
+    assert found["locked"] is None
 
 
 async def many_ended(begin: Transactions[Store], count: int) -> list[UUID]:

@@ -107,7 +107,8 @@ class Archive(Transaction):
         if rows:
             await self.fetch(SOON)
             name = part_between(*rows[0]).name
-            await self.fetch(f"DROP TABLE {', '.join(f'{table}_archive_{name}' for table in TABLES)}")
+            # Runs first, as they are read: whoever reads one yet is waited for before anything else is locked.
+            await self.fetch(f"DROP TABLE {', '.join(f'{table}_archive_{name}' for table in reversed(TABLES))}")
         return len(rows)
 
     async def forget_mail(self, _: datetime, limit: int) -> int:
