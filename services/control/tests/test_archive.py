@@ -18,7 +18,7 @@ from millrace.control.domain.changes import Outcome
 from millrace.control.domain.runs import KeptRun
 from millrace.control.handlers import apply_workflow, cancel_run, explain_run, fire_due, rerun_run, start_run
 from millrace.control.store import Store, definitions
-from millrace.control.store.archive import MOST_RUNS, TABLES
+from millrace.control.store.archive import MOST_ROWS, MOST_RUNS, TABLES
 from millrace.control.store.operations import LOOK_ALL, RERUNS
 from millrace.control.store.runs import ALL_TASKS, ARCHIVED_RUN, LIST_ALL, PAST
 from millrace.core.parse import parse_workflow
@@ -320,14 +320,15 @@ async def test_a_run_with_very_many_records_is_moved_in_pieces_and_is_whole_all_
     await tx.fetch(
         "INSERT INTO task_past (run_id, name, task_id, state, attempt, failures, losses, fraction, message)"
         " SELECT $1, 'a[' || n || ']', gen_random_uuid(), 'succeeded', 1, 0, 0, 1, ''"
-        " FROM generate_series(1, 12000) AS n",
+        " FROM generate_series(1, $2) AS n",
         run_id,
+        records := 2 * MOST_ROWS + 1,
     )
 
     where = []
     while await tx.archive_runs(tx.now + DAY, 500, width=DAY):
         where.append(run_id in await here(tx, "run"))
-        assert len(await tx.past(run_id, 20_000)) == 12_000
+        assert len(await tx.past(run_id, 3 * MOST_ROWS)) == records
         assert (await tx.run("demo", run_id)).run.tasks.keys() == {"a"}
 
     assert where == [True, True, False]
