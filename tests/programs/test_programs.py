@@ -12,6 +12,7 @@ import pytest
 
 from tests.programs.crew import crew
 from tests.programs.played import Played
+from tests.programs.previous import _git, previous_build
 from tests.programs.verification import Verification
 
 SEEDS = (9, 18, 27)
@@ -42,6 +43,15 @@ async def test_a_program_that_nobody_could_play_has_not_passed(folder: Path) -> 
 
         with pytest.raises(Missing):
             await found.over()
+
+
+async def test_a_previous_build_that_is_given_up_while_it_is_checked_out_leaves_no_worktree(folder: Path) -> None:
+    async with previous_build(folder / "previous") as making:
+        while not (folder / "previous").exists() and not making.done():  # from here on git is about it
+            await asyncio.sleep(0)
+
+    assert str(folder) not in _git("worktree", "list").stdout
+    assert not (folder / "previous").exists()
 
 
 async def test_programs_come_to_what_the_model_says_though_control_is_killed(folder: Path) -> None:
