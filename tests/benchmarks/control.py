@@ -180,8 +180,10 @@ class Upstream:
         elif (event_id := self._event_of.pop(value["run_id"], None)) is not None:
             if not kind.endswith(b"RunSucceeded"):
                 raise RuntimeError(f"run {value['run_id']} did not succeed: {value['cause']}")
-            self.ended += 1
-            self._waiting.pop(event_id).set_result(None)
+            # Whoever takes over from a control that was killed may say it again.
+            if (waiting := self._waiting.pop(event_id, None)) is not None:
+                self.ended += 1
+                waiting.set_result(None)
 
     def _dispatched(self, run_id: str, at: float | None) -> None:
         if at is None:

@@ -41,7 +41,12 @@ async def previous_build(folder: Path) -> AsyncIterator["asyncio.Future[str]"]:
 
 
 async def _make(folder: Path) -> str:
-    told = await asyncio.to_thread(_git, "worktree", "add", "--detach", str(folder), COMMIT)
+    adding = asyncio.create_task(asyncio.to_thread(_git, "worktree", "add", "--detach", str(folder), COMMIT))
+    try:
+        told = await asyncio.shield(adding)
+    except asyncio.CancelledError:
+        await adding  # git goes on: what is not whole yet could not be removed
+        raise
     if told.returncode:
         hint = "in a shallow clone: git fetch --unshallow"
         raise CannotBuild(f"commit {COMMIT} cannot be checked out: {told.stderr.strip()}; {hint}")

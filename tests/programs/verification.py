@@ -53,7 +53,7 @@ class Verification:
         self._ended, self._told = ended, told
         self._room = asyncio.Semaphore(AT_ONCE)
         self._played: list[Played] = []
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._begun: list[asyncio.Task[None]] = []
 
     async def round(self, seeds: Sequence[int], python: "asyncio.Future[str] | None" = None) -> None:
         """Play programs, each while what its seed says is done, and judge them.
@@ -88,9 +88,9 @@ class Verification:
         await FAULTS[kind](self._stack, random.Random(seeds[0]), begin)
 
     async def over(self) -> None:
-        """Return when all that was begun is over."""
-        if self._under_way:
-            await asyncio.gather(*self._under_way)
+        """Return when all that was begun is over; raise what a program raised, which is then played by nobody."""
+        begun, self._begun = self._begun, []
+        await asyncio.gather(*begun)
 
     async def judge(self) -> None:
         """Compare all that was played so far with the model, what was judged before too: things may come late."""
@@ -138,9 +138,8 @@ class Verification:
         }
 
     def _begin(self, seed: int, *, plain: bool = False) -> None:
-        task = asyncio.create_task(self._play(seed, plain=plain))
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        # Kept until somebody asks whether it is over: one that raised by then would count as passed.
+        self._begun.append(asyncio.create_task(self._play(seed, plain=plain)))
 
     async def _play(self, seed: int, *, plain: bool) -> None:
         async with self._room:

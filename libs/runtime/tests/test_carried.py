@@ -72,9 +72,14 @@ async def test_work_that_does_not_heed_the_notice_is_killed_and_reported_as_pree
     process = tasks.start()
     order, unbegun = tasks.order("a", then="hang", kind="x.carry"), tasks.order("b", then="hang")
     others = [tasks.order(f"o{n}", then="hang") for n in range(3)]
-    await tasks.publish(order, *others, unbegun)
+    await tasks.publish(order)
     await until(exists(tasks.folder / "a.pid"))
+    await tasks.publish(*others, unbegun)
 
+    async def second_slot_is_taken() -> bool:
+        return any([await tasks.began(one.task_id) for one in (*others, unbegun)])
+
+    await until(second_slot_is_taken)
     process.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(process.wait, 30) == 0
     (end,) = await tasks.ended(order.task_id)

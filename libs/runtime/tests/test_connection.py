@@ -1,5 +1,7 @@
 """Where connections lead, and what is done when a server no longer takes writes."""
 
+from typing import Any
+
 import asyncpg
 import pytest
 from millrace.runtime.batches import OutageError, settle
@@ -60,6 +62,37 @@ async def test_a_server_that_became_read_only_is_left_and_nothing_is_held_agains
 
     assert blamed == []
     await owner.close()
+
+
+async def test_a_server_that_refused_a_write_is_asked_though_it_answers_reads(dsn: str) -> None:
+    owner = await asyncpg.connect(dsn)
+    name = await owner.fetchval("SELECT current_database()")
+    await owner.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    await owner.close()
+    async with Database(dsn, pool_size=1) as database:
+        begin = Transactions(database, Effects)
+        database.wrote()  # as it did until just now
+        with pytest.raises(Unavailable, match="ReadOnlySQLTransactionError"):
+            async with begin() as tx:
+                tx.write("INSERT INTO effect (name) VALUES ($1)", "x")
+        async with begin():
+            pass
+
+        assert not await database.healthy()
+
+
+async def test_who_announces_by_a_session_that_is_lost_learns_that_the_database_is_unavailable(
+    dsn: str, postgres: Any
+) -> None:
+    async with Database(dsn, pool_size=1) as database:
+        async with database.connection() as connection:
+            session = connection.get_server_pid()
+        # The loop stands meanwhile, so that nothing here notices.
+        postgres.execute("postgres", f"SELECT pg_terminate_backend({session}, 5000)")
+
+        with pytest.raises(Unavailable):
+            await database.announce()
+        await database.announce()
 
 
 LAST = "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"

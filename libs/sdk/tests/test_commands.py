@@ -187,7 +187,7 @@ async def test_an_event_published_in_both_modes_under_one_id_is_one_run_that_is_
         found = await world.json("explain", "event", "2013-01", "--source", SOURCE)
         return found if found["deliveries"] == 3 else None
 
-    assert [match["run_id"] for match in (await until(explained))["matches"]] == [run_id]
+    assert [match["run_id"] for match in (await until(explained))["matches"] if match["run_id"]] == [run_id]
     assert run_id in await world.command("runs", "--workflow", "monthly", "--in", "succeeded")
     async with world.client() as client:
         assert [run.run_id for run in await client.runs() if run.event_id == "2013-01"] == [run_id]

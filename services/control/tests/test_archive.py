@@ -1,6 +1,7 @@
 """Runs that have ended are moved out of the way of those that go on, and are there as before until they are dropped."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
@@ -13,16 +14,17 @@ from hypothesis import strategies as st
 from millrace.control.commands import ApplyWorkflow, GetRun, StartRun
 from millrace.control.commands.operations import CancelRun, RerunRun
 from millrace.control.domain.archive import WIDTHS, Part, made_ms, missing_parts, width_of
+from millrace.control.domain.changes import Outcome
 from millrace.control.domain.runs import KeptRun
 from millrace.control.handlers import apply_workflow, cancel_run, explain_run, fire_due, rerun_run, start_run
 from millrace.control.store import Store, definitions
-from millrace.control.store.archive import MOST_RUNS, TABLES
+from millrace.control.store.archive import MOST_ROWS, MOST_RUNS, TABLES
 from millrace.control.store.operations import LOOK_ALL, RERUNS
 from millrace.control.store.runs import ALL_TASKS, ARCHIVED_RUN, LIST_ALL, PAST
 from millrace.core.parse import parse_workflow
 from millrace.core.state import Failed, Failure, RunState
 from millrace.runtime.database import Database, Transactions
-from millrace.runtime.errors import Conflict, NotFound
+from millrace.runtime.errors import Conflict, NotFound, Unavailable
 from millrace.runtime.testing import Server, fresh_database
 
 from .test_handlers import PLANNING, failure, force, orders, report, started, success
@@ -227,6 +229,30 @@ async def test_a_run_in_the_archive_is_done_again_with_the_items_that_it_had(tx:
     assert told[0].reason == f"run {alone} does it again already"
 
 
+async def test_of_two_who_do_archived_runs_again_at_once_one_sees_what_the_other_has_begun(postgres: Server) -> None:
+    async with Database(await fresh_database(postgres, "control")) as database:
+        begin = Transactions(database, Store)
+        async with begin() as tx:
+            await force(tx, a={"kind": "data.x", "retries": {"max_attempts": 1}})
+            run_id = await started(tx)
+            await report(tx, failure(orders(tx)[-1]))
+        async with begin() as tx:
+            await archived(tx)
+
+        async def again() -> list[Outcome]:
+            async with begin() as tx:
+                return (await many(tx, "rerun", workflow="w"))[0]
+
+        async with begin() as first:
+            ((done,), _) = await many(first, "rerun", workflow="w")
+            second = asyncio.create_task(again())
+            await asyncio.wait([second], timeout=1)  # it would be done by then
+        (refused,) = await second
+
+    assert (done.kept.run.run_id, done.outcome) == (run_id, "changed")
+    assert refused.reason == f"run {done.rerun_run_id} does it again already"
+
+
 async def test_what_an_archived_run_is_told_by_another_is_forgotten(tx: Store) -> None:
     await force(tx, a={"kind": "data.x"})
     ended, open_ = await started(tx), await started(tx)
@@ -294,14 +320,15 @@ async def test_a_run_with_very_many_records_is_moved_in_pieces_and_is_whole_all_
     await tx.fetch(
         "INSERT INTO task_past (run_id, name, task_id, state, attempt, failures, losses, fraction, message)"
         " SELECT $1, 'a[' || n || ']', gen_random_uuid(), 'succeeded', 1, 0, 0, 1, ''"
-        " FROM generate_series(1, 12000) AS n",
+        " FROM generate_series(1, $2) AS n",
         run_id,
+        records := 2 * MOST_ROWS + 1,
     )
 
     where = []
     while await tx.archive_runs(tx.now + DAY, 500, width=DAY):
         where.append(run_id in await here(tx, "run"))
-        assert len(await tx.past(run_id, 20_000)) == 12_000
+        assert len(await tx.past(run_id, 3 * MOST_ROWS)) == records
         assert (await tx.run("demo", run_id)).run.tasks.keys() == {"a"}
 
     assert where == [True, True, False]
@@ -327,6 +354,34 @@ async def test_a_part_goes_once_none_of_its_runs_ended_lately(tx: Store) -> None
     assert not await tx.fetch("SELECT 1 FROM pg_inherits WHERE inhparent = 'run_archive'::regclass")
     with pytest.raises(NotFound):
         await tx.run("demo", runs[0])
+
+
+async def test_who_drops_a_part_locks_nothing_while_somebody_still_reads_a_run_of_it(postgres: Server) -> None:
+    locks = """
+        SELECT bool_or(NOT granted) AS waits, array_agg(relation::regclass::text) FILTER (WHERE granted) AS locked
+        FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND relation::regclass::text LIKE '%archive%'
+    """
+    async with Database(await fresh_database(postgres, "control")) as database:
+        begin = Transactions(database, Store)
+        (run_id,) = await many_ended(begin, 1)
+        async with begin() as tx:
+            await archived(tx)
+
+        async def drop() -> None:
+            while True:  # until it has been seen to wait
+                with suppress(Unavailable):
+                    async with begin() as tx:
+                        await tx.drop_archive(tx.now + 2 * DAY, 1)
+                        return
+
+        async with begin() as reader, begin() as observer:
+            await reader.fetch(ARCHIVED_RUN, "demo", run_id)
+            dropping = asyncio.create_task(drop())
+            while not (found := (await observer.fetch(locks))[0])["waits"]:
+                await asyncio.sleep(0)
+        await dropping
+
+    assert found["locked"] is None
 
 
 async def many_ended(begin: Transactions[Store], count: int) -> list[UUID]:

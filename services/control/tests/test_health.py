@@ -94,6 +94,18 @@ async def test_what_went_wrong_before_a_trigger_was_applied_as_it_is_says_nothin
     assert (await shown(begin, "late")).failed_at is None
 
 
+async def test_what_another_replica_keeps_of_before_a_trigger_was_applied_is_not_told(tx: Store) -> None:
+    await force(tx)
+    await trigger(tx)
+    before = tx.now - timedelta(seconds=1)
+    # It looked when the trigger was another one, and comes to write now.
+    await tx.fetch("INSERT INTO trigger_health VALUES ('demo', 't', $1, $1, 'was another')", before)
+
+    found = await tx.shown_trigger("demo", "t")
+    assert (found.matched_at, found.failed_at, found.failure) == (before, None, "")
+    assert [row["failed_at"] for row in await tx.fares(10)] == [None]
+
+
 async def test_a_round_that_is_lost_has_seen_nothing(begin: Begin, landed: Any) -> None:
     await applied(begin, lost={})
 

@@ -116,8 +116,8 @@ class Database:
         self._wrote_at = time.monotonic()
 
     def failed(self) -> None:
-        """Note that something went wrong just now: whether it was the database, it is asked."""
-        self._answered_at = -math.inf
+        """Note that something went wrong just now: whether it was the database, it is asked, also whether it writes."""
+        self._answered_at = self._wrote_at = -math.inf
 
     async def healthy(self) -> bool:
         """Return whether the database takes writes and answers: of itself just now, or within a second or two."""
@@ -144,10 +144,14 @@ class Database:
         Outside any transaction: those that notify commit one after another. One that dies before leaves others to look.
 
         Raises:
-            Unavailable: The database does not answer in time.
+            Unavailable: The database does not answer in time, was lost, or takes no writes.
         """
-        async with self.connection() as connection:
-            await connection.execute(f"NOTIFY {channel}")
+        try:
+            async with self.connection() as connection:
+                await connection.execute(f"NOTIFY {channel}")
+        except (*LOST, *TRANSIENT) as error:
+            self.failed()
+            raise Unavailable(f"the database could not tell others: {type(error).__name__}") from error
 
     async def leave(self) -> None:
         """Open new connections from now on, to whichever server takes writes; those in use are closed after it."""

@@ -51,7 +51,6 @@ async def apply_trigger(command: ApplyTrigger, tx: Store) -> bool:
         tx.put_source(namespace, source)
     same_shape = before is not None and before.shape() == trigger.shape()
     tx.put_trigger(namespace, trigger, command.principal, same_shape=same_shape)
-    tx.forget_failure(namespace, trigger.name)
     if trigger.paused or (before is not None and before.paused):
         held = await tx.hold_one(namespace, trigger.name)
         _set_paused(held, command.principal if trigger.paused else "", tx)

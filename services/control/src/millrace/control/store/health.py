@@ -10,25 +10,25 @@ import asyncpg
 from millrace.control.store.rows import columns
 from millrace.runtime.transaction import Transaction
 
-# In the order of their names. What went wrong before a trigger was put in force as it is now says nothing of it.
+# In the order of their names.
 SAVE = """
 INSERT INTO trigger_health AS h (namespace, name, matched_at, failed_at, failure)
-SELECT t.namespace, t.name, n.matched_at, f.failed_at, CASE WHEN f.failed_at IS NULL THEN '' ELSE n.failure END
+SELECT namespace, name, n.matched_at, n.failed_at, n.failure
 FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::text[])
     AS n(namespace, name, matched_at, failed_at, failure)
-JOIN trigger t ON t.namespace = n.namespace AND t.name = n.name
-CROSS JOIN LATERAL (SELECT CASE WHEN n.failed_at >= t.applied_at THEN n.failed_at END AS failed_at) AS f
-ORDER BY t.namespace, t.name
+JOIN trigger USING (namespace, name) ORDER BY namespace, name
 ON CONFLICT (namespace, name) DO UPDATE SET matched_at = greatest(h.matched_at, excluded.matched_at),
     failed_at = greatest(h.failed_at, excluded.failed_at),
     failure = CASE WHEN excluded.failed_at >= h.failed_at OR h.failed_at IS NULL THEN excluded.failure
         ELSE h.failure END
 """
-FORGET_FAILURE = """
-UPDATE trigger_health SET failed_at = NULL, failure = '' WHERE namespace = $1 AND name = $2 AND failed_at IS NOT NULL
+# What went wrong before a trigger was put in force as it is now says nothing of it, whoever keeps it, and when.
+FARED = """
+h.matched_at, CASE WHEN h.failed_at >= t.applied_at THEN h.failed_at END AS failed_at,
+    CASE WHEN h.failed_at >= t.applied_at THEN h.failure ELSE '' END AS failure
 """
-FARES = """
-SELECT t.namespace, t.name, h.matched_at, h.failed_at FROM trigger t LEFT JOIN trigger_health h USING (namespace, name)
+FARES = f"""
+SELECT t.namespace, t.name, {FARED} FROM trigger t LEFT JOIN trigger_health h USING (namespace, name)
 ORDER BY t.namespace, t.name LIMIT $1
 """
 MAX_FAILURE_CHARS = 500
@@ -108,10 +108,6 @@ class Health(Transaction):
         if news := self.seen.news():
             self.write(SAVE, *columns(news))
             self.on_commit(lambda: self.seen.kept(news))
-
-    def forget_failure(self, namespace: str, name: str) -> None:
-        """Forget what went wrong with a trigger that is about to be another."""
-        self.write(FORGET_FAILURE, namespace, name)
 
     async def fares(self, limit: int) -> list[asyncpg.Record]:
         """Return how up to `limit` triggers fare, by namespace and name."""

@@ -23,7 +23,8 @@ HOLD_RUN = "SELECT * FROM run WHERE namespace = $1 AND run_id = $2 FOR UPDATE"
 HOLD_RUNS = "SELECT * FROM run WHERE run_id = ANY($1) ORDER BY run_id FOR UPDATE"
 SEE_RUNS = "SELECT *, xmax::text::bigint AS locker FROM run WHERE run_id = ANY($1)"
 ARCHIVED_RUN = "SELECT * FROM run_archive WHERE namespace = $1 AND run_id = $2"
-ARCHIVED_RUNS = "SELECT * FROM run_archive WHERE run_id = ANY($1)"
+# Held there too: of two who do the same runs again, one sees what the other has begun.
+HOLD_ARCHIVED = "SELECT * FROM run_archive WHERE run_id = ANY($1) ORDER BY run_id FOR UPDATE"
 HOLD_DUE = "SELECT * FROM run WHERE run_id = ANY($1) ORDER BY run_id FOR UPDATE SKIP LOCKED"
 TASKS = "SELECT * FROM task WHERE run_id = ANY($1)"
 # Of runs that have ended, which are moved between two looks.
@@ -98,10 +99,10 @@ class Runs(Definitions):
         return held
 
     async def hold_runs_anywhere(self, run_ids: Iterable[UUID]) -> list[KeptRun]:
-        """Return runs with their tasks, locked, or from the archive; those that do not exist are left out."""
+        """Return runs with their tasks, locked, also those in the archive; those that do not exist are left out."""
         held = await self.hold_runs(wanted := set(run_ids))
         if archived := wanted - {kept.run.run_id for kept in held}:
-            held += await self._kept(await self.fetch(ARCHIVED_RUNS, list(archived)))
+            held += await self._kept(await self.fetch(HOLD_ARCHIVED, list(archived)))
         return held
 
     async def runs_at_hand(self, run_ids: Iterable[UUID]) -> list[KeptRun]:

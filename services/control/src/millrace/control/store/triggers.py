@@ -8,6 +8,7 @@ from uuid import UUID
 
 import asyncpg
 from millrace.control.store.events import Events
+from millrace.control.store.health import FARED
 from millrace.control.store.rows import holds_up
 from millrace.control.store.signals import Signals
 from millrace.core.triggers import Trigger
@@ -57,7 +58,7 @@ DELETE FROM trigger_version WHERE (namespace, name, version) IN (SELECT * FROM o
 # How a trigger stands; at most 10,000 of anything are counted.
 _SHOWN = f"""
 SELECT t.namespace, t.name, t.workflow, t.document, t.principal, t.applied_at, t.paused_at, t.paused_by, t.admit_at,
-    h.matched_at, h.failed_at, coalesce(h.failure, '') AS failure,
+    {FARED.strip()},
     CASE WHEN t.document->>'strategy' = 'strict_sequence' AND {holds_up("t.last_run")}
         THEN t.last_run END AS blocked_by,
     (SELECT count(*) FROM (SELECT FROM run r WHERE r.namespace = t.namespace AND r.trigger_name = t.name
