@@ -155,8 +155,20 @@ class Upstream:
         """Return what is done when each of the runs has ended that have not yet."""
         return list(self._waiting.values())
 
+    def forget(self) -> None:
+        """Wait no more for what was published so far: before control reads the topic, it starts nothing."""
+        self._waiting.clear()
+
     async def follow(self) -> None:
-        """Read dispatches and ends until cancelled."""
+        """Read dispatches and ends until cancelled; what goes wrong is raised where a run is waited for."""
+        try:
+            await self._follow()
+        except Exception as error:
+            for waiting in self._waiting.values():
+                waiting.set_exception(error)
+            raise
+
+    async def _follow(self) -> None:
         while True:
             found = await self._reader.getmany(timeout_ms=1000)
             now = time.perf_counter()
@@ -332,10 +344,10 @@ async def bench(postgres: Postgres, kafka: Kafka, folder: Path) -> AsyncIterator
                 "telemetry": receiver.pid,
             }
             async with upstream_of(kafka.servers) as upstream:
-                # Events count from when control reads the topic; until then they start nothing.
                 while not upstream.ended:
                     await upstream.publish()
                     await asyncio.sleep(0.2)
+                upstream.forget()
                 await run_closed(upstream, WARM_UP_RUNS)
                 yield Bench(deployment, upstream, parts)
     finally:
