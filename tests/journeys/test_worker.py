@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from millrace.runtime.testing import Server, until
@@ -71,7 +72,8 @@ async def test_the_task_of_a_killed_worker_is_done_again_and_has_its_effect_once
     assert (run.state, run.tasks[0].attempts) == ("succeeded", 2)
     assert json.loads(run.tasks[0].output_json) == {"attempt": 2}
     assert (team.folder / "done").read_text() == "2\n"
-    assert not Path(f"/proc/{computing}").exists(), "what it computed with ended with it"
+    # Whoever takes in orphans may leave one that has ended in the table for a while.
+    assert not psutil.pid_exists(computing) or psutil.Process(computing).status() == psutil.STATUS_ZOMBIE
 
 
 async def test_a_cancelled_task_is_killed_and_a_stopped_worker_leaves_in_order(team: Team) -> None:
