@@ -106,6 +106,7 @@ def places(topics: Iterable[str] | None = None) -> list[TopicPartition]:
 async def ends_of(servers: str, wanted: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
     """Return where partitions end now."""
     async with AIOKafkaConsumer(bootstrap_servers=servers) as consumer:
+        consumer.assign(wanted)  # or it learns of one topic at a time
         found: dict[TopicPartition, int] = await consumer.end_offsets(wanted)
         return found
 

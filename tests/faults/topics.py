@@ -12,28 +12,22 @@ from millrace.contracts import SERVICES
 from millrace.contracts.catalogue import FOREIGN, catalogue
 
 from infra.documents import subscriptions
-from tests.faults.records import groups
+from tests.faults.records import ends_of, groups, places
 from tests.journeys.shop import Told
 
 
 async def ends(servers: str) -> dict[TopicPartition, int]:
     """Return where the services' topics end now."""
-    topics = [topic for topic in catalogue() if topic not in FOREIGN]
-    places = [TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions)]
-    return await _ends_of(servers, places)
-
-
-async def _ends_of(servers: str, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
-    return (await _bounds_of(servers, places))[1]
+    return await ends_of(servers, places(topic.name for topic in catalogue() if topic not in FOREIGN))
 
 
 async def _bounds_of(
-    servers: str, places: Sequence[TopicPartition]
+    servers: str, wanted: Sequence[TopicPartition]
 ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
     """Return where partitions begin and end now."""
     async with AIOKafkaConsumer(bootstrap_servers=servers) as consumer:
-        consumer.assign(places)  # or it learns of one topic at a time
-        first, last = await asyncio.gather(consumer.beginning_offsets(places), consumer.end_offsets(places))
+        consumer.assign(wanted)  # or it learns of one topic at a time
+        first, last = await asyncio.gather(consumer.beginning_offsets(wanted), consumer.end_offsets(wanted))
         return first, last
 
 
@@ -104,8 +98,8 @@ async def lag(servers: str) -> dict[str, int]:
         for name, group in zip(names, found, strict=True)
     }
     own = {service: _own_places(service) for service in SERVICES}
-    places = sorted({place for of in (*noted.values(), *own.values()) for place in of})
-    first, last = await _bounds_of(servers, places)
+    known = sorted({place for of in (*noted.values(), *own.values()) for place in of})
+    first, last = await _bounds_of(servers, known)
     behind = {
         name: sum(last[place] - (offsets.get(place, first[place])) for place in {*offsets, *own.get(name, ())})
         for name, offsets in noted.items()
@@ -117,10 +111,4 @@ async def lag(servers: str) -> dict[str, int]:
 def _own_places(service: str) -> frozenset[TopicPartition]:
     """Return the partitions of the events that a service reads from their start."""
     rows = [row for row in subscriptions(service) if row.start == "earliest"]
-    topics = {topic for row in rows for topic in row.topics}
-    return frozenset(
-        TopicPartition(known.name, number)
-        for known in catalogue()
-        if known.name in topics
-        for number in range(known.partitions)
-    )
+    return frozenset(places(topic for row in rows for topic in row.topics))

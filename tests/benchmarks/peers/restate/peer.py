@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from urllib.request import Request, urlopen
 
-from millrace.sdk.stack.ports import free_ports
+from millrace.sdk.stack.ports import LOOPBACK, free_ports
 
 from tests.benchmarks.peers.environment import Environment, NotRun
 from tests.benchmarks.peers.peer import Peer
@@ -12,7 +12,7 @@ from tests.benchmarks.peers.running import Loop, Running, listening
 
 PROGRAM = "tests.benchmarks.peers.restate.program"
 HYPERCORN = """\
-bind = "127.0.0.1:{service}"
+bind = "{host}:{service}"
 worker_class = "uvloop"
 h2_max_concurrent_streams = 2147483647
 keep_alive_max_requests = 2147483647
@@ -28,25 +28,25 @@ def start(environment: Environment, running: Running) -> Loop:
     ingress, admin, node, service = free_ports(4)
     settings = {
         "RESTATE_BASE_DIR": str(running.folder / "restate"),
-        "RESTATE_INGRESS__BIND_ADDRESS": f"127.0.0.1:{ingress}",
-        "RESTATE_ADMIN__BIND_ADDRESS": f"127.0.0.1:{admin}",
-        "RESTATE_BIND_ADDRESS": f"127.0.0.1:{node}",
-        "RESTATE_ADVERTISED_ADDRESS": f"http://127.0.0.1:{node}",
+        "RESTATE_INGRESS__BIND_ADDRESS": f"{LOOPBACK}:{ingress}",
+        "RESTATE_ADMIN__BIND_ADDRESS": f"{LOOPBACK}:{admin}",
+        "RESTATE_BIND_ADDRESS": f"{LOOPBACK}:{node}",
+        "RESTATE_ADVERTISED_ADDRESS": f"http://{LOOPBACK}:{node}",
         "RESTATE_DISABLE_TELEMETRY": "true",
     }
     running.start("server", [str(binaries[0])], lambda: healthy(admin), settings)
     config = running.folder / "hypercorn.toml"
-    config.write_text(HYPERCORN.format(service=service))
+    config.write_text(HYPERCORN.format(host=LOOPBACK, service=service))
     command = [environment.python, "-m", "hypercorn", "--config", str(config), f"{PROGRAM}:app"]
     running.start("service", command, listening(service))
-    post(f"http://127.0.0.1:{admin}/deployments", {"uri": f"http://127.0.0.1:{service}"})
-    return running.loop([environment.python, "-m", PROGRAM, f"http://127.0.0.1:{ingress}/bench/five"])
+    post(f"http://{LOOPBACK}:{admin}/deployments", {"uri": f"http://{LOOPBACK}:{service}"})
+    return running.loop([environment.python, "-m", PROGRAM, f"http://{LOOPBACK}:{ingress}/bench/five"])
 
 
 def healthy(admin: int) -> bool:
     """Whether the server says that it is well."""
     try:
-        with urlopen(f"http://127.0.0.1:{admin}/health", timeout=5) as answer:
+        with urlopen(f"http://{LOOPBACK}:{admin}/health", timeout=5) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
