@@ -13,6 +13,8 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psutil
@@ -89,20 +91,28 @@ async def _soak(folder: Path, minutes: float) -> dict[str, object]:
         await prepared(stack)
         history = History()
         probe = Probe(stack, history)
-        watching = [asyncio.create_task(probe.watch_runs()), asyncio.create_task(probe.watch_housekeeping())]
+        async with _watching(probe):
+            rate = await _half_rate(stack, history)
+            console.print(f"{minutes:g} min at {rate:.2f} times the usual load, of which {warm_up_s:.0f} s to warm up")
+            async with Clients(stack, history, rate):
+                began = time.time()
+                while time.time() - began < minutes * 60:
+                    await asyncio.sleep(SAMPLE_S)
+                    await probe.sample()
+            runs = await _settled(probe)
+        return soak_report.told(probe, console, since=began + warm_up_s, rate=rate, runs=runs)
+
+
+@asynccontextmanager
+async def _watching(probe: Probe) -> AsyncIterator[None]:
+    """Watch runs and housekeeping until the block ends, however it does."""
+    watching = [asyncio.create_task(probe.watch_runs()), asyncio.create_task(probe.watch_housekeeping())]
+    try:
         await asyncio.wait_for(probe.watched.wait(), SETTLE_S)
-        rate = await _half_rate(stack, history)
-        console.print(f"{minutes:g} min at {rate:.2f} times the usual load, of which {warm_up_s:.0f} s to warm up")
-        load = Clients(stack, history, rate)
-        async with load:
-            began = time.time()
-            while time.time() - began < minutes * 60:
-                await asyncio.sleep(SAMPLE_S)
-                await probe.sample()
-        runs = await _settled(probe)
+        yield
+    finally:
         for task in watching:
             task.cancel()
-        return soak_report.told(probe, console, since=began + warm_up_s, rate=rate, runs=runs)
 
 
 async def _half_rate(stack: Stack, history: History) -> float:

@@ -66,7 +66,7 @@ class Probe:
             if children := [size for child in process.children(recursive=True) if (size := _rss(child))]:
                 self._add("memory, MB", f"{name} and its children", (own + sum(children)) / 1e6)
             self._add("file descriptors", name, process.num_fds())
-        backends = list(_backends(self._stack.postgres.pid))
+        backends = list(_backends(self._stack.pid("postgres")))
         self._add("memory, MB", "a backend of postgres", sum(size for size, _ in backends) / len(backends) / 1e6)
         self._add("file descriptors", "a backend of postgres", sum(count for _, count in backends) / len(backends))
         for name in SERVICES:
