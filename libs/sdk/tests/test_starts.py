@@ -222,6 +222,12 @@ def test_a_module_that_declares_nothing_twice_the_same_or_what_is_wrong_is_named
     (package / "json.py").write_text(MODULE.format(name="taken"))
     with pytest.raises(InvalidInput, match=r"starts_pack/json\.py has the name of another module, json: give it one"):
         kinds_and_names("starts_pack/json.py")
+    (package / "fifth.py").write_text("from uuid import UUID\n\nUUID('no')\n")
+    with pytest.raises(InvalidInput, match=r"fifth cannot be imported: ValueError: .*fifth\.py, line 3\)$"):
+        kinds_and_names("starts_pack.fifth")
+    (package / "sixth.py").write_text(MODULE.format(name="sixth"))
+    with pytest.raises(InvalidInput, match=r"sixth declares no contract: Python has workflows"):
+        declared("starts_pack.sixth", "contract")
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def _documents(what: Sequence[str]) -> list[tuple[Kind, str]]:
     found: list[tuple[Kind, str]] = []
     for name in files:
         if is_python(name):
-            found += [(kind, text) for kind, text in declared(name) if said in {None, kind}]
+            found += declared(name, said)
         else:
             text = read_text(name)
             found.append((said or kind_of(text, name), text))

@@ -3,12 +3,14 @@
 import json
 import re
 import sys
+import sysconfig
+import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from millrace.runtime.errors import InvalidInput
+from millrace.runtime.errors import InvalidInput, MillraceError
 from millrace.sdk.cli.documents import Kind
 
 if TYPE_CHECKING:
@@ -25,30 +27,45 @@ def is_python(name: str) -> bool:
     return not document and _NAME.fullmatch(name) is not None
 
 
-def declared(name: str) -> Iterator[tuple[Kind, str]]:
-    """Yield what the flows of a file, a module or a package say, as JSON.
+def declared(name: str, kind: Kind | None = None) -> list[tuple[Kind, str]]:
+    """Return what the flows of a file, a module or a package say, as JSON; of one kind only, where that is given.
 
     Raises:
         NotFound: There is no such module.
-        InvalidInput: It has no flow, one that is not valid, or two of one name.
+        InvalidInput: It cannot be imported, has no flow, an invalid one, two of one name, or nothing of the kind.
     """
+    found = [one for one in _declared(name) if kind in {None, one[0]}]
+    if not found:
+        raise InvalidInput(f"{name} declares no {kind}: Python has workflows, their triggers and their schedules")
+    return found
+
+
+def _declared(name: str) -> Iterator[tuple[Kind, str]]:
     from millrace.core.errors import InvalidDocument  # noqa: PLC0415 - few commands import any flow
-    from millrace.sdk.modules import module_in, modules_of  # noqa: PLC0415
 
     try:
-        if name.endswith(".py"):
-            if not Path(name).is_file():
-                raise InvalidInput(f"{name} cannot be read: No such file or directory")
-            modules = [module_in(Path(name))]
-        else:
-            sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
-            modules = [*modules_of(name)]
+        modules = _imported(name)
     except InvalidDocument as error:
         raise InvalidInput(str(error)) from error
+    except MillraceError:
+        raise
+    except Exception as error:
+        raise InvalidInput(f"{name} cannot be imported: {type(error).__name__}: {error}{_line_of(error)}") from error
     for flow in _flows(modules, name):
         yield "workflow", json.dumps(flow.workflow.document())
         yield from (("trigger", json.dumps(trigger.document())) for trigger in flow.triggers)
         yield from (("schedule", json.dumps(schedule.document())) for schedule in flow.schedules)
+
+
+def _imported(name: str) -> list[ModuleType]:
+    from millrace.sdk.modules import module_in, modules_of  # noqa: PLC0415 - as above
+
+    if not name.endswith(".py"):
+        sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
+        return [*modules_of(name)]
+    if not Path(name).is_file():
+        raise InvalidInput(f"{name} cannot be read: No such file or directory")
+    return [module_in(Path(name))]
 
 
 def _flows(modules: Iterable[ModuleType], name: str) -> Iterable["Flow"]:
@@ -63,3 +80,13 @@ def _flows(modules: Iterable[ModuleType], name: str) -> Iterable["Flow"]:
     if not found:
         raise InvalidInput(f"{name} has no flow: write @flow(...) above a function")
     return found.values()
+
+
+def _line_of(error: Exception) -> str:
+    """Return at which line of its author a module was left, where there is one."""
+    place, others = "", (*sysconfig.get_paths().values(), "<frozen")
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        file = frame.f_code.co_filename
+        if not file.startswith(others) and not frame.f_globals.get("__name__", "").startswith("millrace."):
+            place = f" ({file}, line {line})"
+    return place
