@@ -14,7 +14,7 @@ from millrace.control.store import Seen, ShownTrigger, Store
 from millrace.control.store.health import MAX_FAILURE_CHARS, SAVE, Fared
 from millrace.control.store.rows import columns
 from millrace.runtime.database import Database, Transactions
-from millrace.runtime.testing import Server, fresh_database
+from millrace.runtime.testing import Server, fresh_database, until
 from prometheus_client import REGISTRY
 
 from .test_handlers import force, trigger
@@ -145,6 +145,19 @@ async def test_metrics_are_of_as_many_triggers_as_may_be_and_of_none_that_is_gon
         await tx.fetch("DELETE FROM trigger WHERE name = 'bound1'")
     await health.look()
     assert (told(MATCH, "bound1"), told(MATCH, "bound2")) == (None, NEVER)
+
+
+async def test_a_control_that_has_just_started_tells_how_triggers_fare_though_nothing_is_new(begin: Begin) -> None:
+    await applied(begin, asleep={})
+
+    async def is_told() -> bool:
+        return told(MATCH, "asleep") == NEVER
+
+    running = asyncio.create_task(Health(begin).run())
+    try:
+        await until(is_told, seconds=20)
+    finally:
+        running.cancel()
 
 
 @given(order=st.permutations(range(4)), twice=st.booleans())
