@@ -10,6 +10,7 @@ from uuid import UUID
 from millrace.contracts.event import Event, all_events
 from millrace.runtime.command import faults
 from millrace.runtime.errors import InvalidInput
+from millrace.runtime.ids import read_id
 from pydantic import ValidationError
 
 REQUIRED = ("ce_specversion", "ce_id", "ce_type", "ce_source")
@@ -109,8 +110,8 @@ def read_envelope(headers: Mapping[str, str]) -> Envelope:
     if headers["ce_specversion"] != "1.0":
         raise InvalidInput(f"ce_specversion is {headers['ce_specversion'][:20]}, not 1.0")
     try:
-        event_id = UUID(headers["ce_id"])
-        cause = UUID(headers["ce_causationid"]) if headers.get("ce_causationid") else None
+        event_id = read_id(headers["ce_id"])
+        cause = read_id(headers["ce_causationid"]) if headers.get("ce_causationid") else None
         sequence = int(headers.get("ce_sequence", "0"))
     except ValueError:
         raise InvalidInput("ce_id and ce_causationid are UUIDs and ce_sequence is a number") from None

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from millrace.control.domain.events import Received, happened_at, size_of
 from millrace.control.domain.explain import Recorded
+from millrace.control.store.rows import columns
 from millrace.core.triggers import Event
 from millrace.runtime.subscriptions import Record
 from millrace.runtime.transaction import Transaction
@@ -216,7 +217,7 @@ class Events(Transaction):
         """Return the sources of up to ten events with an id."""
         return [row["source"] for row in await self.fetch(SOURCES_OF, namespace, event_id)]
 
-    def _start_columns(self, starts: Sequence[Start]) -> list[list[Any]]:
+    def _start_columns(self, starts: Sequence[Start]) -> list[list[Any] | None]:
         rows = [
             (
                 *(*key_of(start.arrival), start.trigger, start.dedupe_key, start.disposition),
@@ -228,7 +229,7 @@ class Events(Transaction):
             for number, start in enumerate(starts)
             for event in [start.arrival.received.event]
         ]
-        return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in _TAKEN]
+        return columns(rows) if rows else [None for _ in _TAKEN]
 
 
 def key_of(arrival: Arrival) -> tuple[str, str, str]:
@@ -248,7 +249,7 @@ def _apart(arrivals: Sequence[Arrival]) -> list[dict[tuple[str, str, str], Arriv
     return groups
 
 
-def _event_columns(arrivals: Iterable[Arrival]) -> list[list[Any]]:
+def _event_columns(arrivals: Iterable[Arrival]) -> list[list[Any] | None]:
     rows = [
         (
             arrival.namespace,
@@ -266,4 +267,4 @@ def _event_columns(arrivals: Iterable[Arrival]) -> list[list[Any]]:
         for arrival in arrivals
         for event in [arrival.received.event]
     ]
-    return [list(column) for column in zip(*rows, strict=True)]
+    return columns(rows)

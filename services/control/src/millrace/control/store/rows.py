@@ -30,9 +30,12 @@ def everywhere(table: str) -> str:
     return f"(TABLE {table} UNION ALL TABLE {table}_archive)"
 
 
-def columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-    """Return rows as columns, as one statement takes them."""
-    return [list(column) for column in zip(*rows, strict=True)]
+def columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any] | None]:
+    """Return rows as columns, as one `unnest` of all of them takes them: one without any value is a NULL.
+
+    PostgreSQL fills that up with as many, and asyncpg looks at each element of a list.
+    """
+    return [None if column.count(None) == len(column) else list(column) for column in zip(*rows, strict=True)]
 
 
 def kept_run(row: asyncpg.Record, plans: Mapping[str, Plan], tasks: dict[str, TaskRun]) -> KeptRun:
