@@ -10,7 +10,6 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from millrace.contracts.data import VersionPublished
 from millrace.runtime.consume.items import Item, Listener, Readers
-from millrace.runtime.consume.pace import Pace
 from millrace.runtime.consume.replay import Replay
 from millrace.runtime.consume.settlement import apply
 from millrace.runtime.database import Transactions
@@ -317,16 +316,6 @@ async def test_what_cannot_even_be_held_for_now_is_tried_again_and_stops_nobody(
         await until(count_is(begin, f"{service_name}-other", 1))
 
 
-def test_a_round_takes_half_of_one_that_was_slow_and_more_again_after_quick_ones() -> None:
-    pace, taken = Pace(), []
-    for seconds in (0.1, 0.1, 0.1, 25.0, 10.0, 25.0, 25.0, 25.0, 0.1):
-        taken.append(pace.most)
-        pace.took(pace.most, 0.0, seconds)
-
-    assert taken == [1, 2, 4, 8, 4, 4, 2, 1, 1]
-    assert pace.most == 2
-
-
 def test_what_was_read_of_a_topic_that_is_dropped_is_still_its_listeners() -> None:
     topics = ["one", "other"]
 
@@ -340,20 +329,6 @@ def test_what_was_read_of_a_topic_that_is_dropped_is_still_its_listeners() -> No
 
     assert readers.foreign() == {"other"}
     assert readers.read(Record("one", 0, 0, None, b"", (), 0)).listener
-
-
-def test_a_group_is_waited_for_only_where_one_comes_in_a_moment() -> None:
-    def next_after(per_s: float, records: int) -> float:
-        pace, rounds = Pace(), 400
-        for n in range(rounds):
-            began = n * records / per_s
-            pace.took(records, began, began + 0.003)
-        return pace.next_at - began
-
-    assert next_after(per_s=20, records=1) == pytest.approx(0.003)
-    assert next_after(per_s=150, records=1) == pytest.approx(0.003)
-    assert next_after(per_s=300, records=3) == pytest.approx(0.03)
-    assert next_after(per_s=1000, records=20) == pytest.approx(0.016, rel=0.1)
 
 
 async def test_a_long_round_that_gets_on_is_alive_and_one_that_does_not_is_stuck(

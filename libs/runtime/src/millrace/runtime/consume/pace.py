@@ -1,14 +1,33 @@
 """How many records a round takes, and when it begins, by how the rounds before it went."""
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TypeVar
+
+T = TypeVar("T")
 
 MAX_RECORDS = 1000
 SLOW_S = 20.0
 QUICK_S = 5.0
-GROUP = 16
-FEWEST = 5
 GATHER_S = 0.03
+FEWEST, ENOUGH = 5, 8
+"""Of how many records in that time a round is worth waiting for, and of how many it forms by itself."""
 RATE_OVER_S = 0.25
+PART = 24
+BACKLOG = 3 * PART
+
+
+def in_parts(records: Sequence[T]) -> list[Sequence[T]]:
+    """Return what each transaction of a round settles: parts that are about equal, or all of a backlog.
+
+    What the first has settled goes on, and comes back, while the next is settled. In one they would go round together,
+    as a convoy, and whoever is next had nothing to do until then, nor this process after it.
+    """
+    count = len(records)
+    parts = 1 if count > BACKLOG else max(1, math.ceil(count / PART))
+    ends = [count * n // parts for n in range(parts + 1)]
+    return [records[first:end] for first, end in pairwise(ends)]
 
 
 class Pace:
@@ -16,8 +35,8 @@ class Pace:
 
     A process that was ended in a round that took too long thus begins again with a small one, and gets on.
 
-    A round costs about the same for ten records as for one. So the next one waits until a group has come, where records
-    come so fast that one does in a moment; a few now and then wait for nothing.
+    A round costs about the same for ten records as for one. So the next one waits until a few have come, where they do
+    in a moment. Fewer wait for nothing; nor do more: they come together while the round before them is settled.
 
     Attributes:
         most: How many records the next round takes at most.
@@ -41,5 +60,5 @@ class Pace:
         # An average of which older rounds have less and less part.
         part = 1 - math.exp(-since / RATE_OVER_S)
         self._per_s += part * (records / since - self._per_s)
-        gathers = self._per_s * GATHER_S >= FEWEST
-        self.next_at = began + min(GATHER_S, GROUP / self._per_s) if gathers else ended
+        gathers = FEWEST <= self._per_s * GATHER_S < ENOUGH
+        self.next_at = began + GATHER_S if gathers else ended

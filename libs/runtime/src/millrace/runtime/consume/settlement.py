@@ -12,6 +12,7 @@ from aiokafka import TopicPartition
 from millrace.runtime import held, held_keys, inbox
 from millrace.runtime.batches import OutageError, settle
 from millrace.runtime.consume.items import Foreign, Item
+from millrace.runtime.consume.pace import in_parts
 from millrace.runtime.database import Transactions
 from millrace.runtime.errors import InvalidInput, MillraceError
 from millrace.runtime.failpoints import failpoint
@@ -65,7 +66,7 @@ class Settlement:
                 waiting.append(item)
 
         try:
-            for some in [[item] for item in items] if self._one_by_one else [items]:
+            for some in [[item] for item in items] if self._one_by_one else in_parts(items):
                 await settle(some, attempt, alone, self._begin.database)
             self.outages = 0
         except OutageError as outage:
