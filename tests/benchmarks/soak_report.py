@@ -27,8 +27,13 @@ RECORD = frozenset(
     | {"alias", "alias_move"}
 )
 RECORDED = frozenset({"lineage.run"})
-#: Who answers at each door, and so whose housekeeping could be felt there.
-DOORS = {"trigger": None, "start": "control", "read": "control", "predict": "inference"}
+#: What has a bound of its own, and is filled up to it: the broker's heap, and the files that PostgreSQL keeps open.
+BOUNDED = {
+    ("memory, MB", "kafka"): "bounded by its heap",
+    ("file descriptors", "a backend of postgres"): "bounded by max_files_per_process",
+}
+#: Who answers at each door, and so whose housekeeping could be felt there; who predicts asks for features.
+DOORS = {"trigger": (), "start": ("control",), "read": ("control",), "predict": ("inference", "feature")}
 DISTURBED = Tolerance(1.0, 0.05)
 """How much longer the slowest answers may take in seconds in which housekeeping works: twice as long and 50 ms."""
 P50, P99 = 0.50, 0.99
@@ -62,9 +67,8 @@ def _trends(probe: Probe, console: Console, what: str, since: float) -> list[str
     for (kind, whose), points in sorted(probe.measured.items()):
         if kind == what:
             found = trend([point for point in points if point[0] >= since], TOLERANCES[what])
-            # The broker's heap has a bound of its own, and is filled up to it.
-            bounded = (what, whose) == ("memory, MB", "kafka")
-            said = "[dim]bounded by its heap[/]" if bounded else _said(found.flat, record=False)
+            bounded = BOUNDED.get((what, whose), "")
+            said = f"[dim]{bounded}[/]" if bounded else _said(found.flat, record=False)
             table.add_row(whose, f"{found.level:.1f}", f"{found.rise:+.2f}", said)
             rising += [] if found.flat or bounded else [f"{what} of {whose}"]
     console.print(table)
@@ -90,9 +94,9 @@ def _doors(probe: Probe, console: Console, since: float) -> tuple[dict[str, dict
     table = Table("door", "answers", "p50, ms", "p99, ms", "p99 while house is kept", "p99 otherwise")
     found: dict[str, dict[str, float]] = {}
     undisturbed = True
-    for door, service in DOORS.items():
+    for door, services in DOORS.items():
         answers = probe.latencies(door, since)
-        seconds = probe.kept_house[service] if service else set()
+        seconds = set().union(*(probe.kept_house[service] for service in services))
         during = [took for at, took in answers if {int(at), int(at + took)} & seconds]
         otherwise = [took for at, took in answers if not {int(at), int(at + took)} & seconds]
         took = [each for _, each in answers]
@@ -105,7 +109,7 @@ def _doors(probe: Probe, console: Console, since: float) -> tuple[dict[str, dict
         }
         table.add_row(door, *(f"{value:g}" for value in found[door].values()))
         usual = percentile(otherwise, P99)
-        if service:
+        if services:
             # Where no house was kept nothing is shown.
             bound = usual * (1 + DISTURBED.share) + DISTURBED.slack
             undisturbed &= bool(during) and percentile(during, P99) <= bound
