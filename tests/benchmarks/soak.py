@@ -105,14 +105,15 @@ async def _soak(folder: Path, minutes: float) -> dict[str, object]:
 
 @asynccontextmanager
 async def _watching(probe: Probe) -> AsyncIterator[None]:
-    """Watch runs and housekeeping until the block ends, however it does."""
-    watching = [asyncio.create_task(probe.watch_runs()), asyncio.create_task(probe.watch_housekeeping())]
-    try:
-        await asyncio.wait_for(probe.watched.wait(), SETTLE_S)
-        yield
-    finally:
-        for task in watching:
-            task.cancel()
+    """Watch runs and housekeeping until the block ends, however it does; whoever watches and fails ends the block."""
+    async with asyncio.TaskGroup() as group:
+        watching = [group.create_task(probe.watch_runs()), group.create_task(probe.watch_housekeeping())]
+        try:
+            await asyncio.wait_for(probe.watched.wait(), SETTLE_S)
+            yield
+        finally:
+            for task in watching:
+                task.cancel()
 
 
 async def _half_rate(stack: Stack, history: History) -> float:

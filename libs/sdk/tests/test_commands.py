@@ -163,6 +163,8 @@ async def test_a_module_is_applied_with_the_flows_in_it_and_what_starts_them(wor
     ]
     assert [(one["kind"], one["unchanged"]) for one in again] == [("trigger", True)]
     assert "there is no module nowhere" in await world.command("apply", "nowhere", status=1)
+    told = await world.command("apply", "contract", "declared", status=1)
+    assert "no contract in declared: Python declares workflows, triggers and schedules" in " ".join(told.split())
 
 
 async def test_an_event_published_in_both_modes_under_one_id_is_one_run_that_is_watched_to_its_end(

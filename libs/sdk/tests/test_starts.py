@@ -225,9 +225,13 @@ def test_a_module_that_declares_nothing_twice_the_same_or_what_is_wrong_is_named
     (package / "fifth.py").write_text("from uuid import UUID\n\nUUID('no')\n")
     with pytest.raises(InvalidInput, match=r"fifth cannot be imported: ValueError: .*fifth\.py, line 3\)$"):
         kinds_and_names("starts_pack.fifth")
-    (package / "sixth.py").write_text(MODULE.format(name="sixth"))
-    with pytest.raises(InvalidInput, match=r"sixth declares no contract: Python has workflows"):
-        declared("starts_pack.sixth", "contract")
+    (package / "sixth.py").write_text("from asyncpg.pgproto.pgproto import UUID\n\nUUID('no')\n")
+    for _ in range(2):
+        with pytest.raises(InvalidInput, match=r"sixth\.py cannot be imported: ValueError: .*sixth\.py, line 3\)$"):
+            kinds_and_names("starts_pack/sixth.py")
+    (package / "seventh.py").write_text("raise SystemExit(0)\n")
+    with pytest.raises(InvalidInput, match="seventh cannot be imported: SystemExit: 0"):
+        kinds_and_names("starts_pack.seventh")
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,8 @@ async def test_a_control_that_has_just_started_tells_how_triggers_fare_though_no
         await until(is_told, seconds=20)
     finally:
         running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
 
 
 @given(order=st.permutations(range(4)), twice=st.booleans())

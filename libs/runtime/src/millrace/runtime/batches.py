@@ -1,4 +1,4 @@
-"""One round is one transaction; when anything in it raises, it is replayed by halves until what is bad stands alone."""
+"""One transaction for many; when anything in it raises, it is replayed by halves until what is bad stands alone."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar

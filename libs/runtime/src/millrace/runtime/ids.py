@@ -4,7 +4,7 @@ import os
 import time
 from uuid import UUID
 
-from asyncpg.pgproto import pgproto  # whose UUIDs are as any, but made and written in a fraction of the time
+from asyncpg.pgproto import pgproto  # its UUIDs are equal to any, and made and written in a fraction of the time
 
 #: How far a clock may be behind the newest id and ids still come in order: longer than any transaction takes.
 BEHIND_S = 60
@@ -35,7 +35,7 @@ class Ids:
 
 
 def read_id(text: str) -> UUID:
-    """Return the id that a text is: 32 hexadecimal digits, with or without hyphens.
+    """Return the id that a text is: 32 hexadecimal digits, in 36 characters at most with hyphens.
 
     Raises:
         ValueError: It is none.

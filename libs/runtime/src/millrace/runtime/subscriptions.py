@@ -100,7 +100,9 @@ def on(
 def on_batch(
     event: type[E], function: Callable[[Sequence[E], S], Awaitable[None]], *, start: Start, topics: Sequence[str] = ()
 ) -> Subscription:
-    """Return the row by which `function` gets all events of a class that one poll brought, in order.
+    """Return the row by which `function` gets the events of a class that one transaction settles, in order.
+
+    A poll of many is settled in several.
 
     It reports a bad event by raising, as any handler does: the batch is then replayed by halves.
     """

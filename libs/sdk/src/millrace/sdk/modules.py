@@ -47,5 +47,9 @@ def module_in(file: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise InvalidInput(f"{file} is no module of Python")
     module = sys.modules[file.stem] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[file.stem]  # half of it is no module
+        raise
     return module

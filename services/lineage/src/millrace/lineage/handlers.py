@@ -163,7 +163,7 @@ async def explain(command: Explain, tx: Store) -> Explained:
     return Explained(key.answered_at, answer, way, things)
 
 
-# One row for all topics: what one poll brings is joined first and written once, in order of the keys.
+# One row for all topics: what one transaction settles is joined first and written once, in order of the keys.
 SUBSCRIPTIONS = (
     on_batch(
         Event,

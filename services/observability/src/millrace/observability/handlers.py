@@ -58,7 +58,7 @@ async def view_run_cost(command: GetRunCost, tx: Store) -> RunCost:
     return run_cost(command.run_id, run, attempts, price, tx.now)
 
 
-# One row for all topics: what one poll brings is joined first and written once, in order of the keys.
+# One row for all topics: what one transaction settles is joined first and written once, in order of the keys.
 SUBSCRIPTIONS = (
     on_batch(
         Event,

@@ -1,4 +1,4 @@
-"""What a service reads: one poll of all its topics is one transaction, and so is one of all foreign ones."""
+"""What a service reads: polls of all its topics, and of all foreign ones, each in a few transactions."""
 
 from millrace.runtime.consume.consumer import Consumer
 from millrace.runtime.consume.items import Foreign, Listener, Readers

@@ -22,7 +22,7 @@ from millrace.runtime.database import Transactions
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Record
-from millrace.runtime.telemetry import BATCH_DURATION, BATCH_EVENTS
+from millrace.runtime.telemetry import BATCH_DURATION
 
 POLL_MS = 1000
 COMMIT_EVERY_S = 1.0
@@ -187,7 +187,6 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
             finally:
                 self._round_began = 0.0
                 self._idle.set()
-            BATCH_EVENTS.labels(self._service).observe(len(records))
             BATCH_DURATION.labels(self._service).observe(loop.time() - began)
             self._pace.took(len(records), began, loop.time())
         self.progress.rounds += 1

@@ -12,7 +12,7 @@ SLOW_S = 20.0
 QUICK_S = 5.0
 GATHER_S = 0.03
 FEWEST, ENOUGH = 5, 8
-"""Of how many records in that time a round is worth waiting for, and of how many it forms by itself."""
+"""How many records must come in `GATHER_S` for a round to wait for any, and how many it waits for."""
 RATE_OVER_S = 0.25
 PART = 24
 BACKLOG = 3 * PART
@@ -21,8 +21,8 @@ BACKLOG = 3 * PART
 def in_parts(records: Sequence[T]) -> list[Sequence[T]]:
     """Return what each transaction of a round settles: parts that are about equal, or all of a backlog.
 
-    What the first has settled goes on, and comes back, while the next is settled. In one they would go round together,
-    as a convoy, and whoever is next had nothing to do until then, nor this process after it.
+    What the first has settled is worked on by others while the next is settled. As one transaction, all that is in
+    flight would move together, and each service would idle while the other works (decision 0072).
     """
     count = len(records)
     parts = 1 if count > BACKLOG else max(1, math.ceil(count / PART))
@@ -36,7 +36,7 @@ class Pace:
     A process that was ended in a round that took too long thus begins again with a small one, and gets on.
 
     A round costs about the same for ten records as for one. So the next one waits until a few have come, where they do
-    in a moment. Fewer wait for nothing; nor do more: they come together while the round before them is settled.
+    in a moment; what has come while the round before was settled counts. Where fewer come, none is waited for.
 
     Attributes:
         most: How many records the next round takes at most.
@@ -60,5 +60,5 @@ class Pace:
         # An average of which older rounds have less and less part.
         part = 1 - math.exp(-since / RATE_OVER_S)
         self._per_s += part * (records / since - self._per_s)
-        gathers = FEWEST <= self._per_s * GATHER_S < ENOUGH
-        self.next_at = began + GATHER_S if gathers else ended
+        gathers = self._per_s * GATHER_S >= FEWEST
+        self.next_at = began + min(GATHER_S, ENOUGH / self._per_s) if gathers else ended

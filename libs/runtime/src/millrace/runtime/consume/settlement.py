@@ -12,17 +12,16 @@ from aiokafka import TopicPartition
 from millrace.runtime import held, held_keys, inbox
 from millrace.runtime.batches import OutageError, settle
 from millrace.runtime.consume.items import Foreign, Item
-from millrace.runtime.consume.pace import in_parts
+from millrace.runtime.consume.pace import PART, in_parts
 from millrace.runtime.database import Transactions
 from millrace.runtime.errors import InvalidInput, MillraceError
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.hope import Hope
 from millrace.runtime.subscriptions import Record
-from millrace.runtime.telemetry import EVENTS_FAILED, EVENTS_HANDLED, event_span
+from millrace.runtime.telemetry import BATCH_EVENTS, EVENTS_FAILED, EVENTS_HANDLED, event_span
 from millrace.runtime.transaction import Transaction
 
 ATTEMPTS = 5
-MOST_HOPED = 64
 WAITS = "waits behind an earlier event of its key"
 
 log = structlog.get_logger()
@@ -79,13 +78,14 @@ class Settlement:
     async def _handle(self, items: Sequence[Item]) -> None:
         ids = [item.envelope.event_id for item in items if item.envelope and item.wanted]
         attempt = partial(self._handle_in, items, ids)
-        # Many at once are a backlog, or read again: to be wrong costs more then than to ask.
-        possible = len(items) <= MOST_HOPED and len(ids) == len(set(ids))
+        # A backlog may have been read before: to be wrong costs more then than to ask.
+        possible = len(items) <= PART and len(ids) == len(set(ids))
         todo = await self._hope.do(self._begin, attempt, inbox.CLAIM, ids, possible=possible)
         await failpoint("consume.after_commit")
         for item in items:
             self.attempts.pop(item.place, None)
         self.handled += len(items)
+        BATCH_EVENTS.labels(self._service).observe(len(items))
         self.settled_at = asyncio.get_running_loop().time()
         _report(self._service, items, todo)
 

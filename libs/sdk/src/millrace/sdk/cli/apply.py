@@ -77,10 +77,12 @@ def _documents(what: Sequence[str]) -> list[tuple[Kind, str]]:
     found: list[tuple[Kind, str]] = []
     for name in files:
         if is_python(name):
-            found += declared(name, said)
+            found += [(kind, text) for kind, text in declared(name) if said in {None, kind}]
         else:
             text = read_text(name)
             found.append((said or kind_of(text, name), text))
+    if not found:
+        raise InvalidInput(f"no {said} in {', '.join(files)}: Python declares workflows, triggers and schedules")
     return sorted(found, key=lambda one: KINDS.index(one[0]))
 
 

@@ -16,6 +16,7 @@ from millrace.sdk.cli.documents import Kind
 if TYPE_CHECKING:
     from millrace.sdk.flows import Flow
 
+_INSTALLED = {sysconfig.get_path(what) for what in ("stdlib", "platstdlib", "purelib", "platlib")}
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
@@ -27,20 +28,13 @@ def is_python(name: str) -> bool:
     return not document and _NAME.fullmatch(name) is not None
 
 
-def declared(name: str, kind: Kind | None = None) -> list[tuple[Kind, str]]:
-    """Return what the flows of a file, a module or a package say, as JSON; of one kind only, where that is given.
+def declared(name: str) -> Iterator[tuple[Kind, str]]:
+    """Yield what the flows of a file, a module or a package say, as JSON.
 
     Raises:
         NotFound: There is no such module.
-        InvalidInput: It cannot be imported, has no flow, an invalid one, two of one name, or nothing of the kind.
+        InvalidInput: It cannot be imported, has no flow, one that is not valid, or two of one name.
     """
-    found = [one for one in _declared(name) if kind in {None, one[0]}]
-    if not found:
-        raise InvalidInput(f"{name} declares no {kind}: Python has workflows, their triggers and their schedules")
-    return found
-
-
-def _declared(name: str) -> Iterator[tuple[Kind, str]]:
     from millrace.core.errors import InvalidDocument  # noqa: PLC0415 - few commands import any flow
 
     try:
@@ -49,7 +43,7 @@ def _declared(name: str) -> Iterator[tuple[Kind, str]]:
         raise InvalidInput(str(error)) from error
     except MillraceError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InvalidInput(f"{name} cannot be imported: {type(error).__name__}: {error}{_line_of(error)}") from error
     for flow in _flows(modules, name):
         yield "workflow", json.dumps(flow.workflow.document())
@@ -82,11 +76,12 @@ def _flows(modules: Iterable[ModuleType], name: str) -> Iterable["Flow"]:
     return found.values()
 
 
-def _line_of(error: Exception) -> str:
-    """Return at which line of its author a module was left, where there is one."""
-    place, others = "", (*sysconfig.get_paths().values(), "<frozen")
+def _line_of(error: BaseException) -> str:
+    """Return the last line of the author's own code that was being run; nothing where there is none."""
+    place = ""
     for frame, line in traceback.walk_tb(error.__traceback__):
-        file = frame.f_code.co_filename
-        if not file.startswith(others) and not frame.f_globals.get("__name__", "").startswith("millrace."):
+        file = Path(frame.f_code.co_filename)
+        ours = frame.f_globals.get("__name__", "").startswith("millrace.")
+        if file.is_absolute() and not ours and not any(file.is_relative_to(folder) for folder in _INSTALLED):
             place = f" ({file}, line {line})"
     return place

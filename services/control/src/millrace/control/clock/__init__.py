@@ -140,12 +140,14 @@ class Health:
     async def run(self) -> None:
         """Go on until cancelled."""
         while True:
+            poll_s = self._poll_s
             try:
                 await self.look()
             except MillraceError as error:
                 log.warning("trigger_health_not_kept", reason=str(error))
+                poll_s = 0.0
             await asyncio.sleep(self._pause_s)
-            await Store.seen.wait(self._poll_s)
+            await Store.seen.wait(poll_s)
 
     async def look(self) -> None:
         """Keep what was seen, and tell what is kept.

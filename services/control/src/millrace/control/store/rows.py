@@ -31,9 +31,10 @@ def everywhere(table: str) -> str:
 
 
 def columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any] | None]:
-    """Return rows as columns, as one `unnest` of all of them takes them: one without any value is a NULL.
+    """Return rows as the columns of one `unnest` over several arrays; an array without any value is a NULL.
 
-    PostgreSQL fills that up with as many, and asyncpg looks at each element of a list.
+    PostgreSQL pads that with NULLs to the length of the others, and asyncpg need not encode each element. At least one
+    column has values; `ANY`, and an `unnest` of one array, would find nothing in a NULL.
     """
     return [None if column.count(None) == len(column) else list(column) for column in zip(*rows, strict=True)]
 
