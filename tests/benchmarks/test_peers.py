@@ -86,15 +86,15 @@ def test_a_peer_that_needs_less_than_is_claimed_misses_its_bar(capsys: pytest.Ca
 
 
 def test_a_peer_that_is_absent_is_not_run_and_has_not_passed(capsys: pytest.CaptureFixture[str]) -> None:
-    found = {"restate": Found("1.7", 200.0, 2.4), "prefect": NotRun("pip failed: no such [version]")}
+    found = {"restate": Found("1.7", 200.0, 2.4), "airflow": NotRun("pip failed: no such [version]")}
 
     code, line = told(capsys, found)
 
-    assert (code, line["held"], line["missed"]) == (1, False, ["prefect_cpu_ratio >= 50"])
-    assert "prefect_cpu_ratio" not in line
-    assert line["peers"]["prefect"] == {"not_run": "pip failed: no such [version]"}
-    assert re.search(r"prefect .* not run .* >= 50", text(found))
-    assert "prefect: not run: pip failed: no such [version]" in text(found)
+    assert (code, line["held"], line["missed"]) == (1, False, ["airflow_cpu_ratio >= 100"])
+    assert "airflow_cpu_ratio" not in line
+    assert line["peers"]["airflow"] == {"not_run": "pip failed: no such [version]"}
+    assert re.search(r"airflow .* not run .* >= 100", text(found))
+    assert "airflow: not run: pip failed: no such [version]" in text(found)
 
 
 def test_the_table_has_what_was_found_and_what_is_on_the_disk() -> None:
@@ -110,7 +110,7 @@ def test_without_peers_the_last_line_is_as_it_was() -> None:
 
 
 def test_the_bars_are_those_of_the_issue() -> None:
-    issue = {"restate": 1, "dbos": 3, "temporal": 15, "dagster": 30, "prefect": 50}
+    issue = {"restate": 1, "dbos": 3, "temporal": 15, "dagster": 30, "prefect": 50, "airflow": 100}
 
     assert {name: peer.bar for name, peer in PEERS.items()} == issue
 

@@ -2,6 +2,7 @@
 
 from argparse import ArgumentTypeError
 
+from tests.benchmarks.peers.airflow.peer import AIRFLOW
 from tests.benchmarks.peers.dagster.peer import DAGSTER
 from tests.benchmarks.peers.dbos.peer import DBOS
 from tests.benchmarks.peers.peer import Peer
@@ -9,7 +10,7 @@ from tests.benchmarks.peers.prefect.peer import PREFECT
 from tests.benchmarks.peers.restate.peer import RESTATE
 from tests.benchmarks.peers.temporal.peer import TEMPORAL
 
-PEERS = {peer.name: peer for peer in (RESTATE, DBOS, TEMPORAL, DAGSTER, PREFECT)}
+PEERS = {peer.name: peer for peer in (RESTATE, DBOS, TEMPORAL, DAGSTER, PREFECT, AIRFLOW)}
 
 
 def named(names: str) -> tuple[Peer, ...]:
