@@ -1,12 +1,13 @@
 """Where connections lead, and what is done when a server no longer takes writes."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
 import pytest
 from millrace.runtime.batches import OutageError, settle
 from millrace.runtime.connection import Connector, one_host_each
-from millrace.runtime.database import HEALTH, Database, Transactions
+from millrace.runtime.database import HEALTH, TIME_S, Database, Transactions
 from millrace.runtime.errors import Unavailable
 from runtime_effects import Effects
 
@@ -96,6 +97,18 @@ async def test_who_announces_by_a_session_that_is_lost_learns_that_the_database_
 
 
 LAST = "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+
+
+async def test_a_database_of_which_all_is_known_but_its_time_is_asked_for_that(dsn: str) -> None:
+    async with Database(dsn) as database:
+        assert await database.healthy()
+        seen_at = database.clock.seen_at
+        assert await database.healthy()
+        assert database.clock.seen_at == seen_at
+
+        database.clock.saw(datetime.now(UTC), seen_at - TIME_S)
+        assert await database.healthy()
+        assert database.clock.seen_at > seen_at
 
 
 async def test_health_is_known_from_what_was_asked_anyway_and_asked_for_once_anything_failed(dsn: str) -> None:

@@ -1,5 +1,6 @@
 """What time it is: the database's word, carried on by a clock that nobody sets."""
 
+import math
 import time
 from datetime import datetime
 
@@ -7,13 +8,19 @@ from millrace.runtime.telemetry import CLOCK_SKEW
 
 
 class DatabaseClock:
-    """PostgreSQL's time, in a process whose own clock may be wrong or be set while it runs."""
+    """PostgreSQL's time, in a process whose own clock may be wrong or be set while it runs.
+
+    Attributes:
+        seen_at: When the database said it last, by `time.monotonic()`.
+    """
 
     def __init__(self) -> None:
+        self.seen_at = -math.inf
         self._ahead_s: float | None = None
 
     def saw(self, now: datetime, at: float) -> None:
         """Take over what the database said when `time.monotonic()` was `at`."""
+        self.seen_at = at
         self._ahead_s = now.timestamp() - at
         CLOCK_SKEW.set(self.time() - time.time())
 

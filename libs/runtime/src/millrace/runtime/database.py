@@ -38,6 +38,8 @@ FRESH_S = 3.0
 """A database that has answered so short a time ago, and failed in nothing since, is not asked whether it does."""
 WRITABLE_S = 10.0
 """Nor one that has taken writes so short a time ago whether it takes them."""
+TIME_S = 5.0
+"""After this it is asked for its time again: transactions that hope take that for known."""
 
 
 class Database:
@@ -122,7 +124,8 @@ class Database:
     async def healthy(self) -> bool:
         """Return whether the database takes writes and answers: of itself just now, or within a second or two."""
         at = time.monotonic()
-        if at - self._answered_at < FRESH_S and at - self._wrote_at < WRITABLE_S:
+        known = at - self._answered_at < FRESH_S and at - self._wrote_at < WRITABLE_S
+        if known and at - self.clock.seen_at < TIME_S:
             return True
         try:
             async with asyncio.timeout(2), self.connection() as connection:
