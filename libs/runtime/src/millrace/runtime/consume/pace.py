@@ -12,7 +12,7 @@ SLOW_S = 20.0
 QUICK_S = 5.0
 GATHER_S = 0.03
 FEWEST, ENOUGH = 5, 8
-"""How many records must come in `GATHER_S` for a round to wait for any, and how many it waits for."""
+"""A round waits for others where so many records come in `GATHER_S`: from the first to below the second."""
 RATE_OVER_S = 0.25
 PART = 24
 BACKLOG = 3 * PART
@@ -36,7 +36,7 @@ class Pace:
     A process that was ended in a round that took too long thus begins again with a small one, and gets on.
 
     A round costs about the same for ten records as for one. So the next one waits until a few have come, where they do
-    in a moment; what has come while the round before was settled counts. Where fewer come, none is waited for.
+    in a moment. Where fewer come, none is waited for; nor where more do, as that would close a convoy up again.
 
     Attributes:
         most: How many records the next round takes at most.
@@ -60,5 +60,5 @@ class Pace:
         # An average of which older rounds have less and less part.
         part = 1 - math.exp(-since / RATE_OVER_S)
         self._per_s += part * (records / since - self._per_s)
-        gathers = self._per_s * GATHER_S >= FEWEST
-        self.next_at = began + min(GATHER_S, ENOUGH / self._per_s) if gathers else ended
+        gathers = FEWEST <= self._per_s * GATHER_S < ENOUGH
+        self.next_at = began + GATHER_S if gathers else ended
