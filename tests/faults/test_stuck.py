@@ -57,7 +57,7 @@ async def test_row_32_an_event_loop_is_blocked_and_a_processor_is_starved(stack:
         fault.over()
 
     assert throttled
-    assert b"Timeout (0:00:05" in stack.parts["lineage"].log.read_bytes()[since["lineage"] :]
+    assert b"Timeout (0:00:05.500000)!" in stack.parts["lineage"].log.read_bytes()[since["lineage"] :]
     assert fault.seen is not None
     _the_held_up_task_was_heard_of(fault.seen.told)
 
