@@ -25,7 +25,7 @@ from millrace.runtime.database import Database, Transactions
 from millrace.runtime.errors import InvalidInput, NotFound
 from millrace.runtime.rpc import RpcServer
 from millrace.runtime.testing import Server, fresh_database, until
-from millrace.runtime.testing.process import Authority
+from millrace.runtime.testing.authority import Authority
 from millrace.sdk.worker import kinds_of
 from millrace.sdk.worker.leases import Leases
 

@@ -16,8 +16,8 @@ from urllib.request import urlopen
 import grpc
 from millrace.contracts import SERVICES
 from millrace.contracts.catalogue import catalogue
+from millrace.runtime.testing.authority import Authority
 from millrace.runtime.testing.process import (
-    Authority,
     Deployment,
     ServiceProcess,
     own_settings,

@@ -1,7 +1,7 @@
 """One journey of a shop's orders, which several tests look at: two good months, a damaged one and a broken file."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 
 import pytest
@@ -10,6 +10,7 @@ from millrace.contracts.rpc.control.v1 import control_pb2
 from millrace.runtime.testing import create_topics
 from millrace.runtime.testing.process import Deployment, deployed
 from millrace.sdk.stack.kafka import Kafka
+from millrace.sdk.stack.ports import free_ports
 from millrace.sdk.stack.postgres import Postgres
 
 from tests.journeys.orders import Landed, Order, land, orders, shuffled
@@ -45,8 +46,19 @@ class Journey:
 
 
 @pytest.fixture(scope="package")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+    """A Kafka of the shop: its services run on while other tests run some of the same names on the tests' own."""
+    folder = tmp_path_factory.mktemp("market")
+    port, controller_port = free_ports(2)
+    server = Kafka(folder / "kafka", folder / "kafka.log", port=port, controller_port=controller_port)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="package")
 async def journey(
-    postgres: Postgres, broker: Kafka, tmp_path_factory: pytest.TempPathFactory
+    postgres: Postgres, market: Kafka, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Journey]:
     """All seven services as processes, and a shop of which they know nothing but what it declares."""
     folder = tmp_path_factory.mktemp("shop")
@@ -56,14 +68,14 @@ async def journey(
         DAMAGED: land(folder, DAMAGED, shuffled(orders(DAMAGED))),
         BROKEN: land(folder, BROKEN, orders(BROKEN), without="pieces"),
     }
-    await create_topics(broker.servers, {LABELS: 2})
+    await create_topics(market.servers, {LABELS: 2})
     with receiving() as receiver:
         extra: dict[str, dict[str, str]] = {name: {"OTLP_ENDPOINT": receiver.endpoint} for name in SERVICES}
         extra["data"]["ALLOWED_ROOTS"] = json.dumps([str(folder)])
         extra["inference"]["LABELS_TOPICS"] = json.dumps([LABELS])
         grants = {"shopkeeper": {"shop": "MANAGE"}}
-        async with deployed(SERVICES, postgres, broker.servers, folder, extra, grants) as deployment:
-            shop = Shop(lambda name: deployment.channel(name, "shopkeeper"), broker.servers, "shop", LABELS)
+        async with deployed(SERVICES, postgres, market.servers, folder, extra, grants) as deployment:
+            shop = Shop(lambda name: deployment.channel(name, "shopkeeper"), market.servers, "shop", LABELS)
             await shop.declare()
             coming = orders(NEXT)
             async with shop.trading(coming):

@@ -35,7 +35,7 @@ async def test_a_run_with_a_task_on_a_teams_queue_has_its_nodes_and_its_cost(
                 cost = await team.client.cost(run_id)
             except NotFound:
                 return None
-            return cost if cost.state and any(step.duration_s for step in cost.steps) else None
+            return cost if cost.state == "succeeded" and any(step.duration_s for step in cost.steps) else None
 
         graph = await until(in_the_graph, seconds=60)
         cost = await until(in_the_ledger, seconds=60)

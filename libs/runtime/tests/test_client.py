@@ -21,7 +21,8 @@ from millrace.runtime.errors import (
 from millrace.runtime.rpc import RpcServer
 from millrace.runtime.telemetry import span
 from millrace.runtime.testing import until
-from millrace.runtime.testing.process import Authority, free_port
+from millrace.runtime.testing.authority import Authority
+from millrace.runtime.testing.process import free_port
 from millrace.runtime.traceparent import current_trace_id
 from runtime_effects import Effects
 from trial_service import TRIAL, Asked, TrialApi, access_in, call, ours, serving, token

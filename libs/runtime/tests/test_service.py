@@ -52,6 +52,13 @@ async def knows(deployment: Deployment, dataset: str) -> bool:
     return True
 
 
+async def test_two_deployments_of_one_service_never_share_a_broker(postgres: Any, broker: Any, tmp_path: Path) -> None:
+    async with deployed(("lineage",), postgres, broker.servers, tmp_path):
+        with pytest.raises(AssertionError, match="another deployment runs lineage"):
+            async with deployed(("control", "lineage"), postgres, broker.servers, tmp_path):
+                pass
+
+
 async def test_health_tells_the_truth_while_the_database_is_away_and_back(
     postgres: Any, broker: Any, tmp_path: Path
 ) -> None:

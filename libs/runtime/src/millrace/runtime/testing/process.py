@@ -8,72 +8,21 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
 import grpc
-import jwt
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from jwt.algorithms import OKPAlgorithm
-from millrace.contracts import SERVICES
 from millrace.contracts.catalogue import catalogue
 from millrace.runtime.client import Channels, Token
 from millrace.runtime.testing import Server, create_topics, fresh_database, until
+from millrace.runtime.testing.authority import Authority
 
-KEY_ID = "tests"
 START_S = 60.0
-#: How long a token is good for; it is renewed often enough that a renewal may fail, on a disk that a test has filled.
-TOKEN_S = 3600.0
-RENEWED_EVERY_S = TOKEN_S / 3
-
-
-class Authority:
-    """A key pair of the tests' own, with the files a service reads: keys, grants, tokens.
-
-    Args:
-        folder: Where the files go.
-        grants: Who may do what; every service may do everything besides.
-    """
-
-    def __init__(self, folder: Path, grants: Mapping[str, Mapping[str, str]] | None = None) -> None:
-        self.folder = folder
-        self._key = Ed25519PrivateKey.generate()
-        self._known: set[str] = set()
-        public = json.loads(OKPAlgorithm.to_jwk(self._key.public_key()))
-        self.jwks = self._file("jwks.json", {"keys": [public | {"kid": KEY_ID, "alg": "EdDSA", "use": "sig"}]})
-        services = {f"service:{name}": {"*": "MANAGE"} for name in SERVICES}
-        self.grants = self._file("grants.json", services | dict(grants or {"dev": {"*": "MANAGE"}}))
-
-    def token_file(self, principal: str) -> Path:
-        """Return a file with a token of a principal; it is a good one for as long as tokens are renewed."""
-        self._known.add(principal)
-        file = self.folder / f"{principal.replace(':', '-')}.token"
-        # Whoever reads it sees the one token or the other.
-        (new := file.with_suffix(".new")).write_text(self.token(principal))
-        return new.replace(file)
-
-    async def renew(self, every_s: float = RENEWED_EVERY_S) -> None:
-        """Write every token file anew every so often, until cancelled."""
-        while True:
-            await asyncio.sleep(every_s)
-            for principal in sorted(self._known):
-                with suppress(OSError):
-                    self.token_file(principal)
-
-    def token(self, principal: str, *, seconds: float = TOKEN_S) -> str:
-        """Return a token of a principal, good for so long."""
-        now = int(time.time())
-        claims = {"iss": "millrace", "aud": "millrace", "sub": principal, "iat": now, "exp": now + int(seconds)}
-        return jwt.encode(claims, self._key, algorithm="EdDSA", headers={"kid": KEY_ID})
-
-    def _file(self, name: str, content: object) -> Path:
-        file = self.folder / name
-        file.write_text(json.dumps(content))
-        return file
+_READING: set[tuple[str, str]] = set()
+"""The services of all deployments, each with its broker."""
 
 
 class ServiceProcess:
@@ -234,9 +183,9 @@ async def deployed(
 ) -> AsyncIterator[Deployment]:
     """Run some services as processes, each on a fresh database, until the block ends.
 
-    Consumer groups have the services' names, so two deployments of one service on one broker share its reading: a test
-    session runs them one after another, and what an earlier one left behind is dropped by its fresh database only if it
-    is read; a test looks for its own ids.
+    Consumer groups have the services' names, so two deployments of one service on one broker would share its reading: a
+    test session runs them one after another. What an earlier one left behind is dropped by its fresh database only if
+    it is read; a test looks for its own ids.
 
     Args:
         names: Which services.
@@ -245,7 +194,31 @@ async def deployed(
         folder: Where artifacts, logs and keys go.
         extra: More settings: service -> name without prefix -> value.
         grants: Who may do what; `dev` may do everything when not given.
+
+    Raises:
+        AssertionError: Another deployment runs one of the services on that broker.
     """
+    readers = {(servers, service_of(name)) for name in names}
+    if readers & _READING:
+        shared = sorted(service for _, service in readers & _READING)
+        raise AssertionError(f"another deployment runs {', '.join(shared)} on {servers}: give it a broker of its own")
+    _READING.update(readers)
+    try:
+        async with _running(names, postgres, servers, folder, extra or {}, grants) as deployment:
+            yield deployment
+    finally:
+        _READING.difference_update(readers)
+
+
+@asynccontextmanager
+async def _running(
+    names: tuple[str, ...],
+    postgres: Server,
+    servers: str,
+    folder: Path,
+    extra: Mapping[str, Mapping[str, str]],
+    grants: Mapping[str, Mapping[str, str]] | None,
+) -> AsyncIterator[Deployment]:
     await create_topics(servers, {topic.name: topic.partitions for topic in catalogue()})
     authority = Authority(folder, grants)
     ports = {name: (free_port(), free_port()) for name in names}
@@ -255,7 +228,7 @@ async def deployed(
             **shared,
             **own_settings(authority, name, ports[name]),
             "POSTGRES_DSN": await fresh_database(postgres, name),
-            **(extra or {}).get(name, {}),
+            **extra.get(name, {}),
         }
         for name in names
     }
