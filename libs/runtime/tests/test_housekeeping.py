@@ -14,6 +14,7 @@ from millrace.contracts.catalogue import catalogue
 from millrace.runtime import inbox
 from millrace.runtime.artifacts import Artifacts
 from millrace.runtime.database import Transactions
+from millrace.runtime.errors import Unavailable
 from millrace.runtime.housekeeping import Keeper, Rule, Unreferenced, older_than, runtime_rules
 from millrace.runtime.housekeeping.rules import BATCH_ROWS, forget_requests
 from millrace.runtime.ids import new_id
@@ -161,6 +162,25 @@ async def test_a_rule_that_fails_is_counted_and_keeps_no_other_from_its_work(beg
     await _keeper(begin, Rule("broken", broken), older_than(DAY, "counted", forget_requests, begin)).round()
 
     assert (failed._value.get(), removed._value.get()) == (before[0] + 1, before[1] + 3)
+
+
+async def test_a_rule_that_can_never_be_applied_now_keeps_no_other_from_its_work_and_is_told_of(
+    begin: Transactions[Effects],
+) -> None:
+    async def locked() -> AsyncIterator[int]:
+        raise Unavailable("the database could not do it now")
+        yield 0
+
+    await _add_requests(begin, 3)
+    keeper = _keeper(begin, Rule("locked", locked), older_than(DAY, "request", forget_requests, begin))
+    failed = HOUSEKEEPING_FAILED.labels("test", "locked")
+
+    await keeper.round()
+    assert (failed._value.get(), await _requests(begin)) == (0, 0)
+
+    await keeper.round()
+    await keeper.round()
+    assert failed._value.get() == 1
 
 
 class Fast(Shelves):

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -18,6 +19,8 @@ PAUSE_S = 0.05
 REST = 4.0
 """At least so many times as long as a batch took, nothing is done."""
 AGAIN_S = 1.0
+PUT_OFF = 3
+"""A rule that so many rounds in a row could not apply, though the database answers, has failed."""
 LOCK = 7_316_241_152  # any number, the same for every replica
 
 log = structlog.get_logger()
@@ -39,6 +42,7 @@ class Keeper:
         self._every_s = every_s
         self._most_batches = most_batches
         self._rules: list[Rule] = []
+        self._put_off: Counter[str] = Counter()
 
     def add(self, *rules: Rule) -> None:
         """Add rules; before `run`."""
@@ -65,14 +69,22 @@ class Keeper:
             for _ in range(self._most_batches):
                 began = time.monotonic()
                 removed = await anext(batches, None)
+                self._put_off.pop(rule.what, None)
                 if removed is None:
                     return True
                 took = time.monotonic() - began
                 HOUSEKEEPING_REMOVED.labels(self._service, rule.what).inc(removed)
                 HOUSEKEEPING_DURATION.labels(self._service, rule.what).observe(took)
                 await asyncio.sleep(max(PAUSE_S, took * REST))
-        except (Unavailable, TimeoutError, *LOST):
-            raise
+        except (Unavailable, TimeoutError, *LOST) as error:
+            # Something is locked, or takes longer than a statement may: the others are not to wait for that.
+            if not await self._database.healthy():
+                raise
+            self._put_off[rule.what] += 1
+            log.warning("housekeeping_put_off", what=rule.what, times=self._put_off[rule.what], reason=str(error))
+            if self._put_off[rule.what] >= PUT_OFF:
+                HOUSEKEEPING_FAILED.labels(self._service, rule.what).inc()
+            return True
         except Exception as error:
             # One rule's fault keeps neither the others nor the service from what they do.
             HOUSEKEEPING_FAILED.labels(self._service, rule.what).inc()
