@@ -11,7 +11,7 @@ from millrace.runtime.testing import Server, until
 from tests.journeys.team import team_of, work
 
 
-@pytest.mark.parametrize("how", ["kafka", "faststream"])
+@pytest.mark.parametrize("how", ["kafka", "faststream", "grpc"])
 async def test_a_run_with_a_task_on_a_teams_queue_has_its_nodes_and_its_cost(
     how: str, postgres: Server, broker: Any, tmp_path: Path
 ) -> None:

@@ -225,6 +225,8 @@ async def test_a_trigger_is_paused_and_resumed_and_its_events_and_runs_explain_t
     assert "- trigger landed started it for event 2013-07 of /airport" in told
     assert run_id in await world.command("explain", "event", "2013-07", "--source", SOURCE)
     assert "is not blocked" in await world.command("trigger", "unblock", "landed", status=1)
+    assert "trigger landed is deleted; 0 runs" in await world.command("trigger", "delete", "landed")
+    assert "does not exist" in await world.command("trigger", "show", "landed", status=1)
     assert "no event nothing has come" in await world.command("explain", "event", "nothing")
 
 

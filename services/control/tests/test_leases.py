@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from millrace.contracts.control import LeasedTask, LeasedTaskEnded, TaskLeased
 from millrace.contracts.tasks import (
     Carried,
     TaskCancelled,
@@ -97,6 +98,11 @@ async def test_a_leased_task_goes_out_on_no_topic_is_done_once_and_ends_its_run(
     refused = await complete_tasks(done(row), tx)
 
     assert not [event for event in tx.emitted if isinstance(event, TaskDispatched)]
+    told = [event for event in tx.emitted if isinstance(event, LeasedTask)]
+    assert [(type(event), event.queue, event.name, event.attempt) for event in told] == [
+        (TaskLeased, "acme", "a", 1),
+        (LeasedTaskEnded, "acme", "a", 1),
+    ]
     assert row["dispatched"]["input"] == {"n": 1}
     assert (nothing, refused, running.state) == ((), [], TaskState.RUNNING)
     assert (await tx.run("demo", run_id)).run.state == "succeeded"
@@ -183,6 +189,10 @@ async def test_a_worker_that_is_started_again_has_its_former_tasks_done_again_at
 
     assert (again["task_id"], again["attempt"]) == (row["task_id"], 2)
     assert (await task(tx, run_id)).losses == 1
+    told = [event for event in tx.emitted if isinstance(event, LeasedTask)]
+    lost = [(event.attempt, event.error) for event in told if isinstance(event, LeasedTaskEnded)]
+    assert lost == [(1, "lost")]
+    assert [event.attempt for event in told if isinstance(event, TaskLeased)] == [1, 2]
 
 
 async def test_m5_what_an_attempt_has_left_is_the_next_ones(tx: Store) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from millrace.contracts.control import RunFailed, RunStarted, RunSucceeded
+from millrace.contracts.control import LeasedTaskEnded, RunFailed, RunStarted, RunSucceeded, TaskLeased
 from millrace.contracts.data import VersionPublished
 from millrace.contracts.event import Event
 from millrace.contracts.inference import DeploymentReady
@@ -247,6 +247,20 @@ def test_a_task_of_a_teams_queue_is_a_run_of_its_runs_as_its_worker_reports() ->
     assert facts["millrace_task"].items() >= told.items()
     assert "secret" not in json.dumps(facts)
     assert graph_of(TaskStarted(**about, attempt=1), T0, "3") == Graph()
+
+
+def test_a_leased_task_is_the_same_run_as_one_that_its_worker_reports() -> None:
+    task: dict[str, Any] = {
+        "namespace": "demo", "task_id": UUID(int=2), "run_id": UUID(int=1), "attempt": 2, "kind": "acme.greet",
+        "name": "each[2013-01].greet", "workflow": "greetings",
+    }  # fmt: skip
+    leased: dict[str, Any] = {**task, "queue": "acme", "workflow_hash": "h"}
+    reported = TaskFailed(**task, service="acme", token=UUID(int=3), error="E", message="no", retryable=True)
+
+    ended = LeasedTaskEnded(**leased, outcome="failed", error="E")
+
+    assert graph_of(ended, T0, "1") == graph_of(reported, T0, "1")
+    assert graph_of(TaskLeased(**leased, dispatched_at=T0), T0, "2") == Graph()
 
 
 def test_a_walk_says_which_limit_cut_it() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from millrace.contracts.control import RunFailed, RunStarted, RunSucceeded
+from millrace.contracts.control import LeasedTaskEnded, RunFailed, RunStarted, RunSucceeded, TaskLeased
 from millrace.contracts.event import Event
 from millrace.contracts.tasks import TaskCancelled, TaskDispatched, TaskFailed, TaskSucceeded
 from millrace.observability.domain import (
@@ -59,6 +59,18 @@ def test_the_tasks_of_a_teams_queue_are_told_as_those_of_the_services() -> None:
     assert row.topics == tuple(event.topic_name() for event, _ in events)
     assert row.function is SUBSCRIPTIONS[0].function
     assert told(events, at(9)).attempts["demo", TASK, 1].cpu_s == 3
+
+
+def test_a_leased_attempt_is_told_by_control_in_whatever_order() -> None:
+    about = WORKFLOW | {name: STEP[name] for name in ("task_id", "attempt")}
+    about |= {"queue": "acme", "kind": "acme.greet", "name": "greet"}
+    leased, ended = TaskLeased(**about, dispatched_at=at(1)), LeasedTaskEnded(**about, outcome="failed", error="E")
+    events: list[tuple[Event, datetime]] = [(leased, at(3)), (ended, at(5))]
+
+    found = [told(order, at(9)) for order in permutations(events)]
+
+    expected = Attempt(RUN, "flights", "greet", "acme.greet", at(1), at(5), "failed", "E")
+    assert all(one.attempts == {("demo", TASK, 1): expected} and not one.runs for one in found)
 
 
 def test_a_run_is_the_same_in_whatever_order_its_start_and_its_end_come() -> None:

@@ -1,7 +1,7 @@
 """What control tells: how runs begin and end."""
 
 from datetime import datetime
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 from uuid import UUID
 
 from millrace.contracts.event import Event
@@ -75,6 +75,46 @@ class DeadlineMissed(RunEvent):
     task_id: UUID | None = None
     deadline: datetime
     action: str
+
+
+class LeasedTask(RunEvent):
+    """A fact about one attempt of a task whose worker leases it: what others learn from the topics of its queue.
+
+    Attributes:
+        queue: Whose task it is.
+        name: The task's path in the run.
+    """
+
+    queue: str
+    task_id: UUID
+    attempt: Annotated[int, Field(ge=1)]
+    kind: str
+    name: str
+
+
+class TaskLeased(LeasedTask):
+    """A worker was given an attempt.
+
+    Attributes:
+        dispatched_at: Since when the attempt waited for one.
+    """
+
+    dispatched_at: datetime
+
+
+class LeasedTaskEnded(LeasedTask):
+    """An attempt came to its end, as its worker said, or was lost with it.
+
+    Attributes:
+        error: The class of the failure, as in `TaskFailed`; empty where it succeeded.
+        duration_s: Wall time from acceptance to the end, seconds.
+        cpu_s: Processor time that the work took, seconds.
+    """
+
+    outcome: Literal["succeeded", "failed"]
+    error: str = ""
+    duration_s: Annotated[float, Field(ge=0)] = 0.0
+    cpu_s: Annotated[float, Field(ge=0)] = 0.0
 
 
 class RunEnded(RunEvent):

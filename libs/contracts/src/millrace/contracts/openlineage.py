@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 from uuid import UUID
 
+from millrace.contracts.control import LeasedTask
 from millrace.contracts.event import Event
 from millrace.contracts.tasks import TaskDispatched, TaskReport
 
@@ -59,7 +60,7 @@ def run_event(
     *,
     namespace: str,
     service: str,
-    task: TaskDispatched | TaskReport,
+    task: TaskDispatched | TaskReport | LeasedTask,
     time: datetime,
     state: RunState,
     used: Sequence[str] = (),

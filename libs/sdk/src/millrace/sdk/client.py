@@ -131,6 +131,11 @@ class Client(Operations):
         request = control.UnblockTriggerRequest(namespace=self.namespace, request_id=_new(), name=name)
         return (await self._control.UnblockTrigger(request)).trigger
 
+    async def delete_trigger(self, name: str) -> control.DeleteTriggerResponse:
+        """Take a trigger out of force; its runs that have not begun are cancelled, its events that wait are dropped."""
+        request = control.DeleteTriggerRequest(namespace=self.namespace, request_id=_new(), name=name)
+        return await self._control.DeleteTrigger(request)
+
     async def apply_contract(self, contract: str) -> data.ApplyContractResponse:
         """Put a dataset's contract (ODCS, YAML) in force."""
         request = data.ApplyContractRequest(namespace=self.namespace, request_id=_new(), odcs_yaml=contract)

@@ -6,7 +6,18 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from millrace.contracts.control import RunCancelled, RunEnded, RunEvent, RunFailed, RunRefused, RunStarted, RunSucceeded
+from millrace.contracts.control import (
+    LeasedTask,
+    LeasedTaskEnded,
+    RunCancelled,
+    RunEnded,
+    RunEvent,
+    RunFailed,
+    RunRefused,
+    RunStarted,
+    RunSucceeded,
+    TaskLeased,
+)
 from millrace.contracts.event import Event
 from millrace.contracts.tasks import TaskDispatched, TaskFailed, TaskReport, TaskSucceeded
 from millrace.runtime.errors import InvalidInput
@@ -123,20 +134,25 @@ def told(events: Iterable[tuple[Event, datetime]], now: datetime) -> Told:
     for event, at in events:
         lag = found.lags.setdefault((event.namespace, event.topic_name()), Lag())
         lag.add(max(0.0, (now - at).total_seconds()))
-        if isinstance(event, RunEvent):
-            run_key, run = (event.namespace, event.run_id), run_of(event, at)
-            found.runs[run_key] = found.runs[run_key].joined(run) if run_key in found.runs else run
-        elif isinstance(event, TaskDispatched | TaskReport):
+        if isinstance(event, TaskDispatched | TaskReport | LeasedTask):
             key, attempt = (event.namespace, event.task_id, event.attempt), attempt_of(event, at)
             found.attempts[key] = found.attempts[key].joined(attempt) if key in found.attempts else attempt
+        elif isinstance(event, RunEvent):
+            run_key, run = (event.namespace, event.run_id), run_of(event, at)
+            found.runs[run_key] = found.runs[run_key].joined(run) if run_key in found.runs else run
     return found
 
 
-def attempt_of(event: TaskDispatched | TaskReport, at: datetime) -> Attempt:
+def attempt_of(event: TaskDispatched | TaskReport | LeasedTask, at: datetime) -> Attempt:
     """Return what one event tells of an attempt."""
     attempt = Attempt(event.run_id, event.workflow, event.name, event.kind)
     if isinstance(event, TaskDispatched):
         return replace(attempt, dispatched_at=at)
+    if isinstance(event, TaskLeased):
+        return replace(attempt, dispatched_at=event.dispatched_at)
+    if isinstance(event, LeasedTaskEnded):
+        ended = replace(attempt, ended_at=at, outcome=event.outcome, error=event.error)
+        return replace(ended, duration_s=event.duration_s, cpu_s=event.cpu_s)
     if isinstance(event, TaskSucceeded):
         return replace(attempt, ended_at=at, outcome="succeeded", duration_s=event.duration_s, cpu_s=event.cpu_s)
     if isinstance(event, TaskFailed):

@@ -1,4 +1,4 @@
-"""`millrace trigger`: which are in force and how they stand; pause, resume and unblock them."""
+"""`millrace trigger`: which are in force and how they stand; pause, resume, unblock and delete them."""
 
 import json
 from collections.abc import Iterator
@@ -10,7 +10,9 @@ from millrace.sdk.cli.connection import FOLDER, NAMESPACE, Folder, Json, Namespa
 from millrace.sdk.cli.output import console, moment, print_json, printable, say, table
 
 app = typer.Typer()
-trigger = typer.Typer(help="Triggers: list and show them; pause, resume and unblock them.", no_args_is_help=True)
+trigger = typer.Typer(
+    help="Triggers: list and show them; pause, resume, unblock and delete them.", no_args_is_help=True
+)
 app.add_typer(trigger, name="trigger")
 
 WAITING = ("waiting runs", "queued events", "waiting events")
@@ -83,6 +85,23 @@ def unblock(name: Name, state: Folder = FOLDER, namespace: Namespace = NAMESPACE
     Example: `millrace trigger unblock month-landed`
     """
     _say(asked(state, namespace, lambda client: client.unblock_trigger(name)), as_json=as_json)
+
+
+@trigger.command()
+def delete(name: Name, state: Folder = FOLDER, namespace: Namespace = NAMESPACE, as_json: Json = False) -> None:
+    """Take a trigger out of force; its runs that have not begun are cancelled, its events that wait are dropped.
+
+    Example: `millrace trigger delete month-landed`
+    """
+    found = asked(state, namespace, lambda client: client.delete_trigger(name))
+    if as_json:
+        return print_json(found)
+    return say(
+        "trigger [bold]{name}[/] is deleted; {runs} runs that waited are cancelled, {events} events dropped",
+        name=name,
+        runs=found.cancelled_runs,
+        events=found.dropped_events,
+    )
 
 
 def _say(found: Trigger, *, as_json: bool) -> None:

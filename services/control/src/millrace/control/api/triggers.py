@@ -7,6 +7,7 @@ from millrace.control.api.messages import match_message, run_message, time_messa
 from millrace.control.api.pages import asked_page, cut
 from millrace.control.commands import (
     ApplyTrigger,
+    DeleteTrigger,
     ExplainEvent,
     GetRun,
     GetTrigger,
@@ -18,6 +19,7 @@ from millrace.control.commands import (
 from millrace.control.domain.explain import led_by
 from millrace.control.handlers import (
     apply_trigger,
+    delete_trigger,
     explain_event,
     explain_run,
     pause_trigger,
@@ -35,6 +37,11 @@ class TriggerApi:
         trigger = read_trigger(request.trigger)
         command = ApplyTrigger(namespace=request.namespace, principal=caller().principal, trigger=trigger)
         return pb.ApplyTriggerResponse(name=trigger.name, unchanged=not await apply_trigger(command, tx))
+
+    async def DeleteTrigger(self, request: pb.DeleteTriggerRequest, tx: Store) -> pb.DeleteTriggerResponse:
+        command = DeleteTrigger(namespace=request.namespace, principal=caller().principal, name=request.name)
+        runs, events = await delete_trigger(command, tx)
+        return pb.DeleteTriggerResponse(cancelled_runs=runs, dropped_events=events)
 
     async def ExplainEvent(self, request: pb.ExplainEventRequest, tx: Store) -> pb.ExplainEventResponse:
         asked = ExplainEvent(namespace=request.namespace, source=request.source, event_id=request.event_id)

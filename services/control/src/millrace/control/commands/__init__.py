@@ -120,6 +120,10 @@ class UnblockTrigger(PauseTrigger):
     """Let a strict sequence go on behind a run that has failed."""
 
 
+class DeleteTrigger(PauseTrigger):
+    """Take a trigger out of force."""
+
+
 class StartRun(Command):
     """Start a run of a workflow's version in force.
 

@@ -7,6 +7,7 @@ from millrace.control.handlers.caching import look_at_results
 from millrace.control.handlers.definitions import (
     apply_trigger,
     apply_workflow,
+    delete_trigger,
     pause_trigger,
     resume_trigger,
     unblock_trigger,
@@ -54,6 +55,7 @@ __all__ = [
     "decide_task",
     "delete_pool",
     "delete_schedule",
+    "delete_trigger",
     "explain_event",
     "explain_run",
     "fire_due",

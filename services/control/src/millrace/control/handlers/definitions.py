@@ -1,8 +1,16 @@
 """Workflows and triggers are put in force."""
 
-from millrace.control.commands import ApplyTrigger, ApplyWorkflow, PauseTrigger, ResumeTrigger, UnblockTrigger
+from millrace.control.commands import (
+    ApplyTrigger,
+    ApplyWorkflow,
+    DeleteTrigger,
+    PauseTrigger,
+    ResumeTrigger,
+    UnblockTrigger,
+)
 from millrace.control.handlers.pools import check_pools
 from millrace.control.handlers.queues import check_queues
+from millrace.control.handlers.triggers import MAX_CANCELLED, Following, follow
 from millrace.control.store import HeldTrigger, ShownTrigger, Store
 from millrace.core.difference import differences
 from millrace.runtime.errors import Conflict
@@ -98,6 +106,26 @@ async def unblock_trigger(command: UnblockTrigger, tx: Store) -> ShownTrigger:
     held.last_run = None
     tx.save_trigger(held)
     return await tx.shown_trigger(command.namespace, command.name)
+
+
+async def delete_trigger(command: DeleteTrigger, tx: Store) -> tuple[int, int]:
+    """Take a trigger out of force; return how many runs that waited are cancelled, and how many events are dropped.
+
+    Raises:
+        NotFound: It does not exist.
+        Conflict: Too many runs wait for their turn.
+    """
+    held = await tx.hold_one(command.namespace, command.name)
+    waiting = await tx.open_in(*held.key, limit=MAX_CANCELLED + 1, waiting=True)
+    if len(waiting) > MAX_CANCELLED:
+        raise Conflict(
+            f"more than {MAX_CANCELLED} runs of trigger {command.name} wait for their turn: cancel them first"
+        )
+    cause = f"{command.principal} deleted trigger {command.name}"
+    dropped = await tx.drop_waiting(*held.key, cause)
+    tx.delete_trigger(held)
+    await follow(Following(ended={run.run_id: cause for run in waiting}), tx)
+    return len(waiting), dropped
 
 
 def _set_paused(held: HeldTrigger, by: str, tx: Store) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from millrace.contracts.control import LeasedTaskEnded, TaskLeased
 from millrace.contracts.tasks import TaskDispatched, TaskFailed, TaskProgressed, TaskReport, TaskStarted, TaskSucceeded
 from millrace.control.commands.workers import CompleteTasks, KeepAlive, LeaseTasks, OfAttempt, Result
 from millrace.control.domain.runs import KeptRun
@@ -65,6 +66,10 @@ async def lease_tasks(command: LeaseTasks, tx: Store) -> Sequence[Row]:
     taken = await tx.take_leases(places, worker, command.life, command.request_id) if places else []
     reports: list[TaskReport] = [_lost(row) for row in former if row["run_id"] in runs]
     reports += [TaskStarted(**_about(row)) for row in taken]
+    for row in taken:
+        task = runs[row["run_id"]].run.tasks[row["dispatched"]["name"]]
+        about = _fact(_about(row), runs[row["run_id"]])
+        tx.emit(TaskLeased(**about, dispatched_at=task.dispatched_at or tx.now))
     await _tell(reports, runs, tx)
     return sorted(taken, key=lambda row: row["place"])
 
@@ -127,6 +132,8 @@ async def _tell(reports: Iterable[TaskReport], runs: Mapping[UUID, KeptRun], tx:
     by_run: defaultdict[UUID, list[TaskReport]] = defaultdict(list)
     for report in reports:
         by_run[report.run_id].append(report)
+        if isinstance(report, TaskSucceeded | TaskFailed):
+            tx.emit(_ended(report, runs[report.run_id]))
     told = [(runs[run_id], await inputs_of(mine, runs[run_id], tx), None) for run_id, mine in by_run.items()]
     await advance(told, tx)
 
@@ -148,6 +155,17 @@ def _about(row: Row) -> dict[str, Any]:
     order = TaskDispatched.model_validate(row["dispatched"])
     same = ("namespace", "task_id", "attempt", "token", "run_id", "kind", "name", "workflow")
     return {"service": order.queue} | {name: getattr(order, name) for name in same}
+
+
+def _fact(about: Mapping[str, Any], kept: KeptRun) -> dict[str, Any]:
+    same = {name: about[name] for name in ("namespace", "run_id", "task_id", "attempt", "kind", "name", "workflow")}
+    return {**same, "queue": about["service"], "workflow_hash": kept.sha256}
+
+
+def _ended(report: TaskSucceeded | TaskFailed, kept: KeptRun) -> LeasedTaskEnded:
+    outcome: Any = "succeeded" if isinstance(report, TaskSucceeded) else "failed"
+    took = {"duration_s": report.duration_s, "cpu_s": report.cpu_s}
+    return LeasedTaskEnded(**_fact(dict(report), kept), outcome=outcome, error=getattr(report, "error", ""), **took)
 
 
 def _lost(row: Row) -> TaskFailed:

@@ -13,7 +13,7 @@ from millrace.control.commands.schedules import (
     StartBackfill,
 )
 from millrace.control.handlers.firing import fire
-from millrace.control.handlers.triggers import Following, follow
+from millrace.control.handlers.triggers import MAX_CANCELLED, Following, follow
 from millrace.control.store import HeldBackfill, HeldSchedule, Store
 from millrace.core.schedules import Fire, Schedule, fires, fires_between, last_fire, next_due
 from millrace.runtime.errors import Conflict, InvalidInput, NotFound
@@ -22,7 +22,6 @@ MAX_MOMENTS = 10_000
 """The most moments of one backfill: more than a year of hours."""
 MAX_BACKFILLS = 20
 """The most backfills of a schedule that go on together."""
-MAX_CANCELLED = 1_000
 """The most runs that are cancelled with one call."""
 SHOWN_MOMENTS = 100
 

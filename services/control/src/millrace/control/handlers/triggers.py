@@ -15,6 +15,8 @@ from millrace.core.state import CancelRequested, Input
 from millrace.core.triggers import Member, Trigger, admit, arrive, looks_at_open, match, width_of
 from millrace.runtime.failpoints import failpoint
 
+MAX_CANCELLED = 1_000
+"""How many runs that wait are cancelled with what has them start, in one transaction."""
 AT_ONCE = 100
 """How many runs begin in one transaction: of more, the others wait for the clock, which goes on in the same way."""
 
@@ -41,7 +43,10 @@ async def start_runs(taken: Sequence[tuple[Start, InForce]], tx: Store) -> None:
         elif start.disposition != "dropped":
             waiting[_name(rule)].append((start, rule))
     if waiting:
-        for key, held in (await tx.hold_triggers(waiting)).items():
+        there = await tx.hold_triggers(waiting)
+        for gone in sorted(waiting.keys() - there.keys()):
+            await tx.drop_waiting(*gone, "the trigger was deleted")
+        for key, held in there.items():
             offered = _offered(held, waiting[key], tx)
             await _arrive(held, await _offer(held, offered, tx), following, tx)
             tx.save_trigger(held)

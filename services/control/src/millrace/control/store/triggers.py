@@ -28,6 +28,21 @@ WHERE namespace = $1 AND name = $2
 SAVE_STANDING = """
 UPDATE trigger SET paused_at = $3, paused_by = $4, draining = $5, document = document WHERE namespace = $1 AND name = $2
 """
+DROP_WAITING = """
+WITH dropped AS (
+    UPDATE trigger_match SET disposition = 'dropped', reason = $3
+    WHERE namespace = $1 AND trigger = $2 AND disposition IN ('waiting', 'queued') RETURNING 1
+)
+SELECT count(*) FROM dropped
+"""
+# What it said goes with it: one of the same name counts its versions from 1 again.
+DELETE = """
+WITH versions AS (DELETE FROM trigger_version WHERE namespace = $1 AND name = $2
+), gatherings AS (DELETE FROM gathering WHERE namespace = $1 AND trigger = $2
+), health AS (DELETE FROM trigger_health WHERE namespace = $1 AND name = $2
+)
+DELETE FROM trigger WHERE namespace = $1 AND name = $2
+"""
 DOCUMENT = "SELECT document FROM trigger_version WHERE namespace = $1 AND name = $2 AND version = $3"
 # Of each trigger the document that was in force at a moment; the first one, where it came later.
 VERSIONS_AT = """
@@ -174,6 +189,16 @@ class Triggers(Events):
         self.changes_rules = True
         self.write(SAVE_STANDING, *held.key, held.paused_at, held.paused_by, held.draining)
         self.wake(None)
+
+    async def drop_waiting(self, namespace: str, name: str, reason: str) -> int:
+        """Keep that the events of a trigger that wait lead to nothing; return how many did."""
+        ((count,),) = await self.fetch(DROP_WAITING, namespace, name, reason)
+        return int(count)
+
+    def delete_trigger(self, held: HeldTrigger) -> None:
+        """Take a held trigger out of force; nothing of it waits any more."""
+        self.changes_rules = True
+        self.write(DELETE, *held.key)
 
     async def shown_triggers(self, namespace: str, after: str, limit: int) -> list[ShownTrigger]:
         """Return how up to `limit` triggers of a namespace stand, by name, after one."""

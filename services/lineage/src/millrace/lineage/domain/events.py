@@ -4,7 +4,16 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import singledispatch
 
-from millrace.contracts.control import RunCancelled, RunEnded, RunEvent, RunFailed, RunRefused, RunStarted
+from millrace.contracts.control import (
+    LeasedTask,
+    LeasedTaskEnded,
+    RunCancelled,
+    RunEnded,
+    RunEvent,
+    RunFailed,
+    RunRefused,
+    RunStarted,
+)
 from millrace.contracts.data import VersionPublished
 from millrace.contracts.event import Event
 from millrace.contracts.feature import TrainingSetBuilt, ViewApplied, ViewMaterialised
@@ -39,6 +48,15 @@ def _(event: LineageReported, at: datetime, event_id: str) -> Graph:  # noqa: AR
 def _(event: TaskSucceeded | TaskFailed, at: datetime, event_id: str) -> Graph:  # noqa: ARG001 - as above
     state: RunState = "COMPLETE" if isinstance(event, TaskSucceeded) else "FAIL"
     made = run_event(namespace=event.namespace, service=event.service, task=event, time=at, state=state)
+    return graph_of_openlineage(made, event.namespace)
+
+
+@graph_of.register
+def _(event: LeasedTask, at: datetime, event_id: str) -> Graph:  # noqa: ARG001 - as above
+    if not isinstance(event, LeasedTaskEnded):
+        return Graph()
+    state: RunState = "COMPLETE" if event.outcome == "succeeded" else "FAIL"
+    made = run_event(namespace=event.namespace, service=event.queue, task=event, time=at, state=state)
     return graph_of_openlineage(made, event.namespace)
 
 

@@ -858,6 +858,24 @@ class UnblockTriggerResponse(_message.Message):
     trigger: Trigger
     def __init__(self, trigger: _Optional[_Union[Trigger, _Mapping]] = ...) -> None: ...
 
+class DeleteTriggerRequest(_message.Message):
+    __slots__ = ("namespace", "request_id", "name")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    request_id: str
+    name: str
+    def __init__(self, namespace: _Optional[str] = ..., request_id: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class DeleteTriggerResponse(_message.Message):
+    __slots__ = ("cancelled_runs", "dropped_events")
+    CANCELLED_RUNS_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_EVENTS_FIELD_NUMBER: _ClassVar[int]
+    cancelled_runs: int
+    dropped_events: int
+    def __init__(self, cancelled_runs: _Optional[int] = ..., dropped_events: _Optional[int] = ...) -> None: ...
+
 class Trigger(_message.Message):
     __slots__ = ("name", "workflow", "document_json", "principal", "applied_at", "paused_at", "paused_by", "blocked_by", "waiting_runs", "queued_events", "waiting_events", "next_at", "last_match_at", "last_error_at", "last_error")
     NAME_FIELD_NUMBER: _ClassVar[int]

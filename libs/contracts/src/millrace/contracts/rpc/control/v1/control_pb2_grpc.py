@@ -194,6 +194,11 @@ class ControlServiceStub(object):
                 request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.UnblockTriggerRequest.SerializeToString,
                 response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.UnblockTriggerResponse.FromString,
                 _registered_method=True)
+        self.DeleteTrigger = channel.unary_unary(
+                '/millrace.control.v1.ControlService/DeleteTrigger',
+                request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.DeleteTriggerRequest.SerializeToString,
+                response_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.DeleteTriggerResponse.FromString,
+                _registered_method=True)
         self.ApplySchedule = channel.unary_unary(
                 '/millrace.control.v1.ControlService/ApplySchedule',
                 request_serializer=millrace_dot_control_dot_v1_dot_control__pb2.ApplyScheduleRequest.SerializeToString,
@@ -465,6 +470,13 @@ class ControlServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteTrigger(self, request, context):
+        """Takes a trigger out of force: its runs that wait for their turn are cancelled, its events that wait are dropped.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ApplySchedule(self, request, context):
         """Puts a schedule in force: from now on, runs are started at its moments.
         """
@@ -690,6 +702,11 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.UnblockTrigger,
                     request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.UnblockTriggerRequest.FromString,
                     response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.UnblockTriggerResponse.SerializeToString,
+            ),
+            'DeleteTrigger': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteTrigger,
+                    request_deserializer=millrace_dot_control_dot_v1_dot_control__pb2.DeleteTriggerRequest.FromString,
+                    response_serializer=millrace_dot_control_dot_v1_dot_control__pb2.DeleteTriggerResponse.SerializeToString,
             ),
             'ApplySchedule': grpc.unary_unary_rpc_method_handler(
                     servicer.ApplySchedule,
@@ -1601,6 +1618,33 @@ class ControlService(object):
             '/millrace.control.v1.ControlService/UnblockTrigger',
             millrace_dot_control_dot_v1_dot_control__pb2.UnblockTriggerRequest.SerializeToString,
             millrace_dot_control_dot_v1_dot_control__pb2.UnblockTriggerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteTrigger(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/millrace.control.v1.ControlService/DeleteTrigger',
+            millrace_dot_control_dot_v1_dot_control__pb2.DeleteTriggerRequest.SerializeToString,
+            millrace_dot_control_dot_v1_dot_control__pb2.DeleteTriggerResponse.FromString,
             options,
             channel_credentials,
             insecure,

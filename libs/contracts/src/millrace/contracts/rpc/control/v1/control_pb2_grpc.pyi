@@ -93,6 +93,8 @@ class ControlServiceStub:
     """Goes on, first with what came while it was paused."""
     UnblockTrigger: _grpc.UnaryUnaryMultiCallable[_control_pb2.UnblockTriggerRequest, _control_pb2.UnblockTriggerResponse]
     """Lets the runs of a strict sequence go on behind one that has failed."""
+    DeleteTrigger: _grpc.UnaryUnaryMultiCallable[_control_pb2.DeleteTriggerRequest, _control_pb2.DeleteTriggerResponse]
+    """Takes a trigger out of force: its runs that wait for their turn are cancelled, its events that wait are dropped."""
     ApplySchedule: _grpc.UnaryUnaryMultiCallable[_control_pb2.ApplyScheduleRequest, _control_pb2.ApplyScheduleResponse]
     """Puts a schedule in force: from now on, runs are started at its moments."""
     GetSchedule: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetScheduleRequest, _control_pb2.GetScheduleResponse]
@@ -177,6 +179,8 @@ class ControlServiceAsyncStub(ControlServiceStub):
     """Goes on, first with what came while it was paused."""
     UnblockTrigger: _aio.UnaryUnaryMultiCallable[_control_pb2.UnblockTriggerRequest, _control_pb2.UnblockTriggerResponse]  # type: ignore[assignment]
     """Lets the runs of a strict sequence go on behind one that has failed."""
+    DeleteTrigger: _aio.UnaryUnaryMultiCallable[_control_pb2.DeleteTriggerRequest, _control_pb2.DeleteTriggerResponse]  # type: ignore[assignment]
+    """Takes a trigger out of force: its runs that wait for their turn are cancelled, its events that wait are dropped."""
     ApplySchedule: _aio.UnaryUnaryMultiCallable[_control_pb2.ApplyScheduleRequest, _control_pb2.ApplyScheduleResponse]  # type: ignore[assignment]
     """Puts a schedule in force: from now on, runs are started at its moments."""
     GetSchedule: _aio.UnaryUnaryMultiCallable[_control_pb2.GetScheduleRequest, _control_pb2.GetScheduleResponse]  # type: ignore[assignment]
@@ -450,6 +454,14 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.UnblockTriggerResponse, _abc.Awaitable[_control_pb2.UnblockTriggerResponse]]:
         """Lets the runs of a strict sequence go on behind one that has failed."""
+
+    @_abc_1.abstractmethod
+    def DeleteTrigger(
+        self,
+        request: _control_pb2.DeleteTriggerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.DeleteTriggerResponse, _abc.Awaitable[_control_pb2.DeleteTriggerResponse]]:
+        """Takes a trigger out of force: its runs that wait for their turn are cancelled, its events that wait are dropped."""
 
     @_abc_1.abstractmethod
     def ApplySchedule(
