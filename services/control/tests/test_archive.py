@@ -3,14 +3,16 @@
 import asyncio
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
 import pytest
+from asyncpg import UniqueViolationError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from millrace.control.clock.retention import Archiving
 from millrace.control.commands import ApplyWorkflow, GetRun, StartRun
 from millrace.control.commands.operations import CancelRun, RerunRun
 from millrace.control.domain.archive import WIDTHS, Part, made_ms, missing_parts, width_of
@@ -36,9 +38,17 @@ DAY = timedelta(days=1)
 LEFT = "SELECT DISTINCT run_id FROM {table} ORDER BY run_id"
 
 
+async def moved(tx: Store, before: datetime, *, limit: int = 500, width: timedelta = DAY) -> int:
+    """Move some runs that ended before a moment to the archive; return of how many anything was moved."""
+    runs = await tx.ended_runs(before, limit)
+    if runs:
+        await tx.archive(runs, width)
+    return len(runs)
+
+
 async def archived(tx: Store, *, width: timedelta = DAY) -> None:
     """Move all that has ended to the archive."""
-    while await tx.archive_runs(tx.now + DAY, 500, width=width):
+    while await moved(tx, tx.now + DAY, width=width):
         pass
 
 
@@ -303,7 +313,7 @@ async def test_a_run_goes_with_all_that_belongs_to_it_once_it_has_ended_long_ago
 
     gone = []
     while not gone or gone[-1]:
-        gone.append(await tx.archive_runs(before, limit, width=DAY))
+        gone.append(await moved(tx, before, limit=limit))
 
     assert max(gone) <= limit
     assert sum(gone) == len(ids["old"])
@@ -326,7 +336,7 @@ async def test_a_run_with_very_many_records_is_moved_in_pieces_and_is_whole_all_
     )
 
     where = []
-    while await tx.archive_runs(tx.now + DAY, 500, width=DAY):
+    while await moved(tx, tx.now + DAY):
         where.append(run_id in await here(tx, "run"))
         assert len(await tx.past(run_id, 3 * MOST_ROWS)) == records
         assert (await tx.run("demo", run_id)).run.tasks.keys() == {"a"}
@@ -341,7 +351,7 @@ async def test_a_part_goes_once_none_of_its_runs_ended_lately(tx: Store) -> None
         await report(tx, success(order))
     late = tx.now + timedelta(days=40)
     await tx.fetch("UPDATE run SET ended_at = $2 WHERE run_id = $1", runs[1], late)
-    while await tx.archive_runs(late + DAY, 500, width=timedelta(minutes=1)):
+    while await moved(tx, late + DAY, width=timedelta(minutes=1)):
         pass
 
     too_soon = await tx.drop_archive(late - DAY, 1)
@@ -400,16 +410,39 @@ async def test_two_replicas_at_once_move_each_run_once(postgres: Server) -> None
         runs = await many_ended(begin, MOST_RUNS * 3)
 
         async def move() -> int:
-            moved = 0
+            done = 0
             for _ in range(4):
                 async with begin() as tx:
-                    moved += await tx.archive_runs(tx.now + DAY, 500, width=timedelta(minutes=1))
-            return moved
+                    done += await moved(tx, tx.now + DAY, width=timedelta(minutes=1))
+            return done
 
         assert sum(await asyncio.gather(*(move() for _ in range(3)))) == len(runs)
         async with begin() as tx:
             assert await here(tx, "run_archive") == await here(tx, "task_archive") == {*runs}
             assert await here(tx, "run") == set()
+
+
+async def test_a_run_that_cannot_be_moved_stays_and_keeps_no_other_from_the_archive(postgres: Server) -> None:
+    async with Database(await fresh_database(postgres, "control")) as database:
+        begin = Transactions(database, Store)
+        runs = await many_ended(begin, 5)
+        stuck = runs[2]
+        async with begin() as tx:
+            await tx.make_parts(runs, DAY)
+            await tx.fetch("INSERT INTO run_archive SELECT * FROM run WHERE run_id = $1", stuck)
+        archiving = Archiving(begin, timedelta(seconds=-60), DAY)
+
+        async def round_() -> list[int]:
+            return [count async for count in archiving.batches()]
+
+        with pytest.raises(UniqueViolationError):
+            await round_()
+        assert await round_() == [2, 0]
+
+        async with begin() as tx:
+            assert await here(tx, "run") == {stuck}
+            assert await here(tx, "task_archive") == {*runs} - {stuck}
+            assert (await tx.run("demo", stuck)).run.tasks.keys() == {"a"}
 
 
 async def test_whoever_dies_while_it_moves_or_drops_leaves_all_as_it_was(postgres: Server) -> None:
@@ -427,7 +460,7 @@ async def test_whoever_dies_while_it_moves_or_drops_leaves_all_as_it_was(postgre
                 raise Killed
 
         with pytest.raises(Killed):
-            await die(lambda tx: tx.archive_runs(tx.now + DAY, 500, width=DAY))
+            await die(lambda tx: moved(tx, tx.now + DAY))
         async with begin() as tx:
             before = await here(tx, "run")
             await archived(tx)

@@ -99,11 +99,12 @@ async def test_what_events_wait_by_stays_until_they_wait_no_more(window_s: float
 async def test_no_table_is_read_whole_to_find_what_is_old(tx: Store) -> None:
     for sql, types in (
         (FORGET_EVENTS, "timestamptz, int"),
-        (ENDED, "timestamptz, int"),
+        (ENDED, "timestamptz, int, uuid[]"),
         (FORGET_VERSIONS, "timestamptz, int"),
     ):
         await tx.fetch(f"PREPARE asked ({types}) AS {sql}")
-        plan = "\n".join(row[0] for row in await tx.fetch("EXPLAIN EXECUTE asked (NULL, NULL)"))
+        given = ", ".join("NULL" for _ in types.split(","))
+        plan = "\n".join(row[0] for row in await tx.fetch(f"EXPLAIN EXECUTE asked ({given})"))
         await tx.fetch("DEALLOCATE asked")
         assert "Seq Scan" not in plan
         assert "hashed SubPlan" not in plan

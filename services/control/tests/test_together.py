@@ -79,8 +79,8 @@ async def test_a_rerun_that_succeeds_lets_a_strict_sequence_go_on(tx: Store, lan
 
 async def archived(tx: Store) -> None:
     """Move all that may be to the archive."""
-    while await tx.archive_runs(tx.now + timedelta(days=1), 100, width=timedelta(days=1)):
-        pass
+    while runs := await tx.ended_runs(tx.now + timedelta(days=1), 100):
+        await tx.archive(runs, timedelta(days=1))
 
 
 async def test_a_blocked_strict_sequence_is_not_let_go_by_housekeeping(tx: Store, landed: Any) -> None:

@@ -1,11 +1,16 @@
 """How long control keeps what: the rules by which housekeeping removes what is past its time."""
 
-from datetime import timedelta
-from functools import partial
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from uuid import UUID
 
+import structlog
 from millrace.control.domain.archive import width_of
 from millrace.control.store import Store
+from millrace.control.store.archive import MOST_RUNS
 from millrace.runtime.database import Transactions
+from millrace.runtime.errors import Unavailable
+from millrace.runtime.failpoints import failpoint
 from millrace.runtime.housekeeping import Rule, older_than
 
 LEASE_RETENTION = timedelta(days=1)
@@ -13,6 +18,56 @@ LEASE_RETENTION = timedelta(days=1)
 
 ARCHIVE_AFTER = timedelta(minutes=10)
 """How long a run that has ended stays among those that go on: nothing that is said of its tasks comes later."""
+
+MOST_STUCK = 100
+
+log = structlog.get_logger()
+
+
+class Archiving:
+    """Moves runs that have ended to the archive; one that cannot be moved stays where it is, and is told of.
+
+    Args:
+        begin: Opens transactions.
+        after: How long after their ends.
+        width: Of the archive's parts.
+    """
+
+    def __init__(self, begin: Transactions[Store], after: timedelta, width: timedelta) -> None:
+        self._begin, self._after, self._width = begin, after, width
+        self._stuck: set[UUID] = set()
+
+    async def batches(self) -> AsyncIterator[int]:
+        """Move some each time it is asked for the next; say how many.
+
+        Those of a batch that failed are moved one by one; the one that fails again is left out from then on.
+        """
+        alone = 0
+        moved = 1
+        while moved:
+            runs: dict[UUID, datetime] = {}
+            try:
+                async with self._begin() as tx:
+                    runs = await tx.ended_runs(tx.now - self._after, 1 if alone else MOST_RUNS, self._stuck)
+                    if runs:
+                        await tx.archive(runs, self._width)
+                    await failpoint("housekeeping.removed")
+            except (Unavailable, OSError):
+                raise
+            except Exception:
+                if len(runs) == 1:
+                    self._leave(*runs)
+                if len(runs) <= 1:
+                    raise
+                alone = len(runs)
+                continue
+            alone, moved = max(0, alone - 1), len(runs)
+            yield moved
+
+    def _leave(self, run_id: UUID) -> None:
+        log.error("run_not_archived", run_id=str(run_id))
+        if len(self._stuck) < MOST_STUCK:
+            self._stuck.add(run_id)
 
 
 def rules(run_retention: timedelta, event_retention: timedelta, begin: Transactions[Store]) -> tuple[Rule, ...]:
@@ -23,9 +78,9 @@ def rules(run_retention: timedelta, event_retention: timedelta, begin: Transacti
         event_retention: How long events from outside are, and what triggers said when they came.
         begin: Opens transactions.
     """
-    archive = partial(Store.archive_runs, width=width_of(run_retention))
+    archiving = Archiving(begin, min(ARCHIVE_AFTER, run_retention), width_of(run_retention))
     return (
-        older_than(min(ARCHIVE_AFTER, run_retention), "run_archived", archive, begin),
+        Rule("run_archived", archiving.batches),
         older_than(event_retention, "event", Store.forget_events, begin),
         older_than(event_retention, "trigger_version", Store.forget_versions, begin),
         older_than(run_retention, "schedule_fire", Store.forget_fires, begin),

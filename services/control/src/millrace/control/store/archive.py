@@ -1,6 +1,6 @@
 """Runs that have ended, moved out of the way of those that go on, and dropped when they were kept for long enough."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -17,7 +17,7 @@ TABLES = (*IN_PIECES, "run_plan", "run")
 # What a strict sequence waits behind stays until somebody has looked at it, and what does a run again stays as long as
 # that. Each is looked up by its index: what is asked of all that there are once, reads them whole.
 ENDED = f"""
-SELECT run_id, ended_at FROM run r WHERE ended_at < $1
+SELECT run_id, ended_at FROM run r WHERE ended_at < $1 AND run_id <> ALL($3)
     AND (SELECT true FROM run o WHERE o.run_id = r.rerun_of) IS NULL
     AND CASE WHEN state <> 'failed' THEN true
         WHEN (SELECT true FROM trigger WHERE last_run = r.run_id LIMIT 1) IS NULL
@@ -68,22 +68,22 @@ RETURNING true
 class Archive(Transaction):
     """The archive, which housekeeping alone writes."""
 
-    async def archive_runs(self, before: datetime, limit: int, *, width: timedelta) -> int:
-        """Move some of the runs that ended before a moment to the archive; return of how many anything was moved.
+    async def ended_runs(self, before: datetime, limit: int, but: Collection[UUID] = ()) -> dict[UUID, datetime]:
+        """Return some of the runs that ended before a moment, locked, each with its end: at most `limit`, and 100."""
+        return {row[0]: row[1] for row in await self.fetch(ENDED, before, min(limit, MOST_RUNS), [*but])}
+
+    async def archive(self, runs: Mapping[UUID, datetime], width: timedelta) -> None:
+        """Move runs that have ended to the archive, as much of them as one transaction bears.
 
         Args:
-            before: The moment.
-            limit: The most that are moved.
+            runs: When they ended; the caller has locked them.
             width: Of the parts that are made.
         """
-        rows = await self.fetch(ENDED, before, min(limit, MOST_RUNS))
-        if rows:
-            run_ids = [row["run_id"] for row in rows]
-            await self.make_parts(run_ids, width)
-            self.write(NOTE_ENDED, run_ids, [row["ended_at"] for row in rows])
-            if await self._moved_all(run_ids):
-                self.write(MOVE, run_ids)
-        return len(rows)
+        run_ids = [*runs]
+        await self.make_parts(run_ids, width)
+        self.write(NOTE_ENDED, run_ids, [*runs.values()])
+        if await self._moved_all(run_ids):
+            self.write(MOVE, run_ids)
 
     async def make_parts(self, run_ids: Sequence[UUID], width: timedelta) -> None:
         """Make the parts of the archive in which some runs are to be, where they are not there."""
