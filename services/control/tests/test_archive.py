@@ -22,7 +22,7 @@ from millrace.control.handlers import apply_workflow, cancel_run, explain_run, f
 from millrace.control.store import Store, definitions
 from millrace.control.store.archive import MOST_ROWS, MOST_RUNS, TABLES
 from millrace.control.store.operations import LOOK_ALL, RERUNS
-from millrace.control.store.runs import ALL_TASKS, ARCHIVED_RUN, LIST_ALL, PAST
+from millrace.control.store.runs import ALL_TASKS, ARCHIVED_RUN, LISTS, PAST
 from millrace.core.parse import parse_workflow
 from millrace.core.state import Failed, Failure, RunState
 from millrace.runtime.database import Database, Transactions
@@ -171,7 +171,7 @@ async def test_lists_go_on_from_what_goes_on_into_the_archive_in_order(tx: Store
         seen += [one.run.run_id for one in page]
 
     assert seen == [*reversed(run_ids)]
-    for state, count in (("running", 3), ("succeeded", 3), ("no such state", 0)):
+    for state, count in (("running", 3), ("succeeded", 3), ("failed", 0)):
         assert len(await tx.list_runs("demo", "", state, None, 50)) == count
     with pytest.raises(NotFound, match="in namespace other does not exist"):
         await tx.run("other", run_ids[0])
@@ -185,7 +185,7 @@ async def test_no_part_is_read_whole_to_find_runs(tx: Store) -> None:
 
     for sql, types in (
         (ARCHIVED_RUN, "text, uuid"),
-        (LIST_ALL, "text, text, text, uuid, int"),
+        *((LISTS[state], "text, text, uuid, int") for state in ("", "succeeded")),
         (LOOK_ALL, "text, uuid, uuid, text, text, text[], int"),
         (ALL_TASKS, "uuid[]"),
         (PAST, "uuid, int"),
@@ -197,6 +197,26 @@ async def test_no_part_is_read_whole_to_find_runs(tx: Store) -> None:
         await tx.fetch("DEALLOCATE asked")
         assert "Seq Scan" not in plan, plan
         assert "Merge Append" in plan or "Sort Key: r.run_id" not in plan, plan
+
+
+async def test_a_few_runs_that_failed_among_very_many_are_found_without_reading_those(tx: Store) -> None:
+    await force(tx, a={"kind": "data.x", "retries": {"max_attempts": 1}})
+    failed = await started(tx)
+    await report(tx, failure(orders(tx)[-1]))
+    await archived(tx)
+    await tx.fetch(
+        "INSERT INTO run_archive SELECT (jsonb_populate_record(r, jsonb_build_object('run_id',"
+        " left(run_id::text, 24) || to_char(n, 'FM000000000000'), 'state', 'succeeded'))).*"
+        " FROM run_archive AS r CROSS JOIN generate_series(1, 3000) AS n"
+    )
+    await tx.fetch("ANALYZE run_archive")
+
+    await tx.fetch(f"PREPARE asked (text, text, uuid, int) AS {LISTS['failed']}")
+    plan = "\n".join(row[0] for row in await tx.fetch("EXPLAIN EXECUTE asked (NULL, NULL, NULL, NULL)"))
+    await tx.fetch("DEALLOCATE asked")
+
+    assert "namespace_state_run_id" in plan, plan
+    assert [kept.run.run_id for kept in await tx.list_runs("demo", "", "failed", None, 50)] == [failed]
 
 
 # What is done.

@@ -92,3 +92,9 @@ async def test_a_trigger_is_shown_by_its_name(tx: Store) -> None:
     assert (shown.trigger.name, shown.trigger.principal) == ("a", "bob")
     with pytest.raises(NotFound, match="trigger a in namespace other"):
         await ControlApi().GetTrigger(pb.GetTriggerRequest(namespace="other", name="a"), tx)
+
+
+async def test_runs_of_a_state_that_there_is_not_are_refused_and_not_none(tx: Store) -> None:
+    with pytest.raises(InvalidInput, match=r"state: .*'pending', 'running'"):
+        await ControlApi().ListRuns(pb.ListRunsRequest(namespace="demo", state="fail"), tx)
+    assert not (await ControlApi().ListRuns(pb.ListRunsRequest(namespace="demo", state="failed"), tx)).runs

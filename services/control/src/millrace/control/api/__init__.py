@@ -117,7 +117,7 @@ class ControlApi(Operations, TriggerApi, ScheduleApi, PoolApi):
             limit=request.limit or ListRuns.model_fields["limit"].default,
             before_run_id=request.before_run_id,
         )
-        runs = await tx.list_runs(asked.namespace, asked.workflow, asked.state, asked.before_run_id, asked.limit)
+        runs = await tx.list_runs(asked.namespace, asked.workflow, asked.state or "", asked.before_run_id, asked.limit)
         return pb.ListRunsResponse(runs=[run_message(kept, tasks=False) for kept in runs])
 
     async def DecideTask(self, request: pb.DecideTaskRequest, tx: Store) -> pb.DecideTaskResponse:

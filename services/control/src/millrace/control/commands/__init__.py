@@ -11,6 +11,7 @@ from millrace.core.ir import Task, Workflow
 from millrace.core.parse import parse_workflow
 from millrace.core.parts import NAME
 from millrace.core.plan import compile_plan
+from millrace.core.state import RunState
 from millrace.core.triggers import Trigger, parse_trigger
 from millrace.core.yaml import load_document
 from millrace.runtime.command import Command
@@ -184,11 +185,11 @@ class ListRuns(Command):
 
     namespace: Namespace
     workflow: str = ""
-    state: str = ""
+    state: RunState | None = None
     limit: Annotated[int, Field(ge=0, le=MAX_LISTED)] = 50
     before_run_id: UUID | None = None
 
-    @field_validator("before_run_id", mode="before")
+    @field_validator("state", "before_run_id", mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return value or None
