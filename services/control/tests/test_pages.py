@@ -15,7 +15,7 @@ from millrace.core.parse import parse_workflow
 from millrace.core.schedules import parse_schedule
 from millrace.runtime.errors import InvalidInput, NotFound
 
-from .test_handlers import force, trigger
+from .test_handlers import asking, force, trigger
 
 ADA = {"namespace": "demo", "principal": "ada"}
 NAMES = ["a", "b", "c"]
@@ -98,3 +98,19 @@ async def test_runs_of_a_state_that_there_is_not_are_refused_and_not_none(tx: St
     with pytest.raises(InvalidInput, match=r"state: .*'pending', 'running'"):
         await ControlApi().ListRuns(pb.ListRunsRequest(namespace="demo", state="fail"), tx)
     assert not (await ControlApi().ListRuns(pb.ListRunsRequest(namespace="demo", state="failed"), tx)).runs
+
+
+async def test_what_waits_to_be_decided_is_listed_page_by_page_each_once(tx: Store) -> None:
+    run_ids = [str(await asking(tx)) for _ in range(5)]
+
+    async def asked(after: str = "") -> pb.ListApprovalsResponse:
+        return await ControlApi().ListApprovals(pb.ListApprovalsRequest(namespace="demo", limit=2, after=after), tx)
+
+    pages = [await asked()]
+    while after := pages[-1].next_after:
+        pages.append(await asked(after))
+
+    assert [len(page.approvals) for page in pages] == [2, 2, 1]
+    assert sorted(one.run_id for page in pages for one in page.approvals) == sorted(run_ids)
+    with pytest.raises(InvalidInput, match="after"):
+        await asked("yesterday")

@@ -232,8 +232,13 @@ class Client(Operations):
 
     async def approvals(self, limit: int = 50) -> Sequence[control.Approval]:
         """Return what waits to be decided, the oldest first."""
-        asked = control.ListApprovalsRequest(namespace=self.namespace, limit=limit)
-        return (await self._control.ListApprovals(asked)).approvals
+        found: list[control.Approval] = []
+        asked = control.ListApprovalsRequest(namespace=self.namespace, limit=min(limit, PAGE))
+        async for page in pages(self._control.ListApprovals, asked):
+            found += page.approvals
+            if len(found) >= limit:
+                break
+        return found[:limit]
 
     async def explain_event(self, source: str, event_id: str) -> control.ExplainEventResponse:
         """Return why an event did or did not start a run; where only one has the id, its source may be empty."""

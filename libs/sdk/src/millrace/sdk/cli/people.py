@@ -21,7 +21,7 @@ Comment = Annotated[str, typer.Option("--comment", help="Why, for those who look
 
 @app.command()
 def approvals(
-    limit: Annotated[int, typer.Option("--limit", min=1, max=500, help="How many to show.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many to show.")] = 50,
     state: Folder = FOLDER,
     namespace: Namespace = NAMESPACE,
     as_json: Json = False,

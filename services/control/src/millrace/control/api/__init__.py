@@ -137,7 +137,11 @@ class ControlApi(Operations, TriggerApi, ScheduleApi, PoolApi):
 
     async def ListApprovals(self, request: pb.ListApprovalsRequest, tx: Store) -> pb.ListApprovalsResponse:
         asked = ListApprovals(
-            namespace=request.namespace, limit=request.limit or ListApprovals.model_fields["limit"].default
+            namespace=request.namespace,
+            limit=request.limit or ListApprovals.model_fields["limit"].default,
+            after=request.after,
         )
-        waiting = await tx.waiting(asked.namespace, asked.limit)
-        return pb.ListApprovalsResponse(approvals=[approval_message(one) for one in waiting])
+        waiting = await tx.waiting(asked.namespace, asked.limit + 1, asked.after)
+        page, more = waiting[: asked.limit], len(waiting) > asked.limit
+        after = f"{page[-1].began_at.isoformat()} {page[-1].run_id} {page[-1].task}" if more else ""
+        return pb.ListApprovalsResponse(approvals=map(approval_message, page), next_after=after)

@@ -16,7 +16,7 @@ from millrace.core.triggers import Trigger, parse_trigger
 from millrace.core.yaml import load_document
 from millrace.runtime.command import Command
 from millrace.runtime.errors import InvalidInput
-from pydantic import Field, JsonValue, field_validator
+from pydantic import AwareDatetime, Field, JsonValue, field_validator
 
 MAX_DATA_BYTES = 64 * 1024
 MAX_LISTED = 500
@@ -167,10 +167,20 @@ class DecideTask(Command):
 
 
 class ListApprovals(Command):
-    """Look at what waits to be decided."""
+    """Look at what waits to be decided.
+
+    Attributes:
+        after: What waits since then or later, in the order of the time, the run and the task; as text, with spaces.
+    """
 
     namespace: Namespace
     limit: Annotated[int, Field(ge=0, le=MAX_LISTED)] = 50
+    after: tuple[AwareDatetime, UUID, str] | None = None
+
+    @field_validator("after", mode="before")
+    @classmethod
+    def _as_told(cls, value: object) -> object:
+        return value.split(" ", 2) if isinstance(value, str) and value else value or None
 
 
 class GetRun(Command):

@@ -57,7 +57,9 @@ MAX_OUTPUTS_BYTES = 4 * 1024 * 1024
 WAITING = """
 SELECT r.run_id, coalesce(r.planned_sha256, r.sha256) AS sha256, r.workflow, t.name, t.inner_state, t.began_at, t.due_at
 FROM task t JOIN run r USING (run_id)
-WHERE t.state = 'waiting' AND r.namespace = $1 AND t.inner_state ? 'votes' ORDER BY t.began_at, t.name LIMIT $2
+WHERE t.state = 'waiting' AND r.namespace = $1 AND t.inner_state ? 'votes'
+    AND ($3::timestamptz IS NULL OR (t.began_at, r.run_id, t.name) > ($3, $4::uuid, $5::text))
+ORDER BY t.began_at, r.run_id, t.name LIMIT $2
 """
 ATTEMPTS = f"SELECT * FROM {everywhere('attempt')} AS a WHERE run_id = $1 ORDER BY task_id, attempt"
 
@@ -139,9 +141,11 @@ class Runs(Definitions):
         """Return a run's attempts that ended without a result."""
         return await self.fetch(ATTEMPTS, run_id)
 
-    async def waiting(self, namespace: str, limit: int) -> list[Waiting]:
-        """Return up to `limit` tasks that wait for people, the oldest first."""
-        rows = await self.fetch(WAITING, namespace, limit)
+    async def waiting(
+        self, namespace: str, limit: int, after: tuple[datetime, UUID, str] | None = None
+    ) -> list[Waiting]:
+        """Return up to `limit` tasks that wait for people, the oldest first, after one's time, run and name."""
+        rows = await self.fetch(WAITING, namespace, limit, *(after or (None, None, None)))
         plans = await self.plans((row["sha256"] for row in rows), (row["run_id"] for row in rows))
         return [
             Waiting(
