@@ -16,7 +16,7 @@ from tests.faults.rows import FULL, RESULT
 from tests.faults.stack import Stack, running
 
 #: How long the load runs before a fault, after the recovery, and at least in all; in the short set about 10 s.
-_LOAD_S = (8.0, 8.0, 30.0) if FULL else (3.0, 2.0, 10.0)
+_LOAD_S = (8.0, 8.0, 30.0) if FULL else (2.0, 2.0, 10.0)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -102,8 +102,7 @@ async def test_row_09_likewise_with_three_brokers(cluster: Stack, judged: Judged
 
 async def storm(stack: Stack, load: Load) -> None:
     """Have replicas of services come and go while handlers are slow; a run that begins meanwhile ends."""
-    for service in STORMY:
-        await stack.restart(service, MILLRACE_FAILPOINTS=SLOW)
+    await asyncio.gather(*(stack.restart(service, MILLRACE_FAILPOINTS=SLOW) for service in STORMY))
     try:
         going_on = asyncio.create_task(a_run_ends(load, TAKEN_OVER_S))
         assert await come_and_go(stack, STORMY, STORM_S, STAY_S)
@@ -111,8 +110,7 @@ async def storm(stack: Stack, load: Load) -> None:
     finally:
         for service in STORMY:
             stack.parts[service].environment.pop("MILLRACE_FAILPOINTS", None)
-    for service in STORMY:
-        await stack.restart(service)
+    await asyncio.gather(*(stack.restart(service) for service in STORMY))
 
 
 async def frozen(stack: Stack, part: str, seconds: float) -> None:
