@@ -98,12 +98,13 @@ async def test_one_that_is_applied_again_begins_anew(tx: Store, landed: Any) -> 
     assert {name: one["data"] for name, one in order.input["given"]["members"].items()} == {"a": 3, "b": 2}
 
 
+@pytest.mark.parametrize("how", [{"join": JOIN}, {"strategy": "queue"}])
 async def test_an_event_that_a_replica_takes_while_the_trigger_is_deleted_is_dropped_and_not_forgotten(
-    begin: Transactions[Store], landed: Any
+    begin: Transactions[Store], landed: Any, how: dict[str, Any]
 ) -> None:
     async with begin() as tx:
         await force(tx, **DO)
-        await trigger(tx, join=JOIN)
+        await trigger(tx, **how)
 
     async def take() -> None:
         async with begin() as tx:
@@ -118,19 +119,42 @@ async def test_an_event_that_a_replica_takes_while_the_trigger_is_deleted_is_dro
 
     async with begin() as tx:
         (told,) = await explained(tx, "e1")
-        assert (told.disposition, told.reason) == ("dropped", "the trigger was deleted")
+        assert (told.disposition, told.reason, told.run_id) == ("dropped", "the trigger was deleted", None)
+        assert await tx.list_runs("demo", "", "", None, 10) == []
         _, turns = await tx.due()
         assert not await look_at_triggers(turns, tx)
 
 
-async def test_of_more_runs_than_one_transaction_bears_none_is_cancelled(
-    tx: Store, landed: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(definitions, "MAX_CANCELLED", 1)
+async def test_runs_of_one_that_is_applied_again_wait_for_those_of_the_former_one(tx: Store, landed: Any) -> None:
     await force(tx, **DO)
     await trigger(tx, strategy="queue")
-    await take_records([landed(f"e{n}", n, offset=n) for n in range(3)], tx)
+    await take_records([landed("e1", 1), landed("e2", 2, offset=1)], tx)
+    await delete_trigger(DELETE, tx)
+    await trigger(tx, strategy="queue")
 
-    with pytest.raises(Conflict, match="more than 1 runs of trigger t wait for their turn"):
+    await take_records([landed("e3", 3, offset=2)], tx)
+    assert [order.input["given"] for order in orders(tx)] == [1]
+    await report(tx, success(orders(tx)[-1]))
+    await look_at_triggers((await tx.due())[1], tx)
+
+    assert [order.input["given"] for order in orders(tx)] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("bound", "how", "said"),
+    [
+        ("MAX_CANCELLED", {"strategy": "queue"}, "more than 1 runs of trigger t wait for their turn"),
+        ("MAX_DROPPED", {"paused": True}, "more than 1 events wait in trigger t"),
+    ],
+)
+async def test_where_more_waits_than_one_transaction_bears_nothing_is_changed(
+    tx: Store, landed: Any, monkeypatch: pytest.MonkeyPatch, bound: str, how: dict[str, Any], said: str
+) -> None:
+    monkeypatch.setattr(definitions, bound, 1)
+    await force(tx, **DO)
+    await trigger(tx, **how)
+    await take_records([landed(f"e{n}", n, offset=n, type="a") for n in range(3)], tx)
+
+    with pytest.raises(Conflict, match=said):
         await delete_trigger(DELETE, tx)
     assert await listed(tx) == ["t"]

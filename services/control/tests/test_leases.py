@@ -1,6 +1,7 @@
 """Tasks that workers lease: given to one of them, theirs while they say so, done again when they are lost."""
 
 import asyncio
+import json
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
@@ -193,6 +194,46 @@ async def test_a_worker_that_is_started_again_has_its_former_tasks_done_again_at
     lost = [(event.attempt, event.error) for event in told if isinstance(event, LeasedTaskEnded)]
     assert lost == [(1, "lost")]
     assert [event.attempt for event in told if isinstance(event, TaskLeased)] == [1, 2]
+
+
+@pytest.mark.parametrize("leased", [True, False])
+async def test_an_attempt_whose_worker_falls_silent_is_told_of_as_lost_where_one_had_it(
+    tx: Store, leased: bool
+) -> None:
+    await begun(tx)
+    if leased:
+        await lease_tasks(asks(), tx)
+
+    await due(tx, "30 days")
+
+    ends = [event.error for event in tx.emitted if isinstance(event, LeasedTaskEnded)]
+    assert ends == (["HeartbeatTimeout"] if leased else [])
+
+
+async def test_an_attempt_that_ends_while_its_workers_next_life_asks_is_not_told_of_as_lost(
+    postgres: Server,
+) -> None:
+    async with Database(await fresh_database(postgres, "control")) as database:
+        begin = Transactions(database, Store)
+        async with begin() as tx:
+            await begun(tx, queue="again", a={"kind": "again.do", **AGAIN})
+            (row,) = await lease_tasks(asks(life="1", queue="again"), tx)
+
+        async def ask_again() -> None:
+            async with begin() as tx:
+                await lease_tasks(asks(life="2", queue="again"), tx)
+
+        async with begin() as tx:
+            await complete_tasks(done(row, row), tx)
+            asking = asyncio.create_task(ask_again())
+            await asyncio.wait([asking], timeout=0.5)
+            assert not asking.done(), "it waits for the run, whose lease it has read"
+        await asyncio.wait_for(asking, 10)
+
+        async with begin() as tx:
+            told = await tx.fetch("SELECT headers ->> 'ce_type' AS type, value FROM outbox ORDER BY id")
+    ends = [json.loads(row["value"])["outcome"] for row in told if row["type"] == LeasedTaskEnded.type_name()]
+    assert ends == ["succeeded"]
 
 
 async def test_m5_what_an_attempt_has_left_is_the_next_ones(tx: Store) -> None:

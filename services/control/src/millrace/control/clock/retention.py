@@ -20,6 +20,7 @@ ARCHIVE_AFTER = timedelta(minutes=10)
 """How long a run that has ended stays among those that go on: nothing that is said of its tasks comes later."""
 
 MOST_STUCK = 100
+"""Of more runs that cannot be moved something else is wrong than with each of them."""
 
 log = structlog.get_logger()
 
@@ -40,10 +41,11 @@ class Archiving:
     async def batches(self) -> AsyncIterator[int]:
         """Move some each time it is asked for the next; say how many.
 
-        Those of a batch that failed are moved one by one; the one that fails again is left out from then on.
+        Those of a batch that failed are moved one by one; one that fails again is left out from then on, at most
+        `MOST_STUCK` of them. What went wrong last is raised at the end.
         """
-        alone = 0
-        moved = 1
+        alone, moved = 0, 1
+        failure: Exception | None = None
         while moved:
             runs: dict[UUID, datetime] = {}
             try:
@@ -54,20 +56,22 @@ class Archiving:
                     await failpoint("housekeeping.removed")
             except (Unavailable, OSError):
                 raise
-            except Exception:
+            except Exception as error:
+                if not runs or len(self._stuck) >= MOST_STUCK:
+                    raise
+                alone, failure = (alone - 1, error) if len(runs) == 1 else (len(runs), failure)
                 if len(runs) == 1:
                     self._leave(*runs)
-                if len(runs) <= 1:
-                    raise
-                alone = len(runs)
-                continue
-            alone, moved = max(0, alone - 1), len(runs)
-            yield moved
+                yield 0
+            else:
+                alone, moved = max(0, alone - 1), len(runs)
+                yield moved
+        if failure is not None:
+            raise failure
 
     def _leave(self, run_id: UUID) -> None:
         log.error("run_not_archived", run_id=str(run_id))
-        if len(self._stuck) < MOST_STUCK:
-            self._stuck.add(run_id)
+        self._stuck.add(run_id)
 
 
 def rules(run_retention: timedelta, event_retention: timedelta, begin: Transactions[Store]) -> tuple[Rule, ...]:

@@ -10,7 +10,7 @@ from millrace.control.commands import (
 )
 from millrace.control.handlers.pools import check_pools
 from millrace.control.handlers.queues import check_queues
-from millrace.control.handlers.triggers import MAX_CANCELLED, Following, follow
+from millrace.control.handlers.triggers import MAX_CANCELLED, MAX_DROPPED, Following, follow
 from millrace.control.store import HeldTrigger, ShownTrigger, Store
 from millrace.core.difference import differences
 from millrace.runtime.errors import Conflict
@@ -113,16 +113,21 @@ async def delete_trigger(command: DeleteTrigger, tx: Store) -> tuple[int, int]:
 
     Raises:
         NotFound: It does not exist.
-        Conflict: Too many runs wait for their turn.
+        Conflict: Too many runs wait for their turn, or too many events.
     """
     held = await tx.hold_one(command.namespace, command.name)
+    if await tx.waiting_events(held, MAX_DROPPED + 1) > MAX_DROPPED:
+        raise Conflict(
+            f"more than {MAX_DROPPED} events wait in trigger {command.name}: apply it with a filter that takes nothing "
+            "and resume it, so that they are dropped little by little"
+        )
     waiting = await tx.open_in(*held.key, limit=MAX_CANCELLED + 1, waiting=True)
     if len(waiting) > MAX_CANCELLED:
         raise Conflict(
             f"more than {MAX_CANCELLED} runs of trigger {command.name} wait for their turn: cancel them first"
         )
     cause = f"{command.principal} deleted trigger {command.name}"
-    dropped = await tx.drop_waiting(*held.key, cause)
+    dropped = await tx.drop_waiting(held, cause)
     tx.delete_trigger(held)
     await follow(Following(ended={run.run_id: cause for run in waiting}), tx)
     return len(waiting), dropped

@@ -70,7 +70,7 @@ async def gather_offered(
         new += runs
         last = runs[-1].run_id if runs else kept.run_id
         kept_as = {one.member: one.kept_as for one in offered[key]}
-        tx.settle_matches(held, _settle(found, trigger, version, key, last, kept_as))
+        tx.settle_matches(held.key, _settle(found, trigger, version, key, last, kept_as))
         tx.save_gathering(held, version, key, KeptMemory(found.memory, last), found.due_at)
     return new
 

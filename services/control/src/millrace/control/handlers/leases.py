@@ -15,6 +15,7 @@ from millrace.contracts.tasks import TaskDispatched, TaskFailed, TaskProgressed,
 from millrace.control.commands.workers import CompleteTasks, KeepAlive, LeaseTasks, OfAttempt, Result
 from millrace.control.domain.runs import KeptRun
 from millrace.control.handlers.deciding import advance
+from millrace.control.handlers.orders import about_leased
 from millrace.control.handlers.runs import inputs_of
 from millrace.control.store import Store
 from millrace.core.state import ATTEMPT_OPEN, TaskState
@@ -68,7 +69,7 @@ async def lease_tasks(command: LeaseTasks, tx: Store) -> Sequence[Row]:
     reports += [TaskStarted(**_about(row)) for row in taken]
     for row in taken:
         task = runs[row["run_id"]].run.tasks[row["dispatched"]["name"]]
-        about = _fact(_about(row), runs[row["run_id"]])
+        about = about_leased(runs[row["run_id"]], task)
         tx.emit(TaskLeased(**about, dispatched_at=task.dispatched_at or tx.now))
     await _tell(reports, runs, tx)
     return sorted(taken, key=lambda row: row["place"])
@@ -90,7 +91,7 @@ async def complete_tasks(command: CompleteTasks, tx: Store) -> Sequence[Refusal]
     """Take how attempts have ended, each once; return those that did not count."""
     held, runs = await _held(command.namespace, command.results, tx)
     refused: list[Refusal] = []
-    reports: list[TaskReport] = []
+    reports: dict[tuple[UUID, int], TaskSucceeded | TaskFailed] = {}
     for result in command.results:
         row = held.get(result.place[:2])
         if row is None or row["run_id"] not in runs or not (row["ended_at"] or _is_open(result, row, runs)):
@@ -99,10 +100,18 @@ async def complete_tasks(command: CompleteTasks, tx: Store) -> Sequence[Refusal]
             )
             refused.append(Refusal(result.task_id, result.attempt, Conflict(f"{told} its lease has lapsed, or both")))
         elif row["ended_at"] is None:
-            reports.append(_report(result, row))
+            reports.setdefault(result.place[:2], _report(result, row))
     if reports:
-        tx.end_leases([(report.task_id, report.attempt) for report in reports])
-    await _tell(reports, runs, tx)
+        tx.end_leases([*reports])
+    for report in reports.values():
+        kept = runs[report.run_id]
+        outcome: Any = "succeeded" if isinstance(report, TaskSucceeded) else "failed"
+        took = {"duration_s": report.duration_s, "cpu_s": report.cpu_s}
+        error = "" if isinstance(report, TaskSucceeded) else report.error
+        tx.emit(
+            LeasedTaskEnded(**about_leased(kept, kept.run.tasks[report.name]), outcome=outcome, error=error, **took)
+        )
+    await _tell(reports.values(), runs, tx)
     return refused
 
 
@@ -132,8 +141,6 @@ async def _tell(reports: Iterable[TaskReport], runs: Mapping[UUID, KeptRun], tx:
     by_run: defaultdict[UUID, list[TaskReport]] = defaultdict(list)
     for report in reports:
         by_run[report.run_id].append(report)
-        if isinstance(report, TaskSucceeded | TaskFailed):
-            tx.emit(_ended(report, runs[report.run_id]))
     told = [(runs[run_id], await inputs_of(mine, runs[run_id], tx), None) for run_id, mine in by_run.items()]
     await advance(told, tx)
 
@@ -157,23 +164,12 @@ def _about(row: Row) -> dict[str, Any]:
     return {"service": order.queue} | {name: getattr(order, name) for name in same}
 
 
-def _fact(about: Mapping[str, Any], kept: KeptRun) -> dict[str, Any]:
-    same = {name: about[name] for name in ("namespace", "run_id", "task_id", "attempt", "kind", "name", "workflow")}
-    return {**same, "queue": about["service"], "workflow_hash": kept.sha256}
-
-
-def _ended(report: TaskSucceeded | TaskFailed, kept: KeptRun) -> LeasedTaskEnded:
-    outcome: Any = "succeeded" if isinstance(report, TaskSucceeded) else "failed"
-    took = {"duration_s": report.duration_s, "cpu_s": report.cpu_s}
-    return LeasedTaskEnded(**_fact(dict(report), kept), outcome=outcome, error=getattr(report, "error", ""), **took)
-
-
 def _lost(row: Row) -> TaskFailed:
     why = f"the worker of attempt {row['attempt']} is gone"
     return TaskFailed(**_about(row), error="lost", message=why, retryable=True)
 
 
-def _report(result: Result, row: Row) -> TaskReport:
+def _report(result: Result, row: Row) -> TaskSucceeded | TaskFailed:
     took = {"duration_s": result.duration_s, "cpu_s": result.cpu_s}
     if result.output is not None:
         return TaskSucceeded(**_about(row), **took, output=result.output)

@@ -1,19 +1,40 @@
 """Orders for queues without topics: kept, for workers that ask for them, exactly while their attempts are open."""
 
 from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
+from millrace.contracts.control import LeasedTaskEnded
 from millrace.contracts.event import Event
 from millrace.contracts.tasks import TaskCancelled, TaskDispatched
 from millrace.control.domain.runs import KeptRun
 from millrace.control.store import Store
-from millrace.core.state import ATTEMPT_OPEN, CancelAcknowledged, CancelAttempt, Decision, Input, TaskState
+from millrace.core.state import (
+    ATTEMPT_OPEN,
+    AttemptEnded,
+    CancelAcknowledged,
+    CancelAttempt,
+    Decision,
+    Input,
+    TaskRun,
+    TaskState,
+)
 
 
 def keep_orders(
     kept: KeptRun, decision: Decision, events: Iterable[Event], leased: Collection[str], tx: Store
 ) -> list[Event]:
-    """Keep what of a decision's events are orders for queues whose tasks are leased, and return the others."""
-    others: list[Event] = []
+    """Keep what of a decision's events are orders for queues whose tasks are leased, and return the others.
+
+    With those comes how attempts ended that a worker had, and of which it said nothing.
+    """
+    others: list[Event] = [
+        LeasedTaskEnded(**about_leased(kept, effect.task), outcome="failed", error=effect.failure.error)
+        for effect in decision.effects
+        if isinstance(effect, AttemptEnded)
+        and effect.task.started_at is not None
+        and kept.plan.step(effect.task.name).task.work_queue in leased
+        and (effect.task.task_id, effect.task.attempt) not in tx.told_ends
+    ]
     for event in events:
         if isinstance(event, TaskDispatched) and event.queue in leased:
             tx.add_lease(event, kept.traceparent)
@@ -25,6 +46,22 @@ def keep_orders(
         if task.attempt and kept.plan.step(name).task.work_queue in leased:
             tx.drop_leases(task.task_id, before=task.attempt if task.state in ATTEMPT_OPEN else task.attempt + 1)
     return others
+
+
+def about_leased(kept: KeptRun, task: TaskRun) -> dict[str, Any]:
+    """Return what is told of every attempt that is leased."""
+    step = kept.plan.step(task.name).task
+    return {
+        "namespace": kept.namespace,
+        "run_id": kept.run.run_id,
+        "workflow": kept.workflow,
+        "workflow_hash": kept.sha256,
+        "queue": step.work_queue,
+        "task_id": task.task_id,
+        "attempt": task.attempt,
+        "kind": step.kind or "",
+        "name": task.name,
+    }
 
 
 async def held_where_leased(runs: Sequence[KeptRun], tx: Store) -> Sequence[KeptRun]:

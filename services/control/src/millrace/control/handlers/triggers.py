@@ -17,6 +17,8 @@ from millrace.runtime.failpoints import failpoint
 
 MAX_CANCELLED = 1_000
 """How many runs that wait are cancelled with what has them start, in one transaction."""
+MAX_DROPPED = 10_000
+"""How many events that wait are dropped so."""
 AT_ONCE = 100
 """How many runs begin in one transaction: of more, the others wait for the clock, which goes on in the same way."""
 
@@ -45,7 +47,10 @@ async def start_runs(taken: Sequence[tuple[Start, InForce]], tx: Store) -> None:
     if waiting:
         there = await tx.hold_triggers(waiting)
         for gone in sorted(waiting.keys() - there.keys()):
-            await tx.drop_waiting(*gone, "the trigger was deleted")
+            events = [start.arrival.received.event for start, _ in waiting[gone]]
+            tx.settle_matches(
+                gone, [Settled(e.source, e.id, "dropped", None, "the trigger was deleted") for e in events]
+            )
         for key, held in there.items():
             offered = _offered(held, waiting[key], tx)
             await _arrive(held, await _offer(held, offered, tx), following, tx)
@@ -133,7 +138,7 @@ async def _arrive(held: HeldTrigger, new: Sequence[NewRun], following: Following
         run_id, chosen = kept[0].run_id if kept else there[0].run_id, set(arrival.kept)
         turned_away = (made for place, made in enumerate(new) if place not in chosen)
         settled += [one for made in turned_away for one in _turned_away(made, run_id, trigger)]
-    tx.settle_matches(held, settled)
+    tx.settle_matches(held.key, settled)
     if arrival.ended:
         following.ended |= dict.fromkeys(arrival.ended, f"run {kept[-1].run_id} stands in its place")
     none_waits = held.admitted == held.queued
@@ -162,7 +167,7 @@ async def _offer(
         how = "dropped" if held.trigger.on_paused == "drop" and not held.draining else "queued"
         reason = "the trigger was paused" if how == "dropped" else ""
         late = [o for o in offered if o.kept_as != how]
-        tx.settle_matches(held, [Settled(o.event.source, o.event.id, how, None, reason) for o in late])
+        tx.settle_matches(held.key, [Settled(o.event.source, o.event.id, how, None, reason) for o in late])
         return []
     if held.trigger.gathers:
         by_key: defaultdict[str, list[Offered]] = defaultdict(list)
@@ -273,5 +278,5 @@ def _unqueued(held: HeldTrigger, queued: Iterable[QueuedEvent], tx: Store) -> li
             size_bytes=one.size_bytes,
         )
         offered.append(Offered(one.event, one.traceparent, member, now.key, "queued", tx.new_id()))
-    tx.settle_matches(held, refused)
+    tx.settle_matches(held.key, refused)
     return offered

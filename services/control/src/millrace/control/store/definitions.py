@@ -51,9 +51,14 @@ ON CONFLICT (namespace, topic) DO UPDATE SET document = excluded.document
 """
 DOCUMENTS = "SELECT document::text FROM trigger WHERE namespace = $1 ORDER BY name"
 HOLD_TRIGGER = "SELECT document FROM trigger WHERE namespace = $1 AND name = $2 FOR UPDATE"
+# Runs of one that was deleted and had the name may be under way: those of the new one come after them.
 PUT_TRIGGER = """
 WITH put AS (
-    INSERT INTO trigger AS t (namespace, name, topic, workflow, document, principal) VALUES ($1, $2, $3, $4, $5, $6)
+    INSERT INTO trigger AS t (namespace, name, topic, workflow, document, principal, queued, admitted)
+    SELECT $1, $2, $3, $4, $5, $6, last.place, last.place FROM (
+        SELECT coalesce(max(place), 0) AS place FROM run
+        WHERE namespace = $1 AND trigger_name = $2 AND place IS NOT NULL AND ended_at IS NULL
+    ) AS last
     ON CONFLICT (namespace, name) DO UPDATE SET topic = excluded.topic, workflow = excluded.workflow,
         document = excluded.document, principal = excluded.principal, applied_at = now(), version = t.version + 1,
         shape_version = CASE WHEN $7 THEN t.shape_version ELSE t.version + 1 END

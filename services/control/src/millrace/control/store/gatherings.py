@@ -140,9 +140,9 @@ class Gatherings(Triggers):
             for row in await self.fetch(QUEUED, *held.key, limit)
         ]
 
-    def settle_matches(self, held: HeldTrigger, settled: Sequence[Settled]) -> None:
-        """Keep what became of events that a held trigger took."""
-        namespace, name = held.key
+    def settle_matches(self, trigger: tuple[str, str], settled: Sequence[Settled]) -> None:
+        """Keep what became of events that a trigger took, by its namespace and name; it is held, or is not there."""
+        namespace, name = trigger
         if settled:
             rows = [
                 (namespace, s.source, s.event_id, name, s.disposition, s.run_id, s.reason, *s.waits) for s in settled

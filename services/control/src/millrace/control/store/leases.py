@@ -65,9 +65,11 @@ class Leases(Definitions):
 
     Attributes:
         leased: Whether the tasks of a queue are leased, which never changes, as far as this process knows.
+        told_ends: The attempts of which workers have said in this transaction how they ended.
     """
 
     leased: ClassVar[dict[str, bool]] = dict.fromkeys(SERVICES, False)
+    told_ends: frozenset[Place] = frozenset()
 
     async def leased_queues(self, names: Collection[str]) -> frozenset[str]:
         """Return those of some queues whose tasks are leased; each is looked up once, and a service's never."""
@@ -121,6 +123,7 @@ class Leases(Definitions):
 
     def end_leases(self, places: Sequence[Place]) -> None:
         """Keep that workers have said how attempts ended."""
+        self.told_ends |= frozenset(places)
         self.write(END, [p[0] for p in places], [p[1] for p in places])
 
     async def forget_leases(self, before: datetime, limit: int) -> int:

@@ -28,6 +28,10 @@ WHERE namespace = $1 AND name = $2
 SAVE_STANDING = """
 UPDATE trigger SET paused_at = $3, paused_by = $4, draining = $5, document = document WHERE namespace = $1 AND name = $2
 """
+WAITING_EVENTS = """
+SELECT count(*) FROM (SELECT FROM trigger_match
+    WHERE namespace = $1 AND trigger = $2 AND disposition IN ('waiting', 'queued') LIMIT $3) AS counted
+"""
 DROP_WAITING = """
 WITH dropped AS (
     UPDATE trigger_match SET disposition = 'dropped', reason = $3
@@ -190,9 +194,14 @@ class Triggers(Events):
         self.write(SAVE_STANDING, *held.key, held.paused_at, held.paused_by, held.draining)
         self.wake(None)
 
-    async def drop_waiting(self, namespace: str, name: str, reason: str) -> int:
-        """Keep that the events of a trigger that wait lead to nothing; return how many did."""
-        ((count,),) = await self.fetch(DROP_WAITING, namespace, name, reason)
+    async def waiting_events(self, held: HeldTrigger, at_most: int) -> int:
+        """Return how many events wait in a held trigger; not more than `at_most`."""
+        ((count,),) = await self.fetch(WAITING_EVENTS, *held.key, at_most)
+        return int(count)
+
+    async def drop_waiting(self, held: HeldTrigger, reason: str) -> int:
+        """Keep that the events that wait in a held trigger lead to nothing; return how many did."""
+        ((count,),) = await self.fetch(DROP_WAITING, *held.key, reason)
         return int(count)
 
     def delete_trigger(self, held: HeldTrigger) -> None:
