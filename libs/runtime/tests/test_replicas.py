@@ -1,8 +1,11 @@
 """Two replicas of one service: they share its partitions, and each takes over from the other."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from millrace.contracts.data import VersionPublished
 from millrace.runtime.database import Transactions
 from millrace.runtime.subscriptions import on
@@ -57,3 +60,45 @@ async def test_a_replica_that_is_gone_for_good_leaves_its_partitions_to_the_othe
         await until(count_is(begin, service_name, len(events)))
 
     assert len(await effects(begin, service_name)) == len(events)
+
+
+class HoldsUp(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publishes no types
+    """A member that does not let go of its partitions, so that the whole group waits for it."""
+
+    def __init__(self) -> None:
+        self.asked, self.let_go = asyncio.Event(), asyncio.Event()
+
+    async def on_partitions_revoked(self, revoked: list[Any]) -> None:
+        if revoked:
+            self.asked.set()
+            await self.let_go.wait()
+
+    async def on_partitions_assigned(self, assigned: list[Any]) -> None:
+        pass
+
+
+async def test_a_replica_that_is_stopped_while_its_group_waits_for_another_ends(
+    service_name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    await create_topics(broker.servers, {"data.versions": PARTITIONS})
+    holds_up = HoldsUp()
+    other = AIOKafkaConsumer(
+        bootstrap_servers=broker.servers,
+        group_id=service_name,
+        partition_assignment_strategy=(RangePartitionAssignor,),
+        rebalance_timeout_ms=60_000,
+    )
+    other.subscribe(["data.versions"], listener=holds_up)
+    await other.start()
+
+    async def has_all() -> bool:
+        return len(other.assignment()) == PARTITIONS
+
+    try:
+        await until(has_all)
+        async with consuming(service_name, broker, begin, tmp_path, on(VersionPublished, note, start="now")) as replica:
+            await asyncio.wait_for(holds_up.asked.wait(), TOGETHER_S)
+            assert not replica.progress.assigned
+    finally:
+        holds_up.let_go.set()
+        await other.stop()

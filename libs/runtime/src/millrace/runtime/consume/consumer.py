@@ -24,7 +24,8 @@ from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Record
 from millrace.runtime.telemetry import BATCH_DURATION
 
-POLL_MS = 1000
+POLL_MS = 200
+UNASSIGNED_S = 1.0
 COMMIT_EVERY_S = 1.0
 OUTAGE_CAP_S = 30.0
 LOOK_EVERY_S = 1.0
@@ -161,7 +162,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
                 return  # before the group knows this member, which comes back at once and reads all of them
             self._consumer.subscribe(sorted(topics), listener=self)
             while not self._stopping.is_set() and topics == self._topics():
-                await self._round(topics)
+                await self._round()
                 await self._queues.look(self._consumer)
                 if back := await self._positions.returned(self._consumer, topics):
                     # What was noted of the topic that is gone says nothing of the one that is there now.
@@ -170,11 +171,11 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
             self.progress.assigned = False
             with suppress(TimeoutError, KafkaError):
                 await asyncio.wait_for(self._commit(), 5)
-            with suppress(TimeoutError, KafkaError):
-                await asyncio.wait_for(self._consumer.stop(), 10)
+            with suppress(KafkaError):
+                await self._consumer.stop()
 
-    async def _round(self, topics: frozenset[str]) -> None:
-        records = await self._poll(topics)
+    async def _round(self) -> None:
+        records = await self._poll()
         loop = asyncio.get_running_loop()
         began = loop.time()
         self._resume(began)
@@ -195,21 +196,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
             await self._positions.measure_lag(self._consumer)
         await self._pause(self._pace.next_at - loop.time())
 
-    async def _poll(self, topics: frozenset[str]) -> list[Record]:
-        """Return what has come; nothing when it is to stop, or to read other topics than these."""
-        polling = asyncio.ensure_future(self._fetch())
-        stopping = asyncio.ensure_future(self._stopping.wait())
-        try:
-            waits = {polling, stopping}
-            while len(waits) == 2 and topics == self._topics():  # noqa: PLR2004 - neither is done
-                _, waits = await asyncio.wait(waits, timeout=NONE_S, return_when=asyncio.FIRST_COMPLETED)
-            found = polling.result() if polling.done() else {}
-        finally:
-            polling.cancel()
-            stopping.cancel()
-        return [self._consumer.record(r) for records in found.values() for r in records]
-
-    async def _fetch(self) -> dict[TopicPartition, list[Any]]:
+    async def _poll(self) -> list[Record]:
         """Return what has come, up to a round; under a backlog the next round is fetched meanwhile, else not.
 
         Fetched ahead, the first record to come would make up the next round by itself, and what comes after it would
@@ -220,13 +207,16 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         consumer.ask()
         found: dict[TopicPartition, list[Any]] = {}
         try:
-            found = await consumer.getmany(timeout_ms=POLL_MS, max_records=self._pace.most)
+            with suppress(TimeoutError):
+                # While it has no partitions it would wait for some, however long that takes.
+                async with asyncio.timeout(UNASSIGNED_S):
+                    found = await consumer.getmany(timeout_ms=POLL_MS, max_records=self._pace.most)
         except (NoOffsetForPartitionError, OffsetOutOfRangeError) as error:
             mended = await self._positions.mend(consumer, error)
             self._uncommitted |= mended
         if 0 < sum(map(len, found.values())) < self._pace.most:
             consumer.rest()
-        return found
+        return [consumer.record(r) for records in found.values() for r in records]
 
     async def _settle(self, items: Sequence[Item]) -> None:
         self._advance(items, await self._settlement.settle(items))

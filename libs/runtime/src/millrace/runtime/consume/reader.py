@@ -17,6 +17,8 @@ from millrace.runtime.consume.sessions import Asked, FetchSession
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Record, Unread
 
+STOP_S = 5.0
+
 
 class BoundedConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka publishes no types
     """Reads records whose batches may hold far more than their size says, and asks for them when told to.
@@ -85,6 +87,17 @@ class BoundedConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka publis
             found.timestamp,
             unread,
         )
+
+    async def stop(self) -> None:
+        """Disconnect, after a moment for what is under way: a member whose group waits for another waits no longer."""
+        try:
+            await asyncio.wait_for(super().stop(), STOP_S)
+        except TimeoutError:
+            # In the order of aiokafka's own, which was cut short at the first of these.
+            if self._group_id is not None:
+                await self._coordinator._stop_heartbeat_task()  # noqa: SLF001
+            await self._fetcher.close()
+            await self._client.close()
 
     async def refresh(self) -> None:
         """Learn at once which partitions there are, rather than when what is known is too old."""

@@ -69,8 +69,8 @@ class Keeper:
             for _ in range(self._most_batches):
                 began = time.monotonic()
                 removed = await anext(batches, None)
-                self._put_off.pop(rule.what, None)
                 if removed is None:
+                    self._put_off.pop(rule.what, None)
                     return True
                 took = time.monotonic() - began
                 HOUSEKEEPING_REMOVED.labels(self._service, rule.what).inc(removed)
@@ -90,6 +90,7 @@ class Keeper:
             HOUSEKEEPING_FAILED.labels(self._service, rule.what).inc()
             log.exception("housekeeping_failed", what=rule.what, exc_info=error)
             return True
+        self._put_off.pop(rule.what, None)
         return False
 
     @asynccontextmanager
