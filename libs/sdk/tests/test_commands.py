@@ -225,9 +225,16 @@ async def test_a_trigger_is_paused_and_resumed_and_its_events_and_runs_explain_t
     assert "- trigger landed started it for event 2013-07 of /airport" in told
     assert run_id in await world.command("explain", "event", "2013-07", "--source", SOURCE)
     assert "is not blocked" in await world.command("trigger", "unblock", "landed", status=1)
-    assert "trigger landed is deleted; 0 runs" in await world.command("trigger", "delete", "landed")
-    assert "does not exist" in await world.command("trigger", "show", "landed", status=1)
     assert "no event nothing has come" in await world.command("explain", "event", "nothing")
+
+
+async def test_a_trigger_that_is_deleted_is_there_no_more(world: World) -> None:
+    async with world.client() as client:
+        await client.apply_trigger({"name": "gone", "workflow": "monthly", "source": {"topic": world.topic}})
+
+    assert "trigger gone is deleted; 0 runs" in await world.command("trigger", "delete", "gone")
+    assert "trigger gone in namespace" in await world.command("trigger", "show", "gone", status=1)
+    assert "trigger gone in namespace" in await world.command("trigger", "delete", "gone", status=1)
 
 
 async def test_a_run_that_is_started_twice_is_one_and_a_cancel_keeps_its_reason(world: World) -> None:
