@@ -174,9 +174,9 @@ async def test_what_is_due_is_found_and_what_is_not_is_left(tx: Store) -> None:
 
 
 async def test_a_queue_gives_a_turn_to_its_first_run_that_has_not_started(tx: Store) -> None:
+    held = await in_force(tx)
     first = await kept(tx, place=1)
     second = await kept(tx, place=2, start=False)
-    held = await in_force(tx)
     held.queued = 2
     tx.save_trigger(held)
     assert await tx.due() == ([], [])

@@ -10,7 +10,6 @@ from millrace.control.store import Store
 from millrace.control.store.archive import MOST_RUNS
 from millrace.runtime.database import Transactions
 from millrace.runtime.errors import Unavailable
-from millrace.runtime.failpoints import failpoint
 from millrace.runtime.housekeeping import Rule, older_than
 
 LEASE_RETENTION = timedelta(days=1)
@@ -53,7 +52,6 @@ class Archiving:
                     runs = await tx.ended_runs(tx.now - self._after, 1 if alone else MOST_RUNS, self._stuck)
                     if runs:
                         await tx.archive(runs, self._width)
-                    await failpoint("housekeeping.removed")
             except (Unavailable, OSError):
                 raise
             except Exception as error:
