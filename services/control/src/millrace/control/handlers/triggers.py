@@ -244,8 +244,9 @@ def _offered(held: HeldTrigger, taken: Sequence[tuple[Start, InForce]], tx: Stor
     offered = []
     for start, rule in taken:
         event, key, slot = start.arrival.received.event, start.join_key, start.slot
-        if rule.version != held.version or start.disposition == "queued":
-            # It was taken by what the trigger said a moment ago, or as one that stood.
+        same = rule.version == held.version and rule.trigger == held.trigger
+        if not same or start.disposition == "queued":
+            # It was taken by what the trigger said a moment ago, or another of that name, or as one that stood.
             now = match(held.trigger, event, start.arrival.record.topic)
             key, slot = (now.key, now.slot) if now.taken else (key, slot)
         member = Member(
