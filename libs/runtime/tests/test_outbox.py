@@ -196,10 +196,15 @@ async def test_nothing_that_is_committed_here_is_sent_once_another_process_has_t
             await emit()
         await until(lambda: as_many(20))
 
+        async def knows() -> bool:
+            return not database.handover._open
+
         # Its session ends, and another has the lock before it can have it again.
         async with other.connection() as connection:
             await connection.fetch(END_HOLDER, LOCK)
             await until(lambda: connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK))
+            # The lock is free a moment before the end of its session is known here.
+            await until(knows)
             await emit()
             left = await connection.fetchval("SELECT count(*) FROM outbox WHERE headers->>'ce_sequence' = '21'")
             unsent = len(await sent())

@@ -87,6 +87,35 @@ async def test_a_topic_that_was_deleted_is_reported_made_again_and_read_from_its
     assert await effects(begin, service_name) == [f"{service_name}/{n}" for n in range(3)]
 
 
+async def test_what_comes_once_a_service_leaves_is_for_whoever_reads_on(
+    service_name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    row = on(VersionPublished, note, start="now")
+    async with consuming(service_name, broker, begin, tmp_path, row) as leaving:
+
+        async def assigned() -> bool:
+            return leaving.progress.assigned
+
+        async def gone() -> bool:
+            return not leaving.progress.assigned
+
+        await until(assigned)
+        getmany = leaving._consumer.getmany
+
+        async def stopped_as_it_comes(**asked: Any) -> Any:
+            if found := await getmany(**asked):
+                leaving.stop()
+            return found
+
+        leaving._consumer.getmany = stopped_as_it_comes
+        await publish(broker.servers, [version(service_name, "late")])
+        await until(gone)
+    assert await effects(begin, service_name) == []
+
+    async with consuming(service_name, broker, begin, tmp_path, row):
+        await until(count_is(begin, service_name, 1))
+
+
 async def test_what_a_service_cannot_take_for_now_waits_in_kafka(
     service_name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path
 ) -> None:

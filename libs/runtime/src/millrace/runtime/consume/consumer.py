@@ -214,6 +214,8 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         except (NoOffsetForPartitionError, OffsetOutOfRangeError) as error:
             mended = await self._positions.mend(consumer, error)
             self._uncommitted |= mended
+        if self._stopping.is_set():
+            return []  # who leaves takes nothing more upon itself: it is read by whoever reads on
         if 0 < sum(map(len, found.values())) < self._pace.most:
             consumer.rest()
         return [consumer.record(r) for records in found.values() for r in records]
