@@ -1,5 +1,6 @@
 """What is said and done when what was to be read is gone."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -100,14 +101,16 @@ async def test_what_comes_once_a_service_leaves_is_for_whoever_reads_on(
             return not leaving.progress.assigned
 
         await until(assigned)
-        getmany = leaving._consumer.getmany
+        getmany, asking = leaving._consumer.getmany, asyncio.Event()
 
         async def stopped_as_it_comes(**asked: Any) -> Any:
+            asking.set()
             if found := await getmany(**asked):
                 leaving.stop()
             return found
 
         leaving._consumer.getmany = stopped_as_it_comes
+        await asyncio.wait_for(asking.wait(), 10)
         await publish(broker.servers, [version(service_name, "late")])
         await until(gone)
     assert await effects(begin, service_name) == []
