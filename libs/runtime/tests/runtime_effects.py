@@ -110,6 +110,13 @@ async def held(begin: Transactions[Effects]) -> list[Any]:
         return await tx.fetch('SELECT * FROM held ORDER BY topic, partition, "offset"')
 
 
+def is_assigned(consumer: Consumer) -> Any:
+    async def assigned() -> bool:
+        return consumer.progress.assigned
+
+    return assigned
+
+
 def count_is(begin: Transactions[Effects], prefix: str, count: int) -> Any:
     async def reached() -> bool:
         try:

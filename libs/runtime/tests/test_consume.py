@@ -22,7 +22,7 @@ from millrace.runtime.subscriptions import Record, Subscription, on, on_batch
 from millrace.runtime.telemetry import EVENTS_SKIPPED
 from millrace.runtime.testing import create_topics, publish, until
 from millrace.runtime.testing.batches import MIB, batch, bomb, odd_name, produce
-from runtime_effects import Effects, consuming, count_is, effects, held, replayed, settings_of, version
+from runtime_effects import Effects, consuming, count_is, effects, held, is_assigned, replayed, settings_of, version
 
 pytestmark = pytest.mark.usefixtures("versions_topic")
 
@@ -227,11 +227,7 @@ async def test_a_new_listener_that_starts_now_skips_what_was_and_misses_nothing_
     await publish(broker.servers, [version(service_name, "before")])
 
     async with consuming(service_name, broker, begin, tmp_path, on(VersionPublished, note, start="now")) as consumer:
-
-        async def assigned() -> bool:
-            return consumer.progress.assigned
-
-        await until(assigned)
+        await until(is_assigned(consumer))
     await publish(broker.servers, [version(service_name, "while away")])
     async with consuming(service_name, broker, begin, tmp_path, on(VersionPublished, note, start="now")):
         await until(count_is(begin, service_name, 1))
@@ -295,14 +291,11 @@ async def test_what_cannot_even_be_held_for_now_is_tried_again_and_stops_nobody(
     row = on(VersionPublished, refuse, start="now")
     async with consuming(service_name, broker, begin, tmp_path, row) as consumer:
 
-        async def assigned() -> bool:
-            return consumer.progress.assigned
-
         async def put_back() -> bool:
             # In one round it is tried with its neighbours and alone.
             return len(tries) > 2
 
-        await until(assigned)
+        await until(is_assigned(consumer))
         async with begin.database.connection() as connection, connection.transaction():
             await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
             await connection.execute("LOCK TABLE held")

@@ -16,7 +16,7 @@ from millrace.runtime.database import Transactions
 from millrace.runtime.subscriptions import Record, on
 from millrace.runtime.telemetry import EVENTS_EXPIRED, OFFSETS_OUT_OF_RANGE, TOPIC_MISSING
 from millrace.runtime.testing import create_topics, publish, until
-from runtime_effects import Effects, consuming, count_is, effects, version
+from runtime_effects import Effects, consuming, count_is, effects, is_assigned, version
 
 pytestmark = pytest.mark.usefixtures("versions_topic")
 
@@ -44,11 +44,7 @@ async def test_events_that_expired_before_they_were_read_are_counted_and_the_res
 ) -> None:
     row = on(VersionPublished, note, start="now")
     async with consuming(service_name, broker, begin, tmp_path, row) as consumer:
-
-        async def assigned() -> bool:
-            return consumer.progress.assigned
-
-        await until(assigned)
+        await until(is_assigned(consumer))
         await publish(broker.servers, [version(service_name, "read")])
         await until(count_is(begin, service_name, 1))
     await publish(broker.servers, [version(service_name, f"{n}") for n in range(10)])
@@ -71,13 +67,10 @@ async def test_a_topic_that_was_deleted_is_reported_made_again_and_read_from_its
     row = on(VersionPublished, note, start="now")
     async with consuming(service_name, broker, begin, tmp_path, row) as consumer:
 
-        async def assigned() -> bool:
-            return consumer.progress.assigned
-
         async def missing() -> bool:
             return bool(TOPIC_MISSING.labels(service_name, "data.versions")._value.get())
 
-        await until(assigned)
+        await until(is_assigned(consumer))
         async with administration(broker.servers) as admin:
             await admin.delete_topics(["data.versions"])
             await until(missing, seconds=60)
@@ -94,13 +87,10 @@ async def test_what_comes_once_a_service_leaves_is_for_whoever_reads_on(
     row = on(VersionPublished, note, start="now")
     async with consuming(service_name, broker, begin, tmp_path, row) as leaving:
 
-        async def assigned() -> bool:
-            return leaving.progress.assigned
-
         async def gone() -> bool:
             return not leaving.progress.assigned
 
-        await until(assigned)
+        await until(is_assigned(leaving))
         getmany, asking = leaving._consumer.getmany, asyncio.Event()
 
         async def stopped_as_it_comes(**asked: Any) -> Any:
@@ -125,11 +115,7 @@ async def test_what_a_service_cannot_take_for_now_waits_in_kafka(
     full = [False]
     row = replace(on(VersionPublished, note, start="now"), full=lambda: full[0])
     async with consuming(service_name, broker, begin, tmp_path, row) as consumer:
-
-        async def assigned() -> bool:
-            return consumer.progress.assigned
-
-        await until(assigned)
+        await until(is_assigned(consumer))
         await publish(broker.servers, [version(service_name, "before")])
         await until(count_is(begin, service_name, 1))
         full[0], rounds = True, consumer.progress.rounds
