@@ -31,10 +31,24 @@ from runtime_effects import Effects
 async def test_no_table_is_read_whole_on_the_way_of_an_event_a_task_or_a_call(
     sql: str, parameters: int, begin: Transactions[Effects]
 ) -> None:
+    assert "Seq Scan" not in await plan(sql, parameters, begin)
+
+
+@pytest.mark.parametrize(("sql", "parameters"), [(leases.END, 4), (leases.BEAT, 3), (leases.CARRY, 5)])
+async def test_an_attempt_is_found_by_its_name_and_not_among_all_that_were_ever_leased(
+    sql: str, parameters: int, begin: Transactions[Effects]
+) -> None:
+    found = await plan(sql, parameters, begin)
+
+    assert "job_pkey" in found
+    assert "job_leased" not in found
+
+
+async def plan(sql: str, parameters: int, begin: Transactions[Effects]) -> str:
+    """Return how a statement is done by whoever asks for it first."""
     async with begin.database.connection() as connection:
         await connection.execute(f"PREPARE asked AS {sql}")
         given = f"({', '.join(['NULL'] * parameters)})" if parameters else ""
-        plan = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN EXECUTE asked{given}"))
+        found = await connection.fetch(f"EXPLAIN EXECUTE asked{given}")
         await connection.execute("DEALLOCATE asked")
-
-    assert "Seq Scan" not in plan
+    return "\n".join(row[0] for row in found)
