@@ -10,7 +10,7 @@ from millrace.runtime.handover import MOST_WAITING_BYTES, Handover, Outgoing
 
 def row(number: int, key: str = "a", sequence: int = 0) -> Outgoing:
     topic = "control.runs" if sequence else "control.tasks.data"
-    return Outgoing(number, topic, key, {"ce_id": str(number)}, b"{}", sequence)
+    return Outgoing(number, topic, key, None, {"ce_id": str(number)}, b"{}", sequence)
 
 
 def opened() -> Handover:
@@ -120,6 +120,6 @@ def test_what_waited_while_the_table_was_looked_at_is_not_sent_again() -> None:
 def test_no_more_waits_than_there_is_room_for() -> None:
     handover = opened()
     for number in range(20):
-        handover.give([Outgoing(number, "control.tasks.data", "k", {}, bytes(MOST_WAITING_BYTES // 8), 0)])
+        handover.give([Outgoing(number, "control.tasks.data", "k", None, {}, bytes(MOST_WAITING_BYTES // 8), 0)])
     assert len(handover.take()) == 8
     assert handover.look

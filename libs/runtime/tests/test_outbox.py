@@ -1,13 +1,16 @@
 """What leaves a database: all of it, in order per key, with effect once."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psutil
 import pytest
@@ -15,10 +18,12 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from millrace.contracts.feature import ViewApplied
 from millrace.runtime.database import Database, Transactions
+from millrace.runtime.ids import Ids
 from millrace.runtime.outbox import LOCK, POLL_S, Relay
 from millrace.runtime.subscriptions import on
+from millrace.runtime.tasks.attempts import failed
 from millrace.runtime.testing import create_topics, publish, until
-from runtime_effects import Effects, consuming, count_is, effects, settings_of, version
+from runtime_effects import ORDER, Effects, consuming, count_is, effects, settings_of, version
 
 TESTS = Path(__file__).parent
 END_HOLDER = """
@@ -29,7 +34,7 @@ WHERE locktype = 'advisory' AND (classid::bigint << 32 | objid::bigint) = $1
 PARTITIONS = 2  # as the catalogue has it: the tests of a session share one broker
 
 
-async def records(servers: str, topic: str, key_prefix: str) -> list[Any]:
+async def records(servers: str, topic: str, key_prefix: str = "") -> list[Any]:
     """Return all records of a topic whose key begins so, in order per partition."""
     async with AIOKafkaConsumer(
         bootstrap_servers=servers, enable_auto_commit=False, auto_offset_reset="earliest"
@@ -76,6 +81,43 @@ async def test_three_relays_and_twelve_writers_lose_nothing_and_keep_each_keys_o
     assert sum(map(len, sequences.values())) == 12 * 25 * 2
     for numbers in sequences.values():
         assert numbers == list(range(1, len(numbers) + 1))
+
+
+async def test_reports_of_attempts_that_were_ordered_together_lie_in_one_partition_however_they_leave(
+    service_name: str, broker: Any, dsn: str, begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    topic = f"{service_name}.tasks"
+    await create_topics(broker.servers, {topic: PARTITIONS})
+    ids = Ids()
+    ordered = [[ids.make(1_700_000_000 + 100 * moment) for _ in range(4)] for moment in range(16)]
+    relay = Relay(begin.database, settings_of(dsn, broker.servers, tmp_path), service_name)
+
+    async def report(moments: Sequence[Sequence[UUID]]) -> None:
+        for tokens in zip(*moments, strict=True):
+            async with begin() as tx:
+                for token in tokens:
+                    task = ORDER.model_copy(update={"task_id": tx.new_id(), "token": token})
+                    tx.emit(failed(service_name, task, "Denied", "", retryable=False))
+
+    async def empty() -> bool:
+        async with begin() as tx:
+            return not await tx.fetch("SELECT 1 FROM outbox LIMIT 1")
+
+    await report(ordered[:8])  # the relay, which is not there yet, reads these
+    running = asyncio.create_task(relay.run())
+    await until(empty)
+    await report(ordered[8:])  # and these it is given
+    await until(empty)
+    relay.stop()
+    await asyncio.wait_for(running, 20)
+
+    places = defaultdict(set)
+    found = await records(broker.servers, topic)
+    for record in found:
+        places[json.loads(record.value)["token"][:13]].add(record.partition)
+    assert len({record.key for record in found}) == len(found) == 64
+    assert [len(some) for some in places.values()] == [1] * 16
+    assert set.union(*places.values()) == set(range(PARTITIONS))
 
 
 async def test_what_a_process_without_the_lock_commits_is_sent_without_waiting_for_the_next_look(

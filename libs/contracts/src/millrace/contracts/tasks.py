@@ -105,7 +105,7 @@ class TaskCancelled(TaskOrder):
 
 
 class TaskReport(Event):
-    """Something a service says of one attempt; all reports of a task stay in order."""
+    """Something a service says of one attempt; all reports of an attempt stay in order."""
 
     topic: ClassVar[str] = "{service}.tasks"
     key_field: ClassVar[str] = "task_id"
@@ -118,6 +118,14 @@ class TaskReport(Event):
     kind: str
     name: str
     workflow: str
+
+    def partition_key(self) -> str:
+        """Return the millisecond in which the attempt was ordered.
+
+        What was ordered together is often done together. Its reports lie in one partition then, so that they are read
+        and decided on as one group; each in its task's own partition, they would come in pieces.
+        """
+        return self.token.hex[:12]  # a UUIDv7 begins with 48 bits of Unix time in milliseconds
 
 
 class TaskStarted(TaskReport):

@@ -15,12 +15,14 @@ class Outgoing:
     """A row of the outbox.
 
     Attributes:
+        partition_key: What decides on its partition; None where that is its key.
         sequence: Its number in its key's stream, from 1; 0 where none is kept.
     """
 
     id: int
     topic: str
     key: str
+    partition_key: str | None
     headers: Mapping[str, str]
     value: bytes
     sequence: int

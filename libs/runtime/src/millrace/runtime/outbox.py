@@ -5,12 +5,13 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 
 import asyncpg
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
+from aiokafka.partitioner import DefaultPartitioner
 from asyncpg.prepared_stmt import PreparedStatement
 from millrace.contracts.catalogue import catalogue
 from millrace.runtime.connection import LOST
@@ -39,7 +40,7 @@ LOCK = 7_316_241_150  # any number, the same for every relay
 # Ids may be committed out of order, so those that were sent are named: a cursor would lose those that come late.
 PAGE = f"""
 WITH sent AS (DELETE FROM outbox WHERE id = ANY($1::bigint[]))
-SELECT id, topic, key, headers::text AS headers, value FROM outbox
+SELECT id, topic, key, partition_key, headers::text AS headers, value FROM outbox
 WHERE id <> ALL($1::bigint[]) ORDER BY id LIMIT {PAGE_ROWS}
 """
 
@@ -225,10 +226,30 @@ async def send_all(producer: AIOKafkaProducer, rows: Sequence[Outgoing]) -> None
     """
     async with asyncio.timeout(SEND_TIMEOUT_S):
         pending = [
-            await producer.send(row.topic, row.value, key=row.key.encode(), headers=row.encoded_headers())
+            await producer.send(
+                row.topic,
+                row.value,
+                key=row.key.encode(),
+                headers=row.encoded_headers(),
+                partition=await _partition(producer, row),
+            )
             for row in rows
         ]
         await asyncio.gather(*pending)
+
+
+async def _partition(producer: AIOKafkaProducer, row: Outgoing) -> int | None:
+    """Return the partition that a row's own partition key leads to; None where its key decides."""
+    if row.partition_key is None:
+        return None
+    return _place(row.partition_key, len(await producer.partitions_for(row.topic)))
+
+
+@lru_cache(maxsize=1024)
+def _place(partition_key: str, partitions: int) -> int:
+    """Return the partition of a key, by the rule of all of Kafka's clients."""
+    place: int = DefaultPartitioner()(partition_key.encode(), range(partitions), range(partitions))
+    return place
 
 
 def _call(told: Callable[[], None], *_: object) -> None:
@@ -238,4 +259,5 @@ def _call(told: Callable[[], None], *_: object) -> None:
 def _row(found: asyncpg.Record) -> Outgoing:
     headers = json.loads(found["headers"])
     sequence = int(headers.pop("ce_sequence", 0))
-    return Outgoing(found["id"], found["topic"], found["key"], headers, found["value"], sequence)
+    about = (found["id"], found["topic"], found["key"], found["partition_key"])
+    return Outgoing(*about, headers, found["value"], sequence)

@@ -20,16 +20,16 @@ from pydantic_core import to_json
 
 EMIT = """
 WITH event AS MATERIALIZED (
-    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bool[])
-        WITH ORDINALITY AS e(topic, key, headers, value, numbered, place)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::bool[])
+        WITH ORDINALITY AS e(topic, key, partition_key, headers, value, numbered, place)
 ), counted AS (
     INSERT INTO stream AS s (topic, key, events)
     SELECT topic, key, count(*) FROM event WHERE numbered GROUP BY topic, key ORDER BY topic, key
     ON CONFLICT (topic, key) DO UPDATE SET events = s.events + excluded.events, told_on = excluded.told_on
     RETURNING topic, key, events
 )
-INSERT INTO outbox (topic, key, headers, value)
-SELECT e.topic, e.key,
+INSERT INTO outbox (topic, key, partition_key, headers, value)
+SELECT e.topic, e.key, e.partition_key,
     CASE WHEN c.events IS NULL THEN e.headers::jsonb ELSE e.headers::jsonb || jsonb_build_object(
         'ce_sequence', (c.events - count(*) OVER same + row_number() OVER in_order)::text) END,
     e.value
@@ -40,9 +40,10 @@ RETURNING id, headers->>'ce_sequence' AS sequence
 """
 
 EMIT_UNNUMBERED = """
-INSERT INTO outbox (topic, key, headers, value)
-SELECT e.topic, e.key, e.headers::jsonb, e.value
-FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[]) WITH ORDINALITY AS e(topic, key, headers, value, place)
+INSERT INTO outbox (topic, key, partition_key, headers, value)
+SELECT e.topic, e.key, e.partition_key, e.headers::jsonb, e.value
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[])
+    WITH ORDINALITY AS e(topic, key, partition_key, headers, value, place)
 ORDER BY e.place
 RETURNING id, NULL AS sequence
 """
@@ -100,7 +101,7 @@ class Transaction:
         self._writes: dict[str, list[tuple[Any, ...]]] = {}
         self._last: dict[str, tuple[Any, ...]] = {}
         self._hoped: list[tuple[str, tuple[Any, ...]]] = []
-        self._outgoing: list[tuple[str, str, dict[str, str], bytes, bool]] = []
+        self._outgoing: list[tuple[str, str, str | None, dict[str, str], bytes, bool]] = []
         self._after: list[Callable[[], None]] = []
         self._envelopes: dict[int, Envelope] = {}
         self._cause: Envelope | None = None
@@ -169,12 +170,13 @@ class Transaction:
             known.event_id if known else None,
             (known.traceparent if known and known.traceparent else "") or current_traceparent(),
         )
-        topic = event.topic_name()
+        topic, key, partition_key = event.topic_name(), event.key(), event.partition_key()
         value = event.model_dump_json().encode()
         if len(value) > MAX_EMITTED_BYTES:
             name = type(event).__name__
-            raise InvalidInput(f"{name} {event.key()} has {len(value)} bytes, more than {MAX_EMITTED_BYTES}")
-        self._outgoing.append((topic, event.key(), headers, value, not _is_task_topic(topic)))
+            raise InvalidInput(f"{name} {key} has {len(value)} bytes, more than {MAX_EMITTED_BYTES}")
+        elsewhere = partition_key if partition_key != key else None
+        self._outgoing.append((topic, key, elsewhere, headers, value, not _is_task_topic(topic)))
         self.emitted.append(event)
 
     def on_commit(self, function: Callable[[], None]) -> None:
@@ -254,13 +256,13 @@ class Transaction:
 
     async def _send_outgoing(self, hoped: Sequence[tuple[str, tuple[Any, ...]]]) -> None:
         outgoing, self._outgoing = self._outgoing, []
-        topics, keys, headers, events, numbered = zip(*outgoing, strict=True)
-        columns = (topics, keys, [to_json(some).decode() for some in headers], events)
+        topics, keys, partition_keys, headers, events, numbered = zip(*outgoing, strict=True)
+        columns = (topics, keys, partition_keys, [to_json(some).decode() for some in headers], events)
         emit = (EMIT, (*columns, numbered)) if any(numbered) else (EMIT_UNNUMBERED, columns)
         rows = await self._connection.fetch(*self._taken([*hoped, emit]))
         self.written += [
-            Outgoing(row["id"], topic, key, some, event, int(row["sequence"] or 0))
-            for row, (topic, key, some, event, _) in zip(rows, outgoing, strict=True)
+            Outgoing(row["id"], topic, key, partition_key, some, event, int(row["sequence"] or 0))
+            for row, (topic, key, partition_key, some, event, _) in zip(rows, outgoing, strict=True)
         ]
 
     def _taken(self, more: Sequence[tuple[str, tuple[Any, ...]]] = ()) -> tuple[Any, ...]:

@@ -1,6 +1,6 @@
 """What happens to the rows of leased attempts, as SQL."""
 
-# Said so that the index of what is leased does not answer it, where attempts are named: that keeps an entry of each that
+# Said so that the index of what is leased does not answer it where attempts are named: that keeps an entry of each that
 # has ended until the next vacuum, and a plan made while the table was small would go through all of them each time.
 _IS_LEASED = "job.state || '' = 'leased'"
 
