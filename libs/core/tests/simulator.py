@@ -78,7 +78,7 @@ class Message:
     """Something sent; it may come more often than once.
 
     Attributes:
-        key: The task it is about: messages of one task stay in order.
+        key: What it is about: orders of one task stay in order, and reports of one attempt, by its token.
     """
 
     message_id: int
@@ -286,7 +286,7 @@ class System:
 
     def say(self, fact: Any) -> None:
         """Publish what a worker says of a task, once or again."""
-        self.reports[fact.task_id].append(Message(self._number(), fact.task_id, fact))
+        self.reports[fact.token].append(Message(self._number(), fact.token, fact))
 
     # Time, and what may happen next.
 

@@ -60,12 +60,12 @@ class TaskService:
         await publish(self.servers, orders, times=times)
 
     async def reports(self, task_id: UUID) -> list[TaskReport]:
-        """Return what was reported of a task so far, duplicates of the relay left out."""
+        """Return what was reported of a task so far, by attempt and in order, duplicates of the relay left out."""
         seen: dict[str, TaskReport] = {}
         for record in await records(self.servers, f"{self.name}.tasks", str(task_id)):
             headers = {name: value.decode() for name, value in record.headers}
             seen[headers["ce_id"]] = all_events()[headers["ce_type"]].model_validate_json(record.value)
-        return list(seen.values())
+        return sorted(seen.values(), key=lambda report: report.attempt)
 
     async def began(self, task_id: UUID) -> bool:
         """Return whether it was told that a task has begun."""

@@ -164,7 +164,7 @@ def span(
 ) -> Iterator[Span]:
     """Open a span around what happens inside; what raises is noted by its class.
 
-    Where nothing is exported it only carries the trace on, which costs next to nothing.
+    Where nothing is exported, or the trace above is not recorded, it only carries that on, which costs next to nothing.
 
     Args:
         service: Whose it is.
@@ -176,7 +176,7 @@ def span(
     """
     above = read_traceparent(parent) if parent else None
     tracer = _tracers.get(service)
-    if tracer is None:
+    if tracer is None or (above and not above.trace_flags.sampled):
         made: Span = NonRecordingSpan(_carried(above or trace.get_current_span().get_span_context()))
     else:
         known = [found for found in map(read_traceparent, links) if found]

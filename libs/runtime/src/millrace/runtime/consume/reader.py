@@ -139,12 +139,15 @@ class BoundedConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka publis
         else:
             raise for_code(answer.error_code)
         self.answers += 1
+        found = [batch for _, parts in answer.topics for part in parts for batch in batches(part[-1] or b"")]
+        if all(batch.plain() for batch in found):
+            return answer
         fetched = Fetched(self._fetch_bytes, self._fetch_bytes // 4)
-        if any(batch.codec for _, parts in answer.topics for part in parts for batch in batches(part[-1] or b"")):
+        if any(batch.codec for batch in found):
             # In any order: what comes first may use up what may be decompressed.
-            found = random.sample(answer.topics, len(answer.topics))
-            found = [(topic, random.sample(parts, len(parts))) for topic, parts in found]
-            answer.topics = await asyncio.to_thread(_safe, found, asked.asked, fetched)
+            mixed = random.sample(answer.topics, len(answer.topics))
+            mixed = [(topic, random.sample(parts, len(parts))) for topic, parts in mixed]
+            answer.topics = await asyncio.to_thread(_safe, mixed, asked.asked, fetched)
         else:
             answer.topics = _safe(answer.topics, asked.asked, fetched)
         self._unread |= fetched.unread

@@ -167,7 +167,7 @@ class Workers:
         task, envelope = attempt.task, attempt.envelope
         about = {NAMESPACE: task.namespace, RUN_ID: str(task.run_id), TASK_ID: str(task.task_id)}
         with span(self._service, task.kind, parent=envelope.traceparent if envelope else "", attributes=about) as made:
-            if envelope:
+            if envelope and (made.is_recording() or not envelope.traceparent):
                 attempt.envelope = replace(envelope, traceparent=traceparent_of(made.get_span_context()))
             await failpoint("tasks.started", task.task_id)
             ended = await self._doing.do(attempt)
@@ -258,7 +258,7 @@ class Workers:
         tx.used_refs, tx.made_refs = [], {}
         if not ended.error:
             tx.task = task
-            ended = replace(ended, result=await attempt.kind.finish(ended.result, tx))
+            ended = Ended(attempt, ended.cpu_s, result=await attempt.kind.finish(ended.result, tx))
             check_size(task, ended.result)  # which raises: with an output that cannot travel, no effect counts
         tx.emit(report_of(self._service, ended))
         if not ended.error:
