@@ -38,7 +38,7 @@ def test_a_few_records_are_waited_for_only_where_they_come_in_a_moment() -> None
 
     assert next_after(per_s=20, records=1) == pytest.approx(0.003)
     assert next_after(per_s=150, records=1) == pytest.approx(0.003)
-    assert next_after(per_s=250, records=3) == pytest.approx(0.03)
+    assert next_after(per_s=250, records=3) == pytest.approx(0.015)
     assert next_after(per_s=1000, records=8) == pytest.approx(0.003)
 
 

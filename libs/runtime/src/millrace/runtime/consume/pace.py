@@ -10,9 +10,9 @@ T = TypeVar("T")
 MAX_RECORDS = 1000
 SLOW_S = 20.0
 QUICK_S = 5.0
-GATHER_S = 0.03
-FEWEST, ENOUGH = 5, 8
-"""A round waits for others where so many records come in `GATHER_S`: from the first to below the second."""
+GATHER_S = 0.015
+FEWEST_PER_S, ENOUGH_PER_S = 200, 300
+"""A round waits for others where so many records come in a second: from the first to below the second."""
 RATE_OVER_S = 0.25
 PART = 24
 BACKLOG = 3 * PART
@@ -60,5 +60,5 @@ class Pace:
         # An average of which older rounds have less and less part.
         part = 1 - math.exp(-since / RATE_OVER_S)
         self._per_s += part * (records / since - self._per_s)
-        gathers = FEWEST <= self._per_s * GATHER_S < ENOUGH
+        gathers = FEWEST_PER_S <= self._per_s < ENOUGH_PER_S
         self.next_at = began + GATHER_S if gathers else ended
