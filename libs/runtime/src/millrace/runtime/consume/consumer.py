@@ -24,7 +24,7 @@ from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Record
 from millrace.runtime.telemetry import BATCH_DURATION
 
-POLL_MS = 200
+POLL_MS = 500
 UNASSIGNED_S = 1.0
 COMMIT_EVERY_S = 1.0
 OUTAGE_CAP_S = 30.0
