@@ -2,7 +2,7 @@
 
 `make verify SEEDS=10000` runs that many seeds; a seed that breaks an invariant is printed with the shortest choices
 that break it too. Each seed is one workflow. Control reads, decides, commits, sends and acknowledges, and may die
-between any two of these; what it reads comes at least once, late, and in order only within one task; workers answer,
+between any two of these; what it reads comes at least once, late, and in order only within one attempt; workers answer,
 fail, fall silent or die. Other runs take slots of the same pools, and give them back.
 """
 
@@ -119,7 +119,7 @@ class System:
     """One run, and all that can happen to it.
 
     Attributes:
-        reports: By task, what workers have said; control reads each in order.
+        reports: By attempt's token, what workers have said; control reads each in order.
         orders: By task, what control has sent; a worker reads each in order.
         jobs: What workers do now.
         effects: What work has done outside, once per task however often it was tried.

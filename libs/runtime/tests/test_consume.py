@@ -92,6 +92,26 @@ async def test_an_event_that_fails_for_now_is_tried_again_before_the_next_of_its
     assert await effects(begin, f"{service_name}-other") == [f"{service_name}-other/{n}" for n in range(3)]
 
 
+async def test_a_poll_ends_where_an_event_is_to_be_tried_again_and_where_its_consumer_is_stopped(
+    service_name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("millrace.runtime.consume.consumer.POLL_S", 3600.0)
+    tries: list[str] = []
+
+    async def flaky(event: VersionPublished, tx: Effects) -> None:
+        if event.dataset == service_name:
+            tries.append(event.dataset)
+            if len(tries) < 3:
+                raise RuntimeError("not yet")
+            tx.add(event.dataset)
+
+    await publish(broker.servers, [version(service_name)])
+    async with consuming(service_name, broker, begin, tmp_path, on(VersionPublished, flaky, start="earliest")):
+        await until(count_is(begin, service_name, 1))
+
+    assert tries == [service_name] * 3
+
+
 async def test_a_held_event_larger_than_what_is_kept_is_read_again_from_kafka_when_replayed(
     service_name: str, broker: Any, begin: Transactions[Effects], tmp_path: Path
 ) -> None:

@@ -10,19 +10,23 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.partitioner import DefaultPartitioner
+from millrace.contracts.event import Event, all_events
 from millrace.contracts.feature import ViewApplied
+from millrace.contracts.tasks import TaskReport, TaskStarted
 from millrace.runtime.database import Database, Transactions
 from millrace.runtime.ids import Ids
 from millrace.runtime.outbox import LOCK, POLL_S, Relay
 from millrace.runtime.subscriptions import on
-from millrace.runtime.tasks.attempts import failed
+from millrace.runtime.tasks.attempts import about, failed
 from millrace.runtime.testing import create_topics, publish, until
+from millrace.runtime.transaction import _is_task_topic
 from runtime_effects import ORDER, Effects, consuming, count_is, effects, settings_of, version
 
 TESTS = Path(__file__).parent
@@ -97,6 +101,7 @@ async def test_reports_of_attempts_that_were_ordered_together_lie_in_one_partiti
             async with begin() as tx:
                 for token in tokens:
                     task = ORDER.model_copy(update={"task_id": tx.new_id(), "token": token})
+                    tx.emit(TaskStarted(**about(service_name, task)))
                     tx.emit(failed(service_name, task, "Denied", "", retryable=False))
 
     async def empty() -> bool:
@@ -111,13 +116,45 @@ async def test_reports_of_attempts_that_were_ordered_together_lie_in_one_partiti
     relay.stop()
     await asyncio.wait_for(running, 20)
 
-    places = defaultdict(set)
-    found = await records(broker.servers, topic)
-    for record in found:
+    places, told = defaultdict(set), defaultdict(list)
+    for record in await records(broker.servers, topic):
         places[json.loads(record.value)["token"][:13]].add(record.partition)
-    assert len({record.key for record in found}) == len(found) == 64
+        told[record.key].append(dict(record.headers)["ce_type"].rpartition(b".")[2])
     assert [len(some) for some in places.values()] == [1] * 16
     assert set.union(*places.values()) == set(range(PARTITIONS))
+    assert [*told.values()] == [[b"TaskStarted", b"TaskFailed"]] * 64
+
+
+async def test_what_a_former_version_has_committed_goes_by_its_key(
+    service_name: str, broker: Any, dsn: str, begin: Transactions[Effects], tmp_path: Path
+) -> None:
+    topic, keys = f"{service_name}.tasks", [str(uuid4()) for _ in range(20)]
+    await create_topics(broker.servers, {topic: PARTITIONS})
+    async with begin.database.connection() as connection:
+        await connection.executemany(
+            "INSERT INTO outbox (topic, key, headers, value) VALUES ($1, $2, '{}', '{}')",
+            [(topic, key) for key in keys],
+        )
+    relay = Relay(begin.database, settings_of(dsn, broker.servers, tmp_path), service_name)
+    running = asyncio.create_task(relay.run())
+
+    async def sent() -> list[Any]:
+        found = await records(broker.servers, topic)
+        return found if len(found) == len(keys) else []
+
+    found = await until(sent)
+    relay.stop()
+    await asyncio.wait_for(running, 20)
+
+    places, by_key = range(PARTITIONS), DefaultPartitioner()
+    assert {r.key.decode(): r.partition for r in found} == {key: by_key(key.encode(), places, places) for key in keys}
+
+
+def test_only_what_nothing_counts_on_the_order_of_is_sent_elsewhere_than_its_key_leads_to() -> None:
+    elsewhere = {cls for cls in all_events().values() if cls.partition_key is not Event.partition_key}
+
+    assert {cls.__mro__[1] for cls in elsewhere} == {TaskReport}
+    assert all(_is_task_topic(cls.topic) for cls in elsewhere)
 
 
 async def test_what_a_process_without_the_lock_commits_is_sent_without_waiting_for_the_next_look(

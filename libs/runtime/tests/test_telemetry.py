@@ -97,6 +97,27 @@ def test_where_nothing_is_exported_the_trace_still_goes_on() -> None:
     assert current_traceparent() == ""
 
 
+def test_a_trace_that_is_not_recorded_goes_on_and_leaves_nothing_where_others_are_exported(receiver: Receiver) -> None:
+    url = f"http://127.0.0.1:{receiver.server.server_port}"
+    telemetry.start("recording", otlp_endpoint=url, stream=io.StringIO())
+    quiet = f"{PARENT[:-2]}00"
+    try:
+        with telemetry.span("recording", "work", parent=quiet, attributes={"a": "b"}) as made:
+            assert current_traceparent() == quiet
+            with telemetry.span("recording", "inner"):
+                assert current_trace_id() == PARENT.split("-")[1]
+            made.set_attribute("late", 1)
+        with pytest.raises(RuntimeError), telemetry.span("recording", "fails", parent=quiet):
+            raise RuntimeError("of the work")
+        with telemetry.span("recording", "told", parent=PARENT):
+            assert current_traceparent() != PARENT
+    finally:
+        telemetry.stop("recording")
+
+    assert current_traceparent() == ""
+    assert [span.name for _, span in receiver.spans] == ["told"]
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "x", PARENT[:-1], PARENT.upper(), PARENT.replace("4bf", "zzz"), "00-" + "0" * 32 + PARENT[35:], PARENT + "-x"],

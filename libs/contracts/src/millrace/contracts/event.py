@@ -51,7 +51,10 @@ class Event(BaseModel):
         return str(getattr(self, self.key_field))
 
     def partition_key(self) -> str:
-        """Return what decides on the record's partition: its key, where the class says nothing else."""
+        """Return what decides on the record's partition, where its publisher is one of the services: its key.
+
+        A class may say otherwise where nothing counts on the order of a key: its facts are in order for each of these.
+        """
         return self.key()
 
 

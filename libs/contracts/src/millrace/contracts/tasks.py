@@ -120,7 +120,7 @@ class TaskReport(Event):
     workflow: str
 
     def partition_key(self) -> str:
-        """Return the millisecond in which the attempt was ordered.
+        """Return the millisecond in which the attempt was ordered, as its token has it.
 
         What was ordered together is often done together. Its reports lie in one partition then, so that they are read
         and decided on as one group; each in its task's own partition, they would come in pieces.

@@ -35,7 +35,7 @@ def outbox_deletes_early() -> None:
     WITH page AS (
         DELETE FROM outbox WHERE id IN (
             SELECT id FROM outbox WHERE id <> ALL($1::bigint[]) ORDER BY id LIMIT {outbox.PAGE_ROWS})
-        RETURNING id, topic, key, headers::text AS headers, value)
+        RETURNING {outbox.COLUMNS})
     SELECT * FROM page ORDER BY id
     """
 

@@ -20,7 +20,7 @@ MEASURE_EVERY_S = 15.0
 MAX_TOLD = 200
 
 Key = tuple[str, bytes | None]
-"""What order is kept by: a topic and a record's key."""
+"""What is parked: a topic and a record's key."""
 
 # A reader of a key holds it as it is; whoever drains it is alone at that, and does not hold up readers; only who lets
 # it go waits for the readers at work.
@@ -33,7 +33,7 @@ AMONG = f"{_AMONG} ORDER BY topic, key FOR KEY SHARE"
 NONE_AMONG = UNEXPECTED.format(what="a parked key", where=f"EXISTS ({_AMONG})")
 PARK = """
 INSERT INTO parked_key (consumer, topic, key, namespace, reason) VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT DO NOTHING RETURNING true
+ON CONFLICT (consumer, topic, key_sha256) DO UPDATE SET reason = parked_key.reason RETURNING xmax = 0 AS parked
 """
 IT = "consumer = $1 AND topic = $2 AND key_sha256 = sha256($3)"
 DRAIN = f"SELECT namespace FROM parked_key WHERE {IT} FOR NO KEY UPDATE"
@@ -79,7 +79,9 @@ async def park(tx: Transaction, consumer: str, record: Record, reason: str, atte
     held.hold(tx, consumer, record, reason, attempts, state="parked")
     namespace = held.text_of(dict(record.headers).get("ce_namespace"))
     reason = held.storable(reason)[: held.MAX_REASON]
-    if await tx.fetch(PARK, consumer, record.topic, record.key, namespace, reason):
+    # Where it is parked already, its row is locked: who lets it go waits, and sees what has just been held.
+    (found,) = await tx.fetch(PARK, consumer, record.topic, record.key, namespace, reason)
+    if found["parked"]:
         _say(tx, KeyParked, consumer, record.topic, record.key, namespace, reason=reason)
 
 

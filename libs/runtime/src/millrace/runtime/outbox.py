@@ -37,10 +37,11 @@ RETRY_S = 0.5
 END_S = 5.0
 LOCK = 7_316_241_150  # any number, the same for every relay
 
+COLUMNS = "id, topic, key, partition_key, headers::text AS headers, value"
 # Ids may be committed out of order, so those that were sent are named: a cursor would lose those that come late.
 PAGE = f"""
 WITH sent AS (DELETE FROM outbox WHERE id = ANY($1::bigint[]))
-SELECT id, topic, key, partition_key, headers::text AS headers, value FROM outbox
+SELECT {COLUMNS} FROM outbox
 WHERE id <> ALL($1::bigint[]) ORDER BY id LIMIT {PAGE_ROWS}
 """
 
@@ -242,13 +243,13 @@ async def _partition(producer: AIOKafkaProducer, row: Outgoing) -> int | None:
     """Return the partition that a row's own partition key leads to; None where its key decides."""
     if row.partition_key is None:
         return None
-    return _place(row.partition_key, len(await producer.partitions_for(row.topic)))
+    return _place(row.partition_key, tuple(sorted(await producer.partitions_for(row.topic))))
 
 
 @lru_cache(maxsize=1024)
-def _place(partition_key: str, partitions: int) -> int:
-    """Return the partition of a key, by the rule of all of Kafka's clients."""
-    place: int = DefaultPartitioner()(partition_key.encode(), range(partitions), range(partitions))
+def _place(partition_key: str, partitions: tuple[int, ...]) -> int:
+    """Return which of the partitions is a key's, by the rule of all of Kafka's clients."""
+    place: int = DefaultPartitioner()(partition_key.encode(), partitions, partitions)
     return place
 
 
@@ -259,5 +260,5 @@ def _call(told: Callable[[], None], *_: object) -> None:
 def _row(found: asyncpg.Record) -> Outgoing:
     headers = json.loads(found["headers"])
     sequence = int(headers.pop("ce_sequence", 0))
-    about = (found["id"], found["topic"], found["key"], found["partition_key"])
-    return Outgoing(*about, headers, found["value"], sequence)
+    topic, key, partition_key = found["topic"], found["key"], found["partition_key"]
+    return Outgoing(found["id"], topic, key, partition_key, headers, found["value"], sequence)

@@ -175,8 +175,8 @@ class Transaction:
         if len(value) > MAX_EMITTED_BYTES:
             name = type(event).__name__
             raise InvalidInput(f"{name} {key} has {len(value)} bytes, more than {MAX_EMITTED_BYTES}")
-        elsewhere = partition_key if partition_key != key else None
-        self._outgoing.append((topic, key, elsewhere, headers, value, not _is_task_topic(topic)))
+        own = partition_key if partition_key != key else None
+        self._outgoing.append((topic, key, own, headers, value, not _is_task_topic(topic)))
         self.emitted.append(event)
 
     def on_commit(self, function: Callable[[], None]) -> None:

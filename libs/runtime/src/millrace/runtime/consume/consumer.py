@@ -24,8 +24,7 @@ from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Record
 from millrace.runtime.telemetry import BATCH_DURATION
 
-POLL_MS = 500
-UNASSIGNED_S = 1.0
+POLL_S = 0.5
 COMMIT_EVERY_S = 1.0
 OUTAGE_CAP_S = 30.0
 LOOK_EVERY_S = 1.0
@@ -87,6 +86,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopping = asyncio.Event()
+        self._polling: asyncio.Timeout | None = None
         self._uncommitted: dict[TopicPartition, int] = {}
         self._committed_at = 0.0
         self._round_began = 0.0
@@ -137,6 +137,9 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
     def stop(self) -> None:
         """End after the round at hand, with its offsets committed."""
         self._stopping.set()
+        if self._polling is not None:
+            with suppress(RuntimeError):  # it is ending just now
+                self._polling.reschedule(asyncio.get_running_loop().time())
 
     async def _session(self) -> None:
         topics = self._topics()
@@ -206,14 +209,18 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
         self._positions.open(consumer, self.progress.failing)
         consumer.ask()
         found: dict[TopicPartition, list[Any]] = {}
+        now = asyncio.get_running_loop().time()
+        ends_at = min([now + POLL_S, *self.progress.failing.values()])
         try:
             with suppress(TimeoutError):
-                # While it has no partitions it would wait for some, however long that takes.
-                async with asyncio.timeout(UNASSIGNED_S):
-                    found = await consumer.getmany(timeout_ms=POLL_MS, max_records=self._pace.most)
+                # Of its own, getmany waits for partitions while it has none, however long that takes.
+                async with asyncio.timeout_at(ends_at) as self._polling:
+                    found = await consumer.getmany(timeout_ms=POLL_S * 1000, max_records=self._pace.most)
         except (NoOffsetForPartitionError, OffsetOutOfRangeError) as error:
             mended = await self._positions.mend(consumer, error)
             self._uncommitted |= mended
+        finally:
+            self._polling = None
         if self._stopping.is_set():
             return []  # who leaves takes nothing more upon itself: it is read by whoever reads on
         if 0 < sum(map(len, found.values())) < self._pace.most:

@@ -128,7 +128,7 @@ class Settlement:
                 tx.hope(inbox.CLAIM_NEW, ids)
             return set(ids), set()
         fresh = set(tx.opening["fresh"])
-        # Where some are not new, a former owner of their partition may just have parked their key.
+        # Where some are not new, whoever had them before may just have parked their key.
         if len(fresh) == len(ids) and not tx.opening["parked"]:
             return fresh, set()
         return fresh, await held_keys.among(tx, self._service, keys)

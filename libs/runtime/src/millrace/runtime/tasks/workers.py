@@ -167,8 +167,9 @@ class Workers:
         task, envelope = attempt.task, attempt.envelope
         about = {NAMESPACE: task.namespace, RUN_ID: str(task.run_id), TASK_ID: str(task.task_id)}
         with span(self._service, task.kind, parent=envelope.traceparent if envelope else "", attributes=about) as made:
-            if envelope and (made.is_recording() or not envelope.traceparent):
-                attempt.envelope = replace(envelope, traceparent=traceparent_of(made.get_span_context()))
+            traceparent = traceparent_of(made.get_span_context())
+            if envelope and traceparent != envelope.traceparent:
+                attempt.envelope = replace(envelope, traceparent=traceparent)
             await failpoint("tasks.started", task.task_id)
             ended = await self._doing.do(attempt)
             await failpoint("tasks.worked", task.task_id)
