@@ -20,10 +20,11 @@ from millrace.runtime.database import Transactions
 from millrace.runtime.envelope import headers_of
 from millrace.runtime.hope import FIRST_S, Hope
 from millrace.runtime.ids import new_id
+from millrace.runtime.statements import UNEXPECTED
 from millrace.runtime.subscriptions import Record, on, task
 from millrace.runtime.tasks import Job, Workers
 from millrace.runtime.testing import until
-from millrace.runtime.transaction import UNEXPECTED, UnexpectedError
+from millrace.runtime.transaction import UnexpectedError
 from pydantic import BaseModel
 from runtime_effects import ORDER, Effects, settings_of, version
 

@@ -7,7 +7,7 @@ from millrace.runtime.connection import hindered
 from millrace.runtime.database import Transactions
 from millrace.runtime.envelope import MAX_EMITTED_BYTES
 from millrace.runtime.errors import InvalidInput, Unavailable
-from millrace.runtime.transaction import together
+from millrace.runtime.statements import together
 from runtime_effects import ORDER, Effects, version
 
 ADD = "INSERT INTO effect (name) VALUES ($1)"

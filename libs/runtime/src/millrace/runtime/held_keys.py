@@ -12,9 +12,10 @@ from millrace.contracts.held import NO_NAMESPACE, KeyParked, KeyUnparked
 from millrace.runtime import held
 from millrace.runtime.database import Transactions
 from millrace.runtime.errors import Unavailable
+from millrace.runtime.statements import UNEXPECTED
 from millrace.runtime.subscriptions import Record
 from millrace.runtime.telemetry import PARKED_KEYS
-from millrace.runtime.transaction import UNEXPECTED, Transaction
+from millrace.runtime.transaction import Transaction
 
 MEASURE_EVERY_S = 15.0
 MAX_TOLD = 200

@@ -11,7 +11,7 @@ from millrace.contracts.openlineage import LineageReported, run_event
 from millrace.contracts.tasks import Carried, Output, TaskDispatched, TaskFailed, TaskProgressed, TaskSucceeded
 from millrace.runtime.command import faults
 from millrace.runtime.envelope import Envelope
-from millrace.runtime.errors import InvalidInput
+from millrace.runtime.errors import InvalidInput, MillraceError
 from millrace.runtime.subscriptions import TaskKind
 from millrace.runtime.transaction import Transaction
 from pydantic import TypeAdapter, ValidationError
@@ -129,6 +129,18 @@ def checked(ended: Ended) -> Ended:
     except InvalidInput as error:
         return replace(ended, error="InvalidInput", message=str(error), retryable=False)
     return ended
+
+
+def unkept(ended: Ended, error: Exception) -> Ended:
+    """Return how an attempt has ended whose result could not be kept."""
+    known = isinstance(error, MillraceError)
+    return Ended(
+        ended.attempt,
+        ended.cpu_s,
+        error=type(error).__name__,
+        message=str(error) if known else "internal error; the service's log has more",
+        retryable=not isinstance(error, InvalidInput),
+    )
 
 
 def progressed(service: str, attempt: Attempt, carried: Carried | None = None) -> TaskProgressed:

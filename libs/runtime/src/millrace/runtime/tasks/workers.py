@@ -20,7 +20,16 @@ from millrace.runtime.failpoints import failpoint
 from millrace.runtime.hope import Hope
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Subscription, TaskKind, on_batch
-from millrace.runtime.tasks.attempts import Attempt, Ended, check_size, failed, kind_for, report_lineage, report_of
+from millrace.runtime.tasks.attempts import (
+    Attempt,
+    Ended,
+    check_size,
+    failed,
+    kind_for,
+    report_lineage,
+    report_of,
+    unkept,
+)
 from millrace.runtime.tasks.child import PREEMPTED
 from millrace.runtime.tasks.computing import ComputeJob
 from millrace.runtime.tasks.doing import Doing, LoopJob
@@ -267,17 +276,9 @@ class Workers:
         tx.handling(None, None)
 
     async def _fail_finish(self, ended: Ended, error: Exception) -> None:
-        known = isinstance(error, MillraceError)
-        if not known:
+        if not isinstance(error, MillraceError):
             log.error("task_finish_failed", kind=ended.attempt.task.kind, exc_info=error)
-        failed = Ended(
-            ended.attempt,
-            ended.cpu_s,
-            error=type(error).__name__,
-            message=str(error) if known else "internal error; the service's log has more",
-            retryable=not isinstance(error, InvalidInput),
-        )
-        await self._finish([failed])
+        await self._finish([unkept(ended, error)])
 
     async def _keep_leases(self) -> None:
         while True:

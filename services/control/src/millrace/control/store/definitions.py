@@ -14,7 +14,8 @@ from millrace.core.ir import Workflow
 from millrace.core.plan import Plan, compile_plan
 from millrace.core.planning import parse_planned
 from millrace.core.triggers import Index, Source, Trigger, reader_of
-from millrace.runtime.transaction import UNEXPECTED, Transaction, one
+from millrace.runtime.statements import UNEXPECTED
+from millrace.runtime.transaction import Transaction, one
 
 ADD_VERSION = """
 INSERT INTO workflow_version (namespace, sha256, name, document) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
