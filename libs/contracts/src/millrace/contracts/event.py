@@ -50,12 +50,12 @@ class Event(BaseModel):
         """Return the record's key."""
         return str(getattr(self, self.key_field))
 
-    def partition_key(self) -> str:
-        """Return what decides on the record's partition, where its publisher is one of the services: its key.
+    def partition_key(self) -> str | None:
+        """Return what decides on the record's partition, where its publisher is one of the services; None for its key.
 
         A class may say otherwise where nothing counts on the order of a key: its facts are in order for each of these.
         """
-        return self.key()
+        return None
 
 
 @cache

@@ -132,13 +132,12 @@ class Transaction:
             known.event_id if known else None,
             (known.traceparent if known and known.traceparent else "") or current_traceparent(),
         )
-        topic, key, partition_key = event.topic_name(), event.key(), event.partition_key()
+        topic, key = event.topic_name(), event.key()
         value = event.model_dump_json().encode()
         if len(value) > MAX_EMITTED_BYTES:
             name = type(event).__name__
             raise InvalidInput(f"{name} {key} has {len(value)} bytes, more than {MAX_EMITTED_BYTES}")
-        own = partition_key if partition_key != key else None
-        self._outgoing.append((topic, key, own, headers, value, not _is_task_topic(topic)))
+        self._outgoing.append((topic, key, event.partition_key(), headers, value, not _is_task_topic(topic)))
         self.emitted.append(event)
 
     def on_commit(self, function: Callable[[], None]) -> None:
