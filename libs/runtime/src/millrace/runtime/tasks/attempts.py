@@ -131,12 +131,12 @@ def checked(ended: Ended) -> Ended:
     return ended
 
 
-def unkept(ended: Ended, error: Exception) -> Ended:
-    """Return how an attempt has ended whose result could not be kept."""
+def raised(attempt: Attempt, cpu_s: float, error: Exception) -> Ended:
+    """Return how an attempt has ended whose work, or the keeping of its result, has raised something."""
     known = isinstance(error, MillraceError)
     return Ended(
-        ended.attempt,
-        ended.cpu_s,
+        attempt,
+        cpu_s,
         error=type(error).__name__,
         message=str(error) if known else "internal error; the service's log has more",
         retryable=not isinstance(error, InvalidInput),

@@ -13,8 +13,8 @@ from millrace.contracts.tasks import Carried, TaskDispatched
 from millrace.runtime.artifacts import Artifacts
 from millrace.runtime.client import Channels
 from millrace.runtime.database import Transactions
-from millrace.runtime.errors import InvalidInput, MillraceError, Preempted
-from millrace.runtime.tasks.attempts import Attempt, Ended
+from millrace.runtime.errors import MillraceError, Preempted
+from millrace.runtime.tasks.attempts import Attempt, Ended, raised
 from millrace.runtime.tasks.child import PREEMPTED, Child, Lost
 from millrace.runtime.tasks.computing import Talk
 from millrace.runtime.tasks.job import WaitingJob
@@ -70,13 +70,10 @@ class Doing:
         except Lost:
             return Ended(attempt, seconds[0], error="lost", message="the worker process ended before its work")
         except MillraceError as error:
-            permanent = isinstance(error, InvalidInput)
-            return Ended(attempt, seconds[0], error=type(error).__name__, message=str(error), retryable=not permanent)
+            return raised(attempt, seconds[0], error)
         except Exception as error:
             log.exception("task_failed", kind=attempt.task.kind, task_id=str(attempt.task.task_id), exc_info=error)
-            return Ended(
-                attempt, seconds[0], error=type(error).__name__, message="internal error; the service's log has more"
-            )
+            return raised(attempt, seconds[0], error)
         return Ended(attempt, seconds[0], result=result)
 
     async def _compute(self, attempt: Attempt, step: Any, seconds: list[float]) -> Any:  # noqa: ANN401 - work's own types

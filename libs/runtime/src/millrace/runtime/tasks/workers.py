@@ -26,9 +26,9 @@ from millrace.runtime.tasks.attempts import (
     check_size,
     failed,
     kind_for,
+    raised,
     report_lineage,
     report_of,
-    unkept,
 )
 from millrace.runtime.tasks.child import PREEMPTED
 from millrace.runtime.tasks.computing import ComputeJob
@@ -278,7 +278,7 @@ class Workers:
     async def _fail_finish(self, ended: Ended, error: Exception) -> None:
         if not isinstance(error, MillraceError):
             log.error("task_finish_failed", kind=ended.attempt.task.kind, exc_info=error)
-        await self._finish([unkept(ended, error)])
+        await self._finish([raised(ended.attempt, ended.cpu_s, error)])
 
     async def _keep_leases(self) -> None:
         while True:
