@@ -16,6 +16,7 @@ from urllib.request import urlopen
 import grpc
 from millrace.contracts import SERVICES
 from millrace.contracts.catalogue import catalogue
+from millrace.runtime.migrate import migrate
 from millrace.runtime.testing.authority import Authority
 from millrace.runtime.testing.process import (
     Deployment,
@@ -159,6 +160,12 @@ class Stack:
             *(asyncio.to_thread(self.postgres.ensure_owned_database, service) for service in self._services()),
         )
         await self._start(self.deployment.services)
+        await self.rolled_out()
+
+    async def rolled_out(self) -> None:
+        """Apply what is for after a roll-out: no process of a former version is left."""
+        for service in self._services():
+            await migrate(self.postgres.dsn(service, role=service), service, post=True)
 
     async def stop(self) -> None:
         """End everything and every channel; nothing is left but the folder."""

@@ -11,6 +11,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
 
+from millrace.control.store.due import POST_CHAINS
+from millrace.runtime.testing.process import service_of
+
 from tests.faults.stack import REPOSITORY, Stack
 from tests.programs.disturbed import BACK_S, Begin
 
@@ -68,6 +71,13 @@ async def _make(folder: Path) -> str:
 def _git(*arguments: str) -> "subprocess.CompletedProcess[str]":
     command = ["git", "-C", str(REPOSITORY), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+async def take_back_chains(stack: Stack) -> None:
+    """Have orders say nothing of chains, as they do until the former version is gone, which would not know of them."""
+    stack.postgres.execute("control", f"DELETE FROM schema_version WHERE migration = '{POST_CHAINS}'")
+    for part in (name for name in REPLACED if name in stack.parts and service_of(name) == "control"):
+        await stack.restart(part, SIGTERM, seconds=BACK_S)
 
 
 async def roll(stack: Stack, python: str, begin: Begin, chosen: random.Random) -> None:

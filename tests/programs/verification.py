@@ -11,7 +11,7 @@ from millrace.runtime.testing.process import service_of
 from tests.faults.stack import Stack
 from tests.programs.disturbed import FAULTS
 from tests.programs.played import LOOKS_EVERY_S, Played, Player, counters_of
-from tests.programs.previous import roll
+from tests.programs.previous import roll, take_back_chains
 from tests.programs.program import TAKEN
 
 AT_ONCE = 10
@@ -122,7 +122,9 @@ class Verification:
                 await asyncio.sleep(BEGUN_S)
 
         await self.over()
+        await take_back_chains(self._stack)
         await roll(self._stack, await python, begin, random.Random(seeds[0]))
+        await self._stack.rolled_out()
         while waiting:
             await begin()
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+#: What keeps work from being chained to what it needs; `plans` only what needs it.
+UNCHAINED = ("cache", "pool", "weight", "priority", "fairness_key")
 Pick = Callable[[Sequence[Any]], Any]
 """Returns one of some options; the first is the simplest."""
 
@@ -47,6 +49,19 @@ def tasks(pick: Pick, prefix: str, most: int, depth: int, *, ends: bool = True) 
             task |= work(pick, needs)
         task |= around(pick, f"{prefix}{number}", depth, task)
         made[f"{prefix}{number}"] = task
+        if "kind" in task and pick([False, True]):
+            made |= chained(pick, f"{prefix}{number}")
+    return made
+
+
+def chained(pick: Pick, name: str) -> dict[str, Any]:
+    """Work that is chained to a task, each after the one before it, where nothing else needs that."""
+    made: dict[str, Any] = {}
+    for number in range(pick([1, 2, 3])):
+        before = [name, *made]
+        own = {"x": {"$from": f"/tasks/{pick(before[-2:])}/output/x"}} if pick([True, False]) else {}
+        plain = {key: value for key, value in work(pick, ()).items() if key not in UNCHAINED}
+        made[f"{name}n{number}"] = plain | {"needs": before[-1:], "input": own}
     return made
 
 

@@ -22,6 +22,7 @@ from millrace.core.state import (
     AskSlots,
     CacheAnswered,
     CancelAcknowledged,
+    CancelAttempt,
     CancelRequested,
     Collect,
     Collected,
@@ -193,8 +194,8 @@ def facts_about(order: Dispatch) -> st.SearchStrategy[Input]:
     return st.one_of(
         tokens.map(lambda token: Started(*here, token)),
         tokens.map(lambda token: Progressed(*here, token)),
-        st.tuples(tokens, st.sampled_from([{"ok": True, "x": 1}, {"ok": False}, {}])).map(
-            lambda pair: Succeeded(*here, *pair)
+        st.tuples(tokens, st.sampled_from([{"ok": True, "x": 1}, {"ok": False}, {}]), st.booleans()).map(
+            lambda told: Succeeded(*here, told[0], told[1], went_on=told[2])
         ),
         st.tuples(tokens, st.booleans(), st.booleans()).map(
             lambda drawn: Failed(*here, drawn[0], Failure("E", "m", retryable=drawn[1], lost=drawn[2]))
@@ -249,7 +250,9 @@ def check(world: World, before: Run, decision: Decision) -> None:
         assert (before.tasks | decision.changed)[name].state not in TASK_OPEN, "only what is over is retired"
     if before.state.ended:
         assert run == before
-        assert not decision.effects
+        assert all(isinstance(effect, CancelAttempt) for effect in decision.effects), (
+            "only what nobody wants is stopped"
+        )
 
 
 def tickets(run: Run) -> list[UUID]:

@@ -2,7 +2,7 @@
 
 `make verify SEEDS=10000` runs that many seeds; a seed that breaks an invariant is printed with the shortest choices
 that break it too. Each seed is one workflow. Control reads, decides, commits, sends and acknowledges, and may die
-between any two of these; what it reads comes at least once, late, and in order only within one attempt; workers answer,
+between any two of these; what it reads comes at least once, late, and in order only within one chain; workers answer,
 fail, fall silent or die. Other runs take slots of the same pools, and give them back.
 """
 
@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from multiprocessing import Pool
@@ -39,6 +39,7 @@ from millrace.core.state import (
     CancelRequested,
     Collect,
     Collected,
+    CutChain,
     Decision,
     Dispatch,
     Failed,
@@ -78,7 +79,7 @@ class Message:
     """Something sent; it may come more often than once.
 
     Attributes:
-        key: What it is about: orders of one task stay in order, and reports of one attempt, by its token.
+        key: What it is about: orders of one task stay in order, and reports of one chain, by its first token.
     """
 
     message_id: int
@@ -119,9 +120,10 @@ class System:
     """One run, and all that can happen to it.
 
     Attributes:
-        reports: By attempt's token, what workers have said; control reads each in order.
+        reports: By the token of a chain's first attempt, what workers have said; control reads each in order.
         orders: By task, what control has sent; a worker reads each in order.
         jobs: What workers do now.
+        begun: Attempts that workers have begun by themselves, as links of a chain: who they are, and their tokens.
         effects: What work has done outside, once per task however often it was tried.
     """
 
@@ -135,6 +137,10 @@ class System:
         self.orders: defaultdict[UUID, list[Message]] = defaultdict(list)
         self.jobs: dict[UUID, Dispatch] = {}
         self.effects: dict[UUID, Any] = {}
+        self.begun: set[tuple[UUID, int, UUID]] = set()
+        #: By an attempt's place, the token that workers know it by; and by a link's token, that of its chain's first.
+        self._places: dict[tuple[UUID, int], UUID] = {}
+        self._chains: dict[UUID, UUID] = {}
         self._acknowledged: Counter[UUID] = Counter()
         self._taken: Counter[UUID] = Counter()
         self._seen: set[int] = set()
@@ -209,11 +215,14 @@ class System:
             kept.past |= {name: (before.tasks | decision.changed)[name] for name in decision.retired}
             refused = [id(one.input) for one in decision.refused]
             for one in (t for t in told if isinstance(t, RESULTS) and id(t) not in refused):
-                assert before.tasks[one.name].token == one.token, "a result counted for another attempt than its own"
+                known = before.tasks.get(one.name)
+                its_own = known is not None and known.token == one.token
+                began = (one.task_id, one.attempt, one.token) in self.begun  # perhaps with what was told before it
+                assert its_own or began, "a result counted for another attempt than its own"
                 kept.results[one.task_id, one.attempt] += 1
             kept.asked += [effect for effect in decision.effects if isinstance(effect, AskCache | TellCache)]
             kept.ends += sum(isinstance(effect, RunEnded) for effect in decision.effects)
-            sent = [effect for effect in decision.effects if isinstance(effect, Dispatch | CancelAttempt)]
+            sent = [effect for effect in decision.effects if isinstance(effect, Dispatch | CutChain | CancelAttempt)]
             kept.outbox += [Message(self._number(), effect.task_id, effect) for effect in sent]
             asked = [effect.name for effect in decision.effects if isinstance(effect, Collect)]
             told = [Collected(name, outputs_of(kept.past | kept.run.tasks, name)) for name in asked]
@@ -254,7 +263,11 @@ class System:
         self._seen.add(order.message_id)
         what = order.what
         if isinstance(what, Dispatch) and what.token not in self._stopped:
-            self.jobs[what.token] = what
+            # What was begun there as a link that does not count gives way.
+            self.jobs.pop(self._places.get((what.task_id, what.attempt), what.token), None)
+            self._begin(what)
+        elif isinstance(what, CutChain) and what.token in self.jobs:
+            self.jobs[what.token] = replace(self.jobs[what.token], chain=())
         elif isinstance(what, CancelAttempt):
             self._stopped.add(what.token)
             if (job := self.jobs.pop(what.token, None)) is not None:
@@ -264,9 +277,9 @@ class System:
         """Have a worker say something of a job, or nothing any more."""
         at = (job.name, job.task_id, job.attempt, job.token)
         match ends:
-            case "succeeds":
+            case "succeeds" | "goes on with the next":
                 output = self.effects.setdefault(job.task_id, {"ok": job.task_id.int % 2 == 0, "x": job.task_id.int})
-                self.say(Succeeded(*at, output))
+                self.say(Succeeded(*at, output, went_on=ends != "succeeds" and self._go_on(job)))
             case "plans" if self.plan.step(job.name).task.plans:
                 self.say(Succeeded(*at, {"$plan": self._plan_for(job)}))
             case "plans" | "fails":
@@ -280,13 +293,28 @@ class System:
         if ends not in {"starts", "goes on"}:
             del self.jobs[job.token]
 
+    def _begin(self, job: Dispatch) -> None:
+        self._places[job.task_id, job.attempt] = job.token
+        self.jobs[job.token] = job
+
+    def _go_on(self, job: Dispatch) -> bool:
+        """Have a worker begin the next link with a success; return whether it does."""
+        for link in job.chain[:1]:
+            if (link.task_id, 1) in self._places or link.token in self._stopped:
+                return False
+            self._chains[link.token] = self._chains.get(job.token, job.token)
+            self.begun.add((link.task_id, 1, link.token))
+            self._begin(Dispatch(link.name, link.task_id, 1, link.token, link.input, chain=job.chain[1:]))
+        return bool(job.chain)
+
     def _plan_for(self, job: Dispatch) -> dict[str, Any]:
         made = tasks(self.pick, f"p{self._number()}x", most=2, depth=1, ends=False)
         return {"tasks": made, "output": {"ok": True, "x": job.task_id.int}}
 
     def say(self, fact: Any) -> None:
         """Publish what a worker says of a task, once or again."""
-        self.reports[fact.token].append(Message(self._number(), fact.token, fact))
+        key = self._chains.get(fact.token, fact.token)
+        self.reports[key].append(Message(self._number(), key, fact))
 
     # Time, and what may happen next.
 
@@ -306,7 +334,8 @@ class System:
         found: list[Callable[[], None]] = [self.control, self.control, self.control]
         found += [partial(self.take_order, key) for key in self.untaken()]
         for job in self.jobs.values():
-            ways = ("succeeds", "succeeds", "plans", "fails", "is lost", "starts", "goes on", "says nothing more")
+            ends = ("succeeds", *["goes on with the next"] * 4, "plans", "fails", "is lost", "says nothing more")
+            ways = (*ends, "starts", "goes on")
             found += [partial(self.work, job, way) for way in ways]
         found += [self.look_up] * 5 * bool(self.kept.asked) + [self.read_mail] * 5 * bool(self.kept.mail)
         found += [self.crash, self._again, self._wait_a_little, self._somebody_says, self._somebody_operates]
@@ -414,7 +443,7 @@ def _goes_on(system: System) -> bool:
     elif untaken := system.untaken():
         system.take_order(untaken[0])
     elif system.jobs:
-        system.work(next(iter(system.jobs.values())), "succeeds")
+        system.work(next(iter(system.jobs.values())), "goes on with the next")
     elif system.unread():
         system.control()
     elif system.kept.asked:
@@ -444,7 +473,10 @@ def _judge(system: System) -> None:
     assert not kept.cache.waits(), "somebody waits for a result of a run that has ended"
     for name, task in (kept.past | kept.run.tasks).items():
         if task.attempt:
-            assert (task.task_id, task.attempt) in tokens, f"{name} was to be ordered, and the order was never sent"
+            by_itself = any(begun[:2] == (task.task_id, task.attempt) for begun in system.begun)
+            assert by_itself or (task.task_id, task.attempt) in tokens, (
+                f"{name} was never ordered, and not begun either"
+            )
         if SET_BY in (task.inner or {}):
             assert task.state != "succeeded" or task.output == BY_HAND, f"{name} has another output than was set"
         elif (task.inner or {}).get(CACHE, {}).get("found") == "hit":

@@ -40,9 +40,10 @@ def test_seeds_come_to_every_end_by_many_ways() -> None:
     ends: Counter[str] = Counter()
     forms: Counter[str] = Counter()
     answers: Counter[str] = Counter()
-    missed = waited = 0
+    missed = waited = begun = 0
     for seed in range(SEEDS):
         system = play(Choices(seed), Faults())
+        begun += len(system.begun)
         ends[system.kept.run.state] += 1
         waited += system.kept.lines.numbers
         every = (system.kept.past | system.kept.run.tasks).values()
@@ -53,6 +54,7 @@ def test_seeds_come_to_every_end_by_many_ways() -> None:
         forms.update({system.plan.step(n).task.form for n in system.kept.run.tasks if not system.plan.is_scope(n)})
 
     assert waited > SEEDS // 2
+    assert begun > SEEDS // 20, "links of chains that workers have begun by themselves"
     assert set(ends) == {"succeeded", "refused", "failed", "cancelled"}
     assert set(answers) == {"hit", "miss", "nothing"}
     assert missed
@@ -154,7 +156,7 @@ def does_what_was_given(
     ("faults", "said"),
     [
         (Faults(forgets=True), "handled twice"),
-        (Faults(deletes_before_sending=True), "the order was never sent"),
+        (Faults(deletes_before_sending=True), "never ordered"),
         (Faults(acknowledges_before_committing=True), "never handled"),
         (Faults(keeps_slots_of_the_lost=True), "nobody else"),
         (Faults(decide=dispatches_without_slots), "slots are kept or given back"),

@@ -1,5 +1,6 @@
 """In which order what was committed here reaches the relay, whatever is known first."""
 
+import asyncio
 import itertools
 from collections import defaultdict
 
@@ -115,6 +116,79 @@ def test_what_waited_while_the_table_was_looked_at_is_not_sent_again() -> None:
             handover.give(new)
 
     assert sent == [one.id for one in table]
+
+
+STEPS = st.sampled_from(["commit", "commit", "know", "know", "look", "look while more is known", "take", "wait"])
+
+
+@given(
+    lingers=st.lists(st.booleans(), min_size=12, max_size=12),
+    places=st.lists(st.sampled_from("pq"), min_size=12, max_size=12),
+    steps=st.lists(STEPS, max_size=60),
+)
+def test_what_lingers_leaves_in_the_order_of_its_place_and_once_whatever_is_known_or_read_first(
+    lingers: list[bool], places: list[str], steps: list[str]
+) -> None:
+    table = [
+        Outgoing(number, "data.tasks", f"{number}", place, {}, b"{}", 0, lingers=lasts)
+        for number, (place, lasts) in enumerate(zip(places, lingers, strict=True))
+    ]
+    sent: list[Outgoing] = []
+
+    async def played() -> None:
+        handover = Handover(linger_s=0.0)
+        handover.open()
+        committed = known = 0
+        for step in (*steps, *["commit", "know"] * len(table), "look", "wait", "wait", "take"):
+            if step == "commit":
+                committed = min(committed + 1, len(table))
+            elif step == "know" and known < committed:  # which may be later than the table tells it
+                known += 1
+                handover.give([table[known - 1]])
+            elif step == "take" and not handover.look:
+                sent.extend(handover.take())
+            elif step.startswith("look"):
+                lingering = handover.begin_look()
+                rows = [one for one in table[:committed] if one not in sent and one.id not in lingering]
+                if step != "look" and known < committed:
+                    known += 1
+                    handover.give([table[known - 1]])
+                    await asyncio.sleep(0)  # what lingers has its time
+                sent.extend(handover.read(rows))
+            else:
+                await asyncio.sleep(0)
+
+    asyncio.run(played())
+
+    assert len(sent) == len(table)
+    for place in "pq":
+        ids = [one.id for one in sent if one.partition_key == place]
+        assert ids == sorted(ids)
+
+
+async def test_what_lingers_leaves_soon_where_nothing_follows_it() -> None:
+    handover = opened()
+    lingering = [Outgoing(n, "data.tasks", "a", "p", {}, b"{}", 0, lingers=True) for n in (1, 2)]
+
+    handover.give(lingering)
+    assert not handover.wake.is_set()
+    assert handover.take() == []
+    async with asyncio.timeout(5):
+        await handover.wake.wait()
+
+    assert handover.take() == lingering
+
+
+async def test_what_lingers_leaves_with_what_follows_in_its_partition_key() -> None:
+    handover = opened()
+    first, other = [Outgoing(n, "data.tasks", "a", p, {}, b"{}", 0, lingers=True) for n, p in ((1, "p"), (2, "q"))]
+    last = Outgoing(3, "data.tasks", "b", "p", {}, b"{}", 0)
+
+    handover.give([first, other])
+    handover.give([last])
+
+    assert handover.take() == [first, last]
+    assert handover.begin_look() == [other.id]
 
 
 def test_no_more_waits_than_there_is_room_for() -> None:

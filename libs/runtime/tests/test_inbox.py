@@ -14,7 +14,7 @@ from runtime_effects import Effects
     [
         (inbox.CLAIM, 1),
         (inbox.FORGET, 2),
-        (outbox.PAGE, 1),
+        (outbox.PAGE, 2),
         (rules.FORGET_HELD, 2),
         (rules.FORGET_REQUESTS, 2),
         (rules.FORGET_JOBS, 3),

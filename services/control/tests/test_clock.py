@@ -121,7 +121,7 @@ async def test_a_look_tells_what_other_replicas_were_asked_for(postgres: Any) ->
         assert looks[0].next_s is None
         async with asyncio.timeout(1):
             await Store.signals.wait_for_queue()
-        queues.told(Look([], [], None, {}, {}, []))
+        queues.told(Look([], [], None, {}, {}, [], chains=False))
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
                 await Store.signals.wait_for_queue()

@@ -50,6 +50,10 @@ class Event(BaseModel):
         """Return the record's key."""
         return str(getattr(self, self.key_field))
 
+    def lingers(self) -> bool:
+        """Return whether nobody waits for it: it may leave a moment later, with what follows in its partition key."""
+        return False
+
     def partition_key(self) -> str | None:
         """Return what decides on the record's partition, where its publisher is one of the services; None for its key.
 

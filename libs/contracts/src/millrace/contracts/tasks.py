@@ -70,6 +70,50 @@ class Resources(BaseModel):
     gpu_type: str | None = None
 
 
+class Hole(BaseModel):
+    """A place in a chained task's input for what a task before it hands on.
+
+    Attributes:
+        path: The place: keys of objects, and indices of lists.
+        task: That task's name in the chain.
+        pointer: What of its output: the tokens of a JSON pointer.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    path: tuple[int | str, ...]
+    task: str
+    pointer: tuple[str, ...] = ()
+
+
+class ChainedTask(BaseModel):
+    """A task whose first attempt a worker may begin in the transaction in which the one before it has succeeded.
+
+    Attributes:
+        task_id: Its own id.
+        token: Of its first attempt.
+        kind: What to do; it is work of the same queue.
+        name: The task's name in the workflow.
+        input: What to do it with, but for the holes.
+        holes: What of that the tasks before it hand on.
+        lasts_s: How long after its beginning control gives the attempt up, seconds.
+        heartbeat_timeout_s: As in `TaskDispatched`.
+        resources: Likewise.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    task_id: UUID
+    token: UUID
+    kind: str
+    name: str
+    input: dict[str, Any]
+    holes: tuple[Hole, ...] = ()
+    lasts_s: Annotated[float, Field(gt=0)]
+    heartbeat_timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    resources: Resources | None = None
+
+
 class TaskDispatched(TaskOrder):
     """One attempt of a task is to be done.
 
@@ -84,6 +128,7 @@ class TaskDispatched(TaskOrder):
         heartbeat_timeout_s: The longest silence of a worker before its lease has lapsed, seconds.
         carried: What earlier attempts have left to this one.
         resources: What a worker needs for it, where the workflow says so.
+        chain: What its worker may go on with once it has succeeded, each after the one before it.
     """
 
     kind: str
@@ -96,12 +141,17 @@ class TaskDispatched(TaskOrder):
     heartbeat_timeout_s: Annotated[float, Field(gt=0)] = 30.0
     carried: Carried | None = None
     resources: Resources | None = None
+    chain: tuple[ChainedTask, ...] = ()
 
 
 class TaskCancelled(TaskOrder):
     """An attempt is no longer wanted, whether it has begun or not."""
 
     reason: str = ""
+
+
+class ChainCut(TaskOrder):
+    """An attempt goes on as it was ordered; what was chained to it is no longer its worker's to begin."""
 
 
 class TaskReport(Event):
@@ -153,11 +203,17 @@ class TaskSucceeded(TaskReport):
         output: What it hands on to later tasks.
         duration_s: Wall time from acceptance to commit, seconds.
         cpu_s: Processor time that the work took, seconds.
+        went_on: Its worker has begun the next task of the chain with that.
     """
 
     output: Output
     duration_s: Annotated[float, Field(ge=0)]
     cpu_s: Annotated[float, Field(ge=0)]
+    went_on: bool = False
+
+    def lingers(self) -> bool:
+        """Return whether its worker has gone on: what control does next depends on how that ends."""
+        return self.went_on
 
 
 class TaskFailed(TaskReport):

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from millrace.core import caching, slots
+from millrace.core import caching, chains, slots
 from millrace.core.backoff import backoff_s
 from millrace.core.draft import Draft
 from millrace.core.expression import ExpressionFailed
@@ -96,14 +96,10 @@ def _input(draft: Draft, task: TaskRun) -> Any:  # noqa: ANN401 - a JSON object
 
 def _dispatch(draft: Draft, task: TaskRun, given: Any) -> None:  # noqa: ANN401 - likewise
     """Hand a task's next attempt to its queue."""
-    task.state = TaskState.DISPATCHED
-    task.attempt += 1
-    task.token = draft.new_id()
-    task.dispatched_at = draft.now
-    task.started_at = task.seen_at = task.failure = None
-    task.fraction, task.message = 0.0, ""
-    task.due_at = draft.sooner(task, draft.after(draft.plan.step(task.name).task.longest_start_s))
-    draft.effects.append(Dispatch(task.name, task.task_id, task.attempt, task.token, given, task.carried))
+    token = draft.new_id()
+    draft.dispatched(task, token)
+    chain = chains.links_of(draft, task, token)
+    draft.effects.append(Dispatch(task.name, task.task_id, task.attempt, token, given, task.carried, chain))
 
 
 def take_answer(draft: Draft, told: CacheAnswered) -> str | None:
@@ -116,6 +112,13 @@ def take_answer(draft: Draft, told: CacheAnswered) -> str | None:
 
 def take_fact(draft: Draft, fact: AttemptFact) -> str | None:
     """Take what a worker says of an attempt; return why it changed nothing, or None."""
+    reason = _take_fact(draft, fact)
+    if isinstance(fact, Succeeded) and fact.went_on:
+        chains.take_next(draft, fact, counts=reason is None)
+    return reason
+
+
+def _take_fact(draft: Draft, fact: AttemptFact) -> str | None:
     known = draft.run.tasks.get(fact.name)
     if known is None or known.task_id != fact.task_id:
         return f"run {draft.run.run_id} has no open task {fact.task_id} named {fact.name!r}"

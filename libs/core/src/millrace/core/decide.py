@@ -26,7 +26,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from millrace.core import aftercare, attempts, blocks, by_hand, children, deadlines, items, pausing, waits
+from millrace.core import aftercare, attempts, blocks, by_hand, chains, children, deadlines, items, pausing, waits
 from millrace.core.draft import MAX_CAUSE_CHARS, MAX_OUTPUT_BYTES, Draft
 from millrace.core.expression import Condition, ExpressionFailed
 from millrace.core.parts import Pointer
@@ -205,7 +205,7 @@ def _begin_if_ready(draft: Draft, scope: str, name: str) -> None:
 
 def _begin(draft: Draft, path: str, step: Step) -> None:
     """Begin a task whose needs are settled, or skip it."""
-    scope, task = parent(path), draft.add(path, TaskState.OPEN)
+    scope, task = parent(path), draft.add(path, TaskState.OPEN, chains.new_id(draft, path, step))
     needs = [draft.run.tasks[inside(scope, need)].state for need in step.task.needs]
     if step.task.run_if == "succeeded" and any(state is not TaskState.SUCCEEDED for state in needs):
         draft.settle(task, TaskState.SKIPPED)

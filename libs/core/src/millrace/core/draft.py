@@ -98,9 +98,9 @@ class Draft:
             task = self.changed[name] = self.run.tasks[name] = self.run.tasks[name].copy()
         return task
 
-    def add(self, name: str, state: TaskState) -> TaskRun:
+    def add(self, name: str, state: TaskState, task_id: UUID | None = None) -> TaskRun:
         """Return a new record, which begins now."""
-        task = TaskRun(name, self.new_id(), state, began_at=self.now)
+        task = TaskRun(name, task_id or self.new_id(), state, began_at=self.now)
         self.changed[name] = self.run.tasks[name] = task
         return task
 
@@ -237,12 +237,22 @@ class Draft:
             if at_once:
                 self._stop_at_once(self.change(name), reason)
             elif not self._cleans_up(name, path):
-                self._stop(self.change(name), reason, grace_s)
+                self.stop(self.change(name), reason, grace_s)
 
     def ask_to_stop(self, task: TaskRun, reason: str) -> None:
         """Tell the worker of an open attempt to stop."""
         if task.token is not None:
             self.effects.append(CancelAttempt(task.name, task.task_id, task.attempt, task.token, reason))
+
+    def dispatched(self, task: TaskRun, token: UUID) -> None:
+        """Have a task's next attempt be with a worker, or with its queue."""
+        task.state = TaskState.DISPATCHED
+        task.attempt += 1
+        task.token = token
+        task.dispatched_at = self.now
+        task.started_at = task.seen_at = task.failure = None
+        task.fraction, task.message = 0.0, ""
+        task.due_at = self.sooner(task, self.after(self.plan.step(task.name).task.longest_start_s))
 
     def free(self, task: TaskRun) -> None:
         """Have a task give back the slots that it holds, or its place in the line for them, if it has any."""
@@ -281,7 +291,8 @@ class Draft:
             self.stop_child(task, reason, force=True)
         self.give_up(task)
 
-    def _stop(self, task: TaskRun, reason: str, grace_s: float) -> None:
+    def stop(self, task: TaskRun, reason: str, grace_s: float = CANCEL_GRACE_S) -> None:
+        """Stop a task; whoever works on it is waited for so long."""
         match task.state:
             case TaskState.DISPATCHED | TaskState.RUNNING:
                 self.ask_to_stop(task, reason)

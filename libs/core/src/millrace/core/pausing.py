@@ -9,7 +9,7 @@ limit goes on.
 
 from uuid import UUID
 
-from millrace.core import slots
+from millrace.core import chains, slots
 from millrace.core.draft import CHILD, Draft
 from millrace.core.parts import MAX_WAIT_S
 from millrace.core.paths import ROOT
@@ -41,6 +41,8 @@ def pause(draft: Draft, asked: PauseRequested) -> str | None:
     draft.effects.append(RunPaused(asked.cause))
     for name in _queued(draft):
         draft.free(draft.change(name))
+    for task in run.tasks.values():
+        chains.cut(draft, task)
     _tell_children(draft, asked)
     return None
 

@@ -1,5 +1,6 @@
 """A workflow made ready to run: order, conditions and inputs worked out once per version."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +26,9 @@ class Step:
         conditions: Those of its rules for retries, gate, loop, cases or catches, in order; None where there is none.
         recovered: Some task behind it runs `settled`, so its failure does not end what it is in at once.
         has_pointers: Its input takes values from elsewhere.
+        input_bytes: How large its input is as it is written, as JSON.
+        chained: The task that is chained to it; see `chains`.
+        chained_to: The one that it is chained to.
         field: Where it stands in the workflow's document.
     """
 
@@ -36,6 +40,9 @@ class Step:
     conditions: tuple[Condition | None, ...]
     recovered: bool
     has_pointers: bool
+    input_bytes: int
+    chained: str | None
+    chained_to: str | None
     field: str
 
 
@@ -94,7 +101,7 @@ class Plan:
 
 #: Bodies that are done whatever becomes of what is around them; and those of them that follow a task that succeeded.
 _LAST, _AFTER = ("finally", "compensate", "teardown"), ("compensate", "teardown")
-_tokens = lru_cache(maxsize=8192)(parse_pointer)
+tokens_of = lru_cache(maxsize=8192)(parse_pointer)
 
 
 @lru_cache(maxsize=1024)
@@ -138,6 +145,8 @@ def _steps(tasks: Mapping[str, Task], order: tuple[str, ...], at: str) -> dict[s
     for name in reversed(order):
         followers[name] = frozenset(dependents[name]).union(*(followers[other] for other in dependents[name]))
         recovered[name] = any(tasks[d].run_if == "settled" or recovered[d] for d in dependents[name])
+    chained = {some[0]: n for n, some in dependents.items() if len(some) == 1 and _is_chained(tasks[some[0]], tasks[n])}
+    chained_to = {n: name for name, n in chained.items()}
     return {
         name: Step(
             name=name,
@@ -148,10 +157,21 @@ def _steps(tasks: Mapping[str, Task], order: tuple[str, ...], at: str) -> dict[s
             conditions=tuple(_condition(text) for _, text in tasks[name].conditions()),
             recovered=recovered[name],
             has_pointers=next(pointers_in(tasks[name].input), None) is not None,
+            input_bytes=len(json.dumps(tasks[name].input)),
+            chained=chained_to.get(name),
+            chained_to=chained.get(name),
             field=f"{at}tasks.{name}",
         )
         for name in order
     }
+
+
+def _is_chained(task: Task, before: Task) -> bool:
+    """Return whether a task certainly begins, as work of the same queue, once the one that it needs has succeeded."""
+    if len(task.needs) != 1 or task.kind is None or before.kind is None or before.plans:
+        return False
+    certain = task.run_if == "succeeded" and (task.when, task.pool, task.cache, task.deadline) == (None,) * 4
+    return certain and task.work_queue == before.work_queue
 
 
 def _condition(text: str | None) -> Condition | None:
@@ -201,7 +221,7 @@ def value_at(pointer: Pointer, document: Mapping[str, Any]) -> Any:  # noqa: ANN
 
 def _value(pointer: str, document: Mapping[str, Any], given: Mapping[str, Any]) -> Any:  # noqa: ANN401 - likewise
     try:
-        return resolve(document, _tokens(pointer))
+        return resolve(document, tokens_of(pointer))
     except PointerMissing as error:
         if "default" in given and not isinstance(error, KeptElsewhere):
             return given["default"]

@@ -34,7 +34,8 @@ def outbox_deletes_early() -> None:
     outbox.PAGE = f"""
     WITH page AS (
         DELETE FROM outbox WHERE id IN (
-            SELECT id FROM outbox WHERE id <> ALL($1::bigint[]) ORDER BY id LIMIT {outbox.PAGE_ROWS})
+            SELECT id FROM outbox WHERE id <> ALL($1::bigint[]) AND id <> ALL($2::bigint[])
+            ORDER BY id LIMIT {outbox.PAGE_ROWS})
         RETURNING {outbox.COLUMNS})
     SELECT * FROM page ORDER BY id
     """

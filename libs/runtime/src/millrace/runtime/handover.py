@@ -2,12 +2,14 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 MOST_WAITING = 1_000
 MOST_WAITING_BYTES = 16 * 1024 * 1024
 MOST_REMEMBERED = 20_000
+LINGER_S = 0.1
+"""How long what nobody waits for is kept at most for what follows it, seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,7 @@ class Outgoing:
     Attributes:
         partition_key: What decides on its partition; None where that is its key.
         sequence: Its number in its key's stream, from 1; 0 where none is kept.
+        lingers: Nobody waits for it: it leaves with what follows in its partition key, or soon.
     """
 
     id: int
@@ -26,6 +29,12 @@ class Outgoing:
     headers: Mapping[str, str]
     value: bytes
     sequence: int
+    lingers: bool = False
+
+    @property
+    def place(self) -> tuple[str, str | None]:
+        """Return within what it keeps its place."""
+        return (self.topic, self.partition_key)
 
     def encoded_headers(self) -> list[tuple[str, bytes]]:
         """Return the headers as Kafka takes them."""
@@ -40,17 +49,21 @@ class Handover:
     numbered shows that by its number. What is not, the orders and reports of one task, bears to be overtaken: an order
     that is cancelled leaves nothing to be accepted, whichever comes first, and of two attempts each has its own token.
 
+    What lingers waits here for what follows it in its partition key, or for a moment; nothing of that overtakes it.
+
     Attributes:
         wake: Set when there is something to be sent.
         look: Whether there is something that only the table tells.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, linger_s: float = LINGER_S) -> None:
         self.wake = asyncio.Event()
         self.look = True
         self._open = False
         self._waiting: list[Outgoing] = []
-        self._waiting_bytes = 0
+        self._waiting_bytes = self._count = 0
+        self._linger_s = linger_s
+        self._lingering: dict[tuple[str, str | None], list[Outgoing]] = {}
         self._numbers: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._read: OrderedDict[int, None] = OrderedDict()
 
@@ -68,27 +81,44 @@ class Handover:
 
     def give(self, rows: Sequence[Outgoing]) -> None:
         """Take over what was committed, as far as there is room."""
-        if self._open and len(self._waiting) < MOST_WAITING and self._waiting_bytes < MOST_WAITING_BYTES:
-            self._waiting += rows
+        if self._open and self._count < MOST_WAITING and self._waiting_bytes < MOST_WAITING_BYTES:
+            self._count += len(rows)
             self._waiting_bytes += sum(len(row.value) for row in rows)
+            for row in rows:
+                self._wait(row)
         else:
             self.look = True
-        self.wake.set()
+            self.wake.set()
+
+    def _wait(self, row: Outgoing) -> None:
+        if row.lingers and not row.sequence:
+            if row.place not in self._lingering:
+                self._lingering[row.place] = []
+                asyncio.get_running_loop().call_later(self._linger_s, self._let_go, row.place)
+            self._lingering[row.place].append(row)
+        else:
+            self._waiting += [*self._lingering.pop(row.place, ()), row]
+            self.wake.set()
+
+    def _let_go(self, place: tuple[str, str | None]) -> None:
+        if place in self._lingering:
+            self._waiting += self._lingering.pop(place)
+            self.wake.set()
 
     def look_again(self, *_: object) -> None:
         """Have the table looked at: another process has committed something, or this one stops."""
         self.look = True
         self.wake.set()
 
-    def begin_look(self) -> None:
-        """Leave what waits to the table, which is looked at now: all of that has been committed."""
-        self._drop()
+    def begin_look(self) -> list[int]:
+        """Leave what waits to the table, which is looked at now; return the ids there of what lingers here."""
+        self._taken()
         self.look = False
+        return [row.id for rows in self._lingering.values() for row in rows]
 
     def take(self) -> list[Outgoing]:
         """Return what waits and comes next in its stream, in order; `look` where some of it does not."""
-        waiting = sorted(self._waiting, key=lambda row: row.id)
-        self._drop()
+        waiting = self._taken()
         taken: list[Outgoing] = []
         for row in waiting:
             if row.id in self._read:
@@ -100,16 +130,29 @@ class Handover:
             taken.append(row)
         return taken
 
-    def read(self, rows: Iterable[Outgoing]) -> None:
-        """Note what was read from the table: it is sent from there."""
+    def read(self, rows: Sequence[Outgoing]) -> list[Outgoing]:
+        """Note what was read from the table; return it with what lingered before it, in order: that is sent now."""
         for row in rows:
             self._note(row)
             self._read[row.id] = None
         while len(self._read) > MOST_REMEMBERED:
             self._read.popitem(last=False)
+        places = {row.place for row in rows}
+        for place in places & self._lingering.keys():
+            self._let_go(place)
+        ahead = [row for row in self._waiting if row.lingers and row.place in places and row.id not in self._read]
+        self._read |= dict.fromkeys(row.id for row in ahead)  # so that they are passed over among what waits
+        return sorted([*rows, *ahead], key=lambda row: row.id)
+
+    def _taken(self) -> list[Outgoing]:
+        waiting, self._waiting = sorted(self._waiting, key=lambda row: row.id), []
+        self._count -= len(waiting)
+        self._waiting_bytes -= sum(len(row.value) for row in waiting)
+        return waiting
 
     def _drop(self) -> None:
-        self._waiting, self._waiting_bytes = [], 0
+        self._waiting, self._waiting_bytes, self._count = [], 0, 0
+        self._lingering.clear()
 
     def _note(self, row: Outgoing) -> None:
         if row.sequence:

@@ -42,7 +42,7 @@ COLUMNS = "id, topic, key, partition_key, headers::text AS headers, value"
 PAGE = f"""
 WITH sent AS (DELETE FROM outbox WHERE id = ANY($1::bigint[]))
 SELECT {COLUMNS} FROM outbox
-WHERE id <> ALL($1::bigint[]) ORDER BY id LIMIT {PAGE_ROWS}
+WHERE id <> ALL($1::bigint[]) AND id <> ALL($2::bigint[]) ORDER BY id LIMIT {PAGE_ROWS}
 """
 
 TRY = "SELECT pg_try_advisory_lock($1) AS ours, current_setting('transaction_read_only') = 'off' AS writable"
@@ -136,14 +136,14 @@ class Relay:
             looks = self._handover.look or len(sent) >= FORGET_ROWS or now - looked_at > POLL_S
             if looks:
                 looked_at = now
-                self._handover.begin_look()
-                rows = [_row(found) for found in await page.fetch(sent)]
+                lingering = self._handover.begin_look()
+                rows = [_row(found) for found in await page.fetch(sent, lingering)]
                 self._database.wrote()
                 if sent:
                     await failpoint("outbox.deleted")
                 sent = []
-                self._handover.read(rows)
                 self._handover.look |= len(rows) == PAGE_ROWS
+                rows = self._handover.read(rows)
             else:
                 rows = self._handover.take()
             if rows:

@@ -309,7 +309,7 @@ async def service(name: str, settings: ServiceSettings) -> AsyncIterator[Service
     dsn = settings.postgres_dsn.get_secret_value()
     async with AsyncExitStack() as stack:
         stack.callback(telemetry.stop, name)
-        applied = await migrate(dsn, name)
+        applied = await migrate(dsn, name, post=settings.post_migrations)
         if applied:
             log.info("migrations_applied", service=name, migrations=applied)
         database = await stack.enter_async_context(Database(dsn, settings.pool_size))

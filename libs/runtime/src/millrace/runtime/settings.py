@@ -61,6 +61,9 @@ class ServiceSettings(BaseSettings):
     instance: int = Field(0, ge=0)
     """Ordinal of this process among the service's replicas; names its Kafka membership."""
 
+    post_migrations: bool = False
+    """Whether a start applies the `_post_` migrations too: no process of a former version is or comes beside it."""
+
     drain_s: float = Field(20.0, gt=0, le=25)
     """How long a stop waits for work in flight, seconds."""
 

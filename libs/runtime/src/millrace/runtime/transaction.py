@@ -63,7 +63,7 @@ class Transaction:
         self._writes: dict[str, list[tuple[Any, ...]]] = {}
         self._last: dict[str, tuple[Any, ...]] = {}
         self._hoped: list[tuple[str, tuple[Any, ...]]] = []
-        self._outgoing: list[tuple[str, str, str | None, dict[str, str], bytes, bool]] = []
+        self._outgoing: list[tuple[str, str, str | None, dict[str, str], bytes, bool, bool]] = []
         self._after: list[Callable[[], None]] = []
         self._envelopes: dict[int, Envelope] = {}
         self._cause: Envelope | None = None
@@ -137,7 +137,9 @@ class Transaction:
         if len(value) > MAX_EMITTED_BYTES:
             name = type(event).__name__
             raise InvalidInput(f"{name} {key} has {len(value)} bytes, more than {MAX_EMITTED_BYTES}")
-        self._outgoing.append((topic, key, event.partition_key(), headers, value, not _is_task_topic(topic)))
+        self._outgoing.append(
+            (topic, key, event.partition_key(), headers, value, not _is_task_topic(topic), event.lingers())
+        )
         self.emitted.append(event)
 
     def on_commit(self, function: Callable[[], None]) -> None:
@@ -217,13 +219,13 @@ class Transaction:
 
     async def _send_outgoing(self, hoped: Sequence[tuple[str, tuple[Any, ...]]]) -> None:
         outgoing, self._outgoing = self._outgoing, []
-        topics, keys, partition_keys, headers, events, numbered = zip(*outgoing, strict=True)
+        topics, keys, partition_keys, headers, events, numbered, _ = zip(*outgoing, strict=True)
         columns = (topics, keys, partition_keys, [to_json(some).decode() for some in headers], events)
         emit = (EMIT, (*columns, numbered)) if any(numbered) else (EMIT_UNNUMBERED, columns)
         rows = await self._connection.fetch(*self._taken([*hoped, emit]))
         self.written += [
-            Outgoing(row["id"], topic, key, partition_key, some, event, int(row["sequence"] or 0))
-            for row, (topic, key, partition_key, some, event, _) in zip(rows, outgoing, strict=True)
+            Outgoing(row["id"], topic, key, partition_key, some, event, int(row["sequence"] or 0), lingers)
+            for row, (topic, key, partition_key, some, event, _, lingers) in zip(rows, outgoing, strict=True)
         ]
 
     def _taken(self, more: Sequence[tuple[str, tuple[Any, ...]]] = ()) -> tuple[Any, ...]:

@@ -12,8 +12,34 @@ from millrace.core.state.records import Carried, Failure, Run, RunState, TaskRun
 
 
 @dataclass(slots=True, frozen=True)
+class Hole:
+    """A place in a link's input for what a task before it in the chain hands on.
+
+    Attributes:
+        path: The place: keys of objects, and indices of lists.
+        task: That task's own name.
+        pointer: What of its output: the tokens of a JSON pointer.
+    """
+
+    path: tuple[str | int, ...]
+    task: str
+    pointer: tuple[str, ...]
+
+
+@dataclass(slots=True, frozen=True)
+class Link:
+    """A task that a worker may go on with, and its first attempt; see `chains`."""
+
+    name: str
+    task_id: UUID
+    token: UUID
+    input: Any
+    holes: tuple[Hole, ...] = ()
+
+
+@dataclass(slots=True, frozen=True)
 class Dispatch:
-    """Hand the task's new attempt to its queue."""
+    """Hand the task's new attempt to its queue, with what its worker may go on with."""
 
     name: str
     task_id: UUID
@@ -21,6 +47,17 @@ class Dispatch:
     token: UUID
     input: Any
     carried: Carried | None = None
+    chain: tuple[Link, ...] = ()
+
+
+@dataclass(slots=True, frozen=True)
+class CutChain:
+    """Have the attempt's worker go on with nothing by itself."""
+
+    name: str
+    task_id: UUID
+    attempt: int
+    token: UUID
 
 
 @dataclass(slots=True, frozen=True)
@@ -168,7 +205,7 @@ class RunEnded:
 
 Lifecycle = RunStarted | RunPaused | RunResumed | RunEnded | DeadlineMissed
 Asked = AskSlots | FreeSlots | AskCache | TellCache
-Effect = Dispatch | CancelAttempt | AttemptEnded | Collect | Asked | StartChild | TellChild | Lifecycle
+Effect = Dispatch | CutChain | CancelAttempt | AttemptEnded | Collect | Asked | StartChild | TellChild | Lifecycle
 
 
 @dataclass(slots=True, frozen=True)

@@ -103,9 +103,15 @@ class Progressed(_AttemptFact):
 
 @dataclass(slots=True, frozen=True)
 class Succeeded(_AttemptFact):
-    """The attempt has its result."""
+    """The attempt has its result.
+
+    Attributes:
+        output: That.
+        went_on: Its worker has begun the next link of the chain with that; see `chains`.
+    """
 
     output: Any = None
+    went_on: bool = False
 
 
 @dataclass(slots=True, frozen=True)

@@ -110,12 +110,18 @@ def failed(
     )
 
 
-def report_of(service: str, ended: Ended) -> TaskSucceeded | TaskFailed:
-    """Return the report of how an attempt has ended, now; its output is known to be one that can travel."""
+def report_of(service: str, ended: Ended, *, went_on: bool = False) -> TaskSucceeded | TaskFailed:
+    """Return the report of how an attempt has ended, now; its output is known to be one that can travel.
+
+    Args:
+        service: Whose.
+        ended: How.
+        went_on: Whether what is chained to it is begun with that.
+    """
     attempt, task = ended.attempt, ended.attempt.task
     said = about(service, task) | {"duration_s": time.monotonic() - attempt.accepted, "cpu_s": ended.cpu_s}
     if not ended.error:
-        return TaskSucceeded(**said, output=ended.result)
+        return TaskSucceeded(**said, output=ended.result, went_on=went_on)
     why = plain(ended.message, MAX_MESSAGE_CHARS)
     return TaskFailed(**said, error=ended.error, message=why, retryable=ended.retryable, carried=attempt.carried)
 

@@ -10,7 +10,12 @@ SELECT t.task_id, t.attempt, t.token, t.namespace, t.kind, t.dispatched::jsonb, 
 FROM unnest($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::text[], $6::text[])
     AS t(task_id, attempt, token, namespace, kind, dispatched)
 """
-ACCEPT = f"{ACCEPT_NEW} ON CONFLICT (task_id, attempt) DO NOTHING RETURNING task_id, attempt"
+# What another token has there was begun as part of a chain that does not count: it has to give way to what is ordered.
+ACCEPT = f"""{ACCEPT_NEW} ON CONFLICT (task_id, attempt) DO UPDATE SET token = excluded.token, kind = excluded.kind,
+    dispatched = excluded.dispatched, state = 'leased', owner = excluded.owner, heartbeat_at = now()
+WHERE job.token <> excluded.token RETURNING task_id, attempt
+"""
+GO_ON = f"{ACCEPT_NEW} ON CONFLICT (task_id, attempt) DO NOTHING RETURNING task_id, attempt"
 # A cancel may come before what it cancels: its row then keeps the attempt from being accepted.
 CANCEL = """
 INSERT INTO job (task_id, attempt, token, namespace, kind, dispatched, state)

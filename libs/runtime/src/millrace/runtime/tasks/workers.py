@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from millrace.contracts.tasks import Carried, TaskCancelled, TaskDispatched, TaskOrder
+from millrace.contracts.tasks import TaskDispatched, TaskOrder
 from millrace.runtime.artifacts import Artifacts
 from millrace.runtime.batches import OutageError, settle
 from millrace.runtime.client import Channels
@@ -30,20 +30,18 @@ from millrace.runtime.tasks.attempts import (
     report_lineage,
     report_of,
 )
+from millrace.runtime.tasks.chains import order_after
 from millrace.runtime.tasks.child import PREEMPTED
 from millrace.runtime.tasks.computing import ComputeJob
 from millrace.runtime.tasks.doing import Doing, LoopJob
 from millrace.runtime.tasks.leases import (
-    ACCEPT,
-    ACCEPT_NEW,
     BEAT,
-    CANCEL,
-    CARRIED,
     END,
     END_FORMER_LIFE,
     END_LAPSED,
-    WAS_CANCELLED,
+    GO_ON,
 )
+from millrace.runtime.tasks.orders import Orders
 from millrace.runtime.tasks.telling import Telling
 from millrace.runtime.telemetry import NAMESPACE, RUN_ID, TASK_DURATION, TASK_ID, TASKS_RUNNING, span
 from millrace.runtime.traceparent import traceparent_of
@@ -81,80 +79,23 @@ class Workers:
             lambda attempt: LoopJob(attempt, self._telling.keep, artifacts, channels, begin),
             partial(ComputeJob, service=service, settings=settings, store=begin.store),
         )
+        self._orders = Orders(service, self._owner, self._kinds, self._attempts, self._start, self._drop)
         self._ended: asyncio.Queue[Ended] = asyncio.Queue()
         self._hope = Hope(service)
 
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:
         """Return the row by which orders come in."""
-        row = on_batch(TaskOrder, self.take_orders, start="earliest", topics=[f"control.tasks.{self._service}"])
+        row = on_batch(TaskOrder, self._orders.take, start="earliest", topics=[f"control.tasks.{self._service}"])
         return (replace(row, full=self.full),)
 
     def full(self) -> bool:
         """Return whether so much is accepted that the rest has to wait in Kafka."""
         return len(self._attempts) >= MOST_ACCEPTED
 
-    async def take_orders(self, orders: Sequence[TaskOrder], tx: Transaction) -> None:
-        """Accept and lease what is dispatched; end what is cancelled."""
-        accepted: list[Attempt] = []
-        for order in orders:
-            if isinstance(order, TaskDispatched):
-                try:
-                    kind = kind_for(self._service, self._kinds, order)
-                    accepted.append(Attempt(order, kind, tx.envelope_of(order)))
-                except InvalidInput as error:
-                    tx.emit(failed(self._service, order, "InvalidInput", str(error), retryable=False), cause=order)
-        if accepted:
-            await self._take_over(accepted, tx)
-            tasks = [attempt.task for attempt in accepted]
-            columns = [
-                [getattr(t, name) for t in tasks] for name in ("task_id", "attempt", "token", "namespace", "kind")
-            ]
-            columns.append([t.model_dump_json() for t in tasks])
-            if tx.hopes:
-                leased = {attempt.place for attempt in accepted}
-                tx.write_last(ACCEPT_NEW, *columns, self._owner)
-            else:
-                rows = await tx.fetch(ACCEPT, *columns, self._owner)
-                leased = {(row["task_id"], row["attempt"]) for row in rows}
-            await failpoint("tasks.accepted")
-            fresh = [attempt for attempt in accepted if attempt.place in leased]
-            tx.on_commit(lambda: self._start(fresh))
-            if len(fresh) < len(accepted):
-                await self._refuse_cancelled([t for t in tasks if (t.task_id, t.attempt) not in leased], tx)
-        for order in orders:
-            if isinstance(order, TaskCancelled):
-                await self._cancel(order, tx)
-
-    async def _take_over(self, accepted: Sequence[Attempt], tx: Transaction) -> None:
-        """Give attempts what the ones before them have left here."""
-        again = [attempt for attempt in accepted if attempt.task.attempt > 1]
-        if again:
-            places = [[a.task.task_id for a in again], [a.task.attempt for a in again]]
-            left = {row["task_id"]: row["carried"] for row in await tx.fetch(CARRIED, *places)}
-            for attempt in again:
-                if (carried := left.get(attempt.task.task_id)) is not None:
-                    attempt.task = attempt.task.model_copy(update={"carried": Carried.model_validate(carried)})
-        for attempt in accepted:
-            attempt.carried = attempt.task.carried
-
-    async def _refuse_cancelled(self, tasks: Sequence[TaskDispatched], tx: Transaction) -> None:
-        for task in tasks:
-            if await tx.fetch(WAS_CANCELLED, task.task_id, task.attempt):
-                tx.emit(
-                    failed(self._service, task, "cancelled", "cancelled before it began", retryable=False), cause=task
-                )
-
-    async def _cancel(self, order: TaskCancelled, tx: Transaction) -> None:
-        rows = await tx.fetch(CANCEL, order.task_id, order.attempt, order.token, order.namespace)
-        await failpoint("tasks.cancelled", order.task_id)
-        if rows and rows[0]["kind"]:
-            task = TaskDispatched.model_validate(rows[0]["dispatched"])
-            tx.emit(failed(self._service, task, "cancelled", order.reason or "cancelled", retryable=False), cause=order)
-            tx.on_commit(lambda: self._drop((order.task_id, order.attempt)))
-
     def _start(self, attempts: Sequence[Attempt]) -> None:
         for attempt in attempts:
+            self._drop(attempt.place)
             self._attempts[attempt.place] = attempt
             TASKS_RUNNING.labels(attempt.task.kind).inc()
             attempt.worker = asyncio.create_task(
@@ -244,7 +185,8 @@ class Workers:
         await self._hope.do(self._begin, partial(self._finish_in, some))
         await failpoint("tasks.finished")
         for ended in some:
-            self._forget(ended.attempt.place)
+            if self._attempts.get(ended.attempt.place) is ended.attempt:
+                self._forget(ended.attempt.place)
 
     async def _finish_in(self, some: Sequence[Ended], tx: Any) -> None:  # noqa: ANN401 - the service's own Store
         tasks = [ended.attempt.task for ended in some]
@@ -256,24 +198,44 @@ class Workers:
         else:
             mine = {(row["task_id"], row["attempt"]) for row in await tx.fetch(END, *columns)}
         await failpoint("tasks.ended")
-        for ended in some:
-            # Not mine: cancelled, lapsed, or finished before an outage hid it.
-            if ended.attempt.place in mine:
-                await self._say(ended, tx)
+        # Not mine: cancelled, lapsed, or finished before an outage hid it.
+        kept = [await self._keep(ended, tx) for ended in some if ended.attempt.place in mine]
+        begun = await self._go_on(kept, tx)
+        for ended in kept:
+            tx.handling(None, ended.attempt.envelope)
+            tx.emit(report_of(self._service, ended, went_on=ended.attempt in begun))
+        tx.handling(None, None)
         await failpoint("tasks.finishing")
 
-    async def _say(self, ended: Ended, tx: Any) -> None:  # noqa: ANN401 - the service's own Store
+    async def _keep(self, ended: Ended, tx: Any) -> Ended:  # noqa: ANN401 - the service's own Store
+        """Keep the result of an attempt; return how it has ended, with what it hands on."""
+        if ended.error:
+            return ended
         attempt, task = ended.attempt, ended.attempt.task
         tx.handling(None, attempt.envelope)
-        tx.used_refs, tx.made_refs = [], {}
-        if not ended.error:
-            tx.task = task
-            ended = Ended(attempt, ended.cpu_s, result=await attempt.kind.finish(ended.result, tx))
-            check_size(task, ended.result)  # which raises: with an output that cannot travel, no effect counts
-        tx.emit(report_of(self._service, ended))
-        if not ended.error:
-            report_lineage(self._service, attempt, tx)
-        tx.handling(None, None)
+        tx.used_refs, tx.made_refs, tx.task = [], {}, task
+        ended = Ended(attempt, ended.cpu_s, result=await attempt.kind.finish(ended.result, tx))
+        check_size(task, ended.result)  # which raises: with an output that cannot travel, no effect counts
+        report_lineage(self._service, attempt, tx)
+        return ended
+
+    async def _go_on(self, kept: Sequence[Ended], tx: Any) -> Collection[Attempt]:  # noqa: ANN401 - likewise
+        """Lease what is chained to attempts that have succeeded; return those of which it is."""
+        nexts: dict[Attempt, Attempt] = {}
+        for ended in kept:
+            attempt = ended.attempt
+            if ended.error or attempt.preempted or not attempt.task.chain:
+                continue
+            order = order_after(attempt.task, ended.result, tx.now)
+            with suppress(InvalidInput):  # which control is told once it orders that
+                if order is not None:
+                    nexts[attempt] = Attempt(order, kind_for(self._service, self._kinds, order), attempt.envelope)
+        if not nexts:
+            return ()
+        leased = await self._orders.lease([one.task for one in nexts.values()], GO_ON, tx)
+        begun = {attempt: one for attempt, one in nexts.items() if one.place in leased}
+        tx.on_commit(lambda: self._start([*begun.values()]))
+        return begun.keys()
 
     async def _fail_finish(self, ended: Ended, error: Exception) -> None:
         if not isinstance(error, MillraceError):

@@ -49,6 +49,7 @@ def service_environment(state: State, postgres: Postgres, kafka: Kafka, roots: I
             "TOKEN_FILE": str(state.token(service)),
             "ENDPOINTS": endpoints,
             "INSTANCE": "0",
+            "POST_MIGRATIONS": "true",  # all of a stack is of one version
         }
         settings |= {f"{service.upper()}_{name}": value for name, value in own.items()}
     return settings

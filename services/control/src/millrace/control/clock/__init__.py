@@ -64,6 +64,7 @@ class Clock:
         for told in self._told:
             told(look)
         Store.signals.changed(look.waiting)
+        Store.signals.chains = look.chains
         if due or turns:
             await failpoint("control.due")
         done: list[int] = []

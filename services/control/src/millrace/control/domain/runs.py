@@ -19,6 +19,9 @@ from millrace.contracts.openlineage import (
     openlineage_namespace,
 )
 from millrace.contracts.tasks import (
+    ChainCut,
+    ChainedTask,
+    Hole,
     Resources,
     TaskCancelled,
     TaskDispatched,
@@ -29,18 +32,21 @@ from millrace.contracts.tasks import (
     TaskSucceeded,
 )
 from millrace.control.domain.plans import misfit_in_plan
+from millrace.core.ir import Task
 from millrace.core.plan import Plan
 from millrace.core.planning import INVALID_PLAN
 from millrace.core.state import (
     CancelAcknowledged,
     CancelAttempt,
     Carried,
+    CutChain,
     DeadlineMissed,
     Decision,
     Dispatch,
     Failed,
     Failure,
     Input,
+    Link,
     Progressed,
     Run,
     RunEnded,
@@ -137,7 +143,7 @@ def input_of(report: TaskReport, live: Collection[str] = (), slots: Mapping[str,
         case TaskSucceeded():
             why = misfit_in_plan(report.output, live, slots)
             failure = Failure(INVALID_PLAN, why, retryable=False)
-            return Failed(*at, failure) if why else Succeeded(*at, report.output)
+            return Failed(*at, failure) if why else Succeeded(*at, report.output, went_on=report.went_on)
         case TaskFailed(error="cancelled"):
             return CancelAcknowledged(*at)
         case TaskFailed():
@@ -155,8 +161,15 @@ def _carried(told: tasks.Carried | None) -> Carried | None:
     return Carried(told.checkpoint, told.external_ref) if told is not None else None
 
 
-def events_of(kept: KeptRun, decision: Decision, now: datetime) -> Iterator[Event]:
-    """Yield what is to be said because of a decision, in order; `kept.run` is already what was decided."""
+def events_of(kept: KeptRun, decision: Decision, now: datetime, *, chains: bool = False) -> Iterator[Event]:
+    """Yield what is to be said because of a decision, in order; `kept.run` is already what was decided.
+
+    Args:
+        kept: The run.
+        decision: That.
+        now: When.
+        chains: Whether orders say what their workers may go on with.
+    """
     about = {
         "namespace": kept.namespace,
         "run_id": kept.run.run_id,
@@ -166,16 +179,11 @@ def events_of(kept: KeptRun, decision: Decision, now: datetime) -> Iterator[Even
     for effect in decision.effects:
         match effect:
             case Dispatch():
-                yield _order(kept, effect, now)
+                yield _order(kept, effect, now, chains=chains)
             case CancelAttempt():
-                yield TaskCancelled(
-                    namespace=kept.namespace,
-                    queue=kept.plan.step(effect.name).task.work_queue,
-                    task_id=effect.task_id,
-                    attempt=effect.attempt,
-                    token=effect.token,
-                    reason=effect.reason[:500],
-                )
+                yield TaskCancelled(**_about_attempt(kept, effect), reason=effect.reason[:500])
+            case CutChain() if chains:
+                yield ChainCut(**_about_attempt(kept, effect))
             case RunStarted():
                 yield facts.RunStarted(
                     **about,
@@ -204,14 +212,21 @@ def events_of(kept: KeptRun, decision: Decision, now: datetime) -> Iterator[Even
                 yield _lineage(kept, now)
 
 
-def _order(kept: KeptRun, effect: Dispatch, now: datetime) -> TaskDispatched:
+def _about_attempt(kept: KeptRun, effect: Dispatch | CancelAttempt | CutChain) -> dict[str, Any]:
+    """Return what every order says of its attempt."""
+    return {
+        "namespace": kept.namespace,
+        "queue": kept.plan.step(effect.name).task.work_queue,
+        "task_id": effect.task_id,
+        "attempt": effect.attempt,
+        "token": effect.token,
+    }
+
+
+def _order(kept: KeptRun, effect: Dispatch, now: datetime, *, chains: bool) -> TaskDispatched:
     task = kept.plan.step(effect.name).task
     return TaskDispatched(
-        namespace=kept.namespace,
-        queue=task.work_queue,
-        task_id=effect.task_id,
-        attempt=effect.attempt,
-        token=effect.token,
+        **_about_attempt(kept, effect),
         kind=task.kind or "",
         input=effect.input,
         run_id=kept.run.run_id,
@@ -222,8 +237,28 @@ def _order(kept: KeptRun, effect: Dispatch, now: datetime) -> TaskDispatched:
         # The worker's own lease lapses first, so that its service can say so itself.
         heartbeat_timeout_s=task.heartbeat_timeout_s / 2,
         carried=tasks.Carried(**asdict(effect.carried)) if effect.carried is not None else None,
-        resources=Resources(**task.resources.needed()) if task.resources is not None else None,
+        resources=_resources(task),
+        chain=tuple(_chained(kept, link) for link in effect.chain) if chains else (),
     )
+
+
+def _chained(kept: KeptRun, link: Link) -> ChainedTask:
+    task = kept.plan.step(link.name).task
+    return ChainedTask(
+        task_id=link.task_id,
+        token=link.token,
+        kind=task.kind or "",
+        name=link.name,
+        input=link.input,
+        holes=tuple(Hole(path=hole.path, task=hole.task, pointer=hole.pointer) for hole in link.holes),
+        lasts_s=task.longest_start_s + task.run_timeout_s,
+        heartbeat_timeout_s=task.heartbeat_timeout_s / 2,
+        resources=_resources(task),
+    )
+
+
+def _resources(task: Task) -> Resources | None:
+    return Resources(**task.resources.needed()) if task.resources is not None else None
 
 
 def _lineage(kept: KeptRun, now: datetime) -> LineageReported:

@@ -199,7 +199,7 @@ async def _decide(
                     reason=refused.reason,
                 )
         decided.append((kept, decision))
-        if decision.changed or decision.run_changed:
+        if decision.changed or decision.run_changed or decision.effects:
             await _say(kept, decision, cause, tx)
     # What is decided of a run that is not locked counts only if it is still so, also that nothing is to be done.
     if saved := [one for one in decided if one[1].changed or one[1].run_changed or not one[0].ours]:
@@ -208,7 +208,7 @@ async def _decide(
 
 
 async def _say(kept: KeptRun, decision: Decision, cause: Event | None, tx: Store) -> None:
-    events: Iterable[Event] = events_of(kept, decision, tx.now)
+    events: Iterable[Event] = events_of(kept, decision, tx.now, chains=tx.signals.chains)
     if leased := await tx.leased_queues(kept.plan.queues):
         if not kept.ours:
             raise UnexpectedError(f"run {kept.run.run_id} has tasks that are leased, under its lock only")

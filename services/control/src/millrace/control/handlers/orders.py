@@ -5,7 +5,7 @@ from typing import Any
 
 from millrace.contracts.control import LeasedTaskEnded
 from millrace.contracts.event import Event
-from millrace.contracts.tasks import TaskCancelled, TaskDispatched
+from millrace.contracts.tasks import ChainCut, TaskCancelled, TaskDispatched
 from millrace.control.domain.runs import KeptRun
 from millrace.control.store import Store
 from millrace.core.state import (
@@ -37,7 +37,10 @@ def keep_orders(
     ]
     for event in events:
         if isinstance(event, TaskDispatched) and event.queue in leased:
-            tx.add_lease(event, kept.traceparent)
+            # Whoever leases a task does that alone.
+            tx.add_lease(event.model_copy(update={"chain": ()}), kept.traceparent)
+        elif isinstance(event, ChainCut) and event.queue in leased:
+            continue
         elif isinstance(event, TaskCancelled) and event.queue in leased:
             tx.cancel_lease(event)
         else:

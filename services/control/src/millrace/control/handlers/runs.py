@@ -1,10 +1,11 @@
 """What becomes of runs: started, told something by people, by services and by the clock."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 import structlog
+from millrace.contracts.event import Event
 from millrace.contracts.tasks import TaskReport, TaskSucceeded
 from millrace.control.commands import DecideTask, StartRun
 from millrace.control.domain.approvals import check_may_decide, form_of
@@ -16,9 +17,10 @@ from millrace.control.handlers.orders import held_where_leased
 from millrace.control.handlers.pools import slots_for
 from millrace.control.handlers.queues import queues_for
 from millrace.control.store import Store
+from millrace.core import chains
 from millrace.core.ir import Task
 from millrace.core.paths import written
-from millrace.core.state import Input, Tick, Voted
+from millrace.core.state import AttemptFact, Input, Tick, Voted
 from millrace.runtime.errors import NotFound
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.traceparent import current_traceparent
@@ -82,8 +84,22 @@ async def apply_reports(reports: Sequence[TaskReport], tx: Store) -> None:
     for kept in kept_runs:
         mine = by_run[kept.run.run_id]
         told.append((kept, await inputs_of(mine, kept, tx), mine[-1]))
-    await advance(told, tx)
+    if await advance(told, tx):
+        _check_order(told)
     await failpoint("control.decided")
+
+
+def _check_order(told: Iterable[tuple[KeptRun, Sequence[Input], Event]]) -> None:
+    """Do nothing where what was refused will never be taken.
+
+    Raises:
+        NotFound: Something has come before the success that it follows, which is held: it is to wait for that.
+    """
+    for kept, inputs, _ in told:
+        for fact in inputs:
+            if isinstance(fact, AttemptFact) and chains.is_ahead(kept.run, kept.plan, fact):
+                run_id, name = kept.run.run_id, fact.name
+                raise NotFound(f"task {name} of run {run_id} has begun with a success that is not told yet: it is held")
 
 
 async def inputs_of(reports: Sequence[TaskReport], kept: KeptRun, tx: Store) -> list[Input]:

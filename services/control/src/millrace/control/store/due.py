@@ -102,11 +102,14 @@ SELECT min(at) FROM (
 ) AS each
 """
 TOPICS = "SELECT topic, bool_or(document->>'start' IS DISTINCT FROM 'now') AS from_start FROM source GROUP BY topic"
+POST_CHAINS = "0017_post_chains.sql"
+CHAINS = f"SELECT FROM schema_version WHERE package = 'millrace.control' AND migration = '{POST_CHAINS}'"
 # All that a replica looks for now and then comes with one look: an idle one asks for nothing else.
 LOOK = f"""
 SELECT now(), extract(epoch FROM ({NEXT}) - now())::float AS next_s,
     (SELECT coalesce(jsonb_agg(jsonb_build_array(run_id, namespace, trigger_name)), '[]') FROM ({DUE}) AS due) AS due,
     (SELECT coalesce(jsonb_object_agg(topic, from_start), '{{}}') FROM ({TOPICS}) AS t) AS topics,
+    EXISTS ({CHAINS}) AS chains,
     (SELECT coalesce(jsonb_object_agg(name, live), '{{}}') FROM queue WHERE transport = 'kafka') AS queues,
     ARRAY(SELECT name FROM queue q WHERE transport = 'grpc' AND EXISTS (
         SELECT FROM task_lease l WHERE l.queue = q.name AND l.worker IS NULL AND l.ended_at IS NULL)) AS waiting
@@ -147,6 +150,7 @@ class Look:
         topics: What sources name, topics and patterns, and whether each is read from its start.
         queues: Those that have topics, and whether these are known to be there.
         waiting: Those in which tasks wait to be leased.
+        chains: Whether orders may say what their workers may go on with.
     """
 
     runs: Sequence[UUID]
@@ -155,6 +159,7 @@ class Look:
     topics: Mapping[str, bool]
     queues: Mapping[str, bool]
     waiting: Sequence[str]
+    chains: bool
 
 
 def look_of(row: asyncpg.Record) -> Look:
@@ -162,5 +167,5 @@ def look_of(row: asyncpg.Record) -> Look:
     return Look(
         runs=[UUID(run_id) for run_id, *_ in row["due"] if run_id is not None],
         turns=[Turn(namespace, name) for _, namespace, name in row["due"] if namespace is not None],
-        **{name: row[name] for name in ("next_s", "topics", "queues", "waiting")},
+        **{name: row[name] for name in ("next_s", "topics", "queues", "waiting", "chains")},
     )

@@ -9,7 +9,12 @@ from uuid import UUID
 
 
 class Signals:
-    """Wakes what waits for runs: the clock for what is due, watchers for what has changed."""
+    """Wakes what waits for runs: the clock for what is due, watchers for what has changed.
+
+    Attributes:
+        chains: Whether orders say what their workers may go on with, as the last look found: no replica is left that
+            would not know what a worker has begun by itself.
+    """
 
     WAITED_S = 1.0
     """So often is looked for what others have added to a queue for whose tasks somebody waits here."""
@@ -20,6 +25,7 @@ class Signals:
         self._applied = False
         self._queue = asyncio.Event()
         self._pattern = asyncio.Event()
+        self.chains = False
         self._watched: dict[UUID | str, set[Watch]] = {}
 
     def due_in(self, seconds: float) -> None:
