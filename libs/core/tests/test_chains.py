@@ -112,6 +112,11 @@ def test_what_may_not_begin_or_not_there_is_not_chained(other: dict[str, Any]) -
     assert world.order("a").chain == ()
 
 
+@pytest.mark.parametrize("other", [{"pool": "p"}, {"cache": {}}, {"deadline": {"after_s": 60}}])
+def test_nothing_is_chained_to_what_others_wait_for(other: dict[str, Any]) -> None:
+    assert started(a=WORK | other, b=WORK | {"needs": ["a"]}).order("a").chain == ()
+
+
 def test_what_other_tasks_need_or_that_needs_others_is_not_chained() -> None:
     forks = started(a=WORK, b=WORK | {"needs": ["a"]}, c=WORK | {"needs": ["a"]})
     joins = started(a=WORK, b=WORK, c=WORK | {"needs": ["a", "b"]})
@@ -238,6 +243,32 @@ def test_the_inputs_of_a_chain_are_not_more_than_an_event_takes() -> None:
     large = {"x": ["y" * 1000] * 40}
     world = started(a=WORK, b=WORK | {"needs": ["a"], "input": large}, c=WORK | {"needs": ["b"], "input": large})
     assert [link.name for link in world.order("a").chain] == ["b"]
+
+
+def test_holes_count_to_what_a_chain_may_take() -> None:
+    many = {"x" * 100: [{"$from": "/tasks/a/output/n"}] * 600}
+    assert started(a=WORK, b=WORK | {"needs": ["a"], "input": many}).order("a").chain == ()
+
+
+def test_what_comes_before_its_success_in_one_batch_is_refused_until_that_is_known() -> None:
+    world = started(**CHAIN)
+    a = world.order("a")
+    early = Succeeded("b", a.chain[0].task_id, 1, a.chain[0].token, {})
+    first = Succeeded("a", a.task_id, 1, a.token, {"n": 1}, went_on=True)
+
+    (refused,) = world.tell(early, first).refused
+
+    assert (refused.input, refused.early) == (early, True)
+
+
+@pytest.mark.parametrize("name", ["", "zzz", "a]", "l[0]", "a.b"])
+def test_a_success_of_what_there_is_not_changes_nothing(name: str) -> None:
+    world = started(**CHAIN)
+    a = world.order("a")
+
+    decision = world.tell(Succeeded(name, a.task_id, 1, a.token, {}, went_on=True))
+
+    assert (decision.effects, [refused.early for refused in decision.refused]) == ((), [False])
 
 
 def test_a_link_that_fails_is_tried_again_by_an_order() -> None:

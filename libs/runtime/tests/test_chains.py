@@ -1,6 +1,7 @@
 """What a worker begins by itself: in the transaction that says it, once, and never beside what is ordered."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from millrace.contracts.tasks import ChainCut, ChainedTask, Hole, TaskDispatched
 from millrace.runtime.database import Transactions
 from millrace.runtime.ids import new_id
 from millrace.runtime.tasks.chains import MAX_INPUT_BYTES, order_after
+from millrace.runtime.tasks.leases import CUT
 from millrace.runtime.testing import until
 from runtime_effects import Effects
 from task_service import TaskService, exists
@@ -54,6 +56,7 @@ def test_what_an_attempt_hands_on_fills_the_holes_of_all_that_follow() -> None:
         ({"n": 7}, ("n", "m")),
         ({"n": "text"}, ("n", "0")),
         ({"n": "x" * MAX_INPUT_BYTES}, ("n",)),
+        ({"n": 1, "$plan": {"tasks": {}}}, ("n",)),
     ],
 )
 def test_what_is_not_there_or_is_too_much_is_left_to_control(output: dict[str, Any], pointer: tuple[str, ...]) -> None:
@@ -152,6 +155,56 @@ async def test_nothing_is_begun_after_a_chain_is_cut(tasks: TaskService) -> None
     ends = await tasks.ended(first.task_id, 2)
 
     assert [(end.attempt, getattr(end, "went_on", None)) for end in ends] == [(1, False), (2, None)]
+
+
+async def test_a_chain_is_cut_wherever_its_worker_is(tasks: TaskService, begin: Transactions[Effects]) -> None:
+    tasks.start()
+    first = tasks.order("a", kind="x.wait", then="wait", name="a", chain=(follows(tasks, "b"),))
+    await tasks.publish(first)
+    await until(lambda: tasks.began(first.task_id))
+
+    async with begin() as tx:  # as another replica does it
+        await tx.fetch(CUT, first.task_id, 1, first.token)
+        ((at,),) = await tx.fetch("SELECT heartbeat_at FROM job WHERE task_id = $1", first.task_id)
+    for _ in range(2):  # it beats, and the next time it has taken to heart what it has read
+        at = await until(partial(beaten, begin, first, at))
+    (tasks.folder / "released").touch()
+    (success,) = await tasks.ended(first.task_id)
+
+    assert not success.went_on
+
+
+async def beaten(begin: Transactions[Effects], order: TaskDispatched, since: datetime) -> datetime | None:
+    async with begin() as tx:
+        ((at,),) = await tx.fetch("SELECT heartbeat_at FROM job WHERE task_id = $1", order.task_id)
+    return at if at > since else None
+
+
+async def test_what_gave_way_does_not_take_along_what_has_its_place(
+    tasks: TaskService, begin: Transactions[Effects]
+) -> None:
+    tasks.start()
+    carries = follows(tasks, "b", then="hang").model_copy(update={"kind": "x.carry_waiting"})
+    first = tasks.order("a", name="a", chain=(carries,))
+    await tasks.publish(first)
+    await until(exists(tasks.folder / "b.pid"))
+
+    ordered = tasks.order("other", kind="x.wait", then="wait", task_id=carries.task_id, name="b")
+    await tasks.publish(ordered)
+    await until(lambda: leased_by(begin, ordered))
+    async with begin() as tx:
+        ((at,),) = await tx.fetch("SELECT heartbeat_at FROM job WHERE task_id = $1", ordered.task_id)
+    await until(lambda: beaten(begin, ordered, at))
+    (tasks.folder / "released").touch()
+    (success,) = await tasks.ended(carries.task_id)
+
+    assert (success.token, success.output["mark"]) == (ordered.token, "other")
+
+
+async def leased_by(begin: Transactions[Effects], order: TaskDispatched) -> bool:
+    async with begin() as tx:
+        rows = await tx.fetch("SELECT token FROM job WHERE task_id = $1 AND state = 'leased'", order.task_id)
+    return [row["token"] for row in rows] == [order.token]
 
 
 async def test_a_link_whose_worker_was_killed_is_reported_lost_after_the_success_that_it_followed(

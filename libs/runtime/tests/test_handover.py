@@ -118,6 +118,7 @@ def test_what_waited_while_the_table_was_looked_at_is_not_sent_again() -> None:
     assert sent == [one.id for one in table]
 
 
+PAGE = 3
 STEPS = st.sampled_from(["commit", "commit", "know", "know", "look", "look while more is known", "take", "wait"])
 
 
@@ -139,7 +140,8 @@ def test_what_lingers_leaves_in_the_order_of_its_place_and_once_whatever_is_know
         handover = Handover(linger_s=0.0)
         handover.open()
         committed = known = 0
-        for step in (*steps, *["commit", "know"] * len(table), "look", "wait", "wait", "take"):
+        over = ["look", "wait", "wait", "take"] * len(table)
+        for step in (*steps, *["commit", "know"] * len(table), *over):
             if step == "commit":
                 committed = min(committed + 1, len(table))
             elif step == "know" and known < committed:  # which may be later than the table tells it
@@ -149,12 +151,13 @@ def test_what_lingers_leaves_in_the_order_of_its_place_and_once_whatever_is_know
                 sent.extend(handover.take())
             elif step.startswith("look"):
                 lingering = handover.begin_look()
-                rows = [one for one in table[:committed] if one not in sent and one.id not in lingering]
+                rows = [one for one in table[:committed] if one not in sent and one.id not in lingering][:PAGE]
                 if step != "look" and known < committed:
                     known += 1
                     handover.give([table[known - 1]])
                     await asyncio.sleep(0)  # what lingers has its time
                 sent.extend(handover.read(rows))
+                handover.look |= len(rows) == PAGE
             else:
                 await asyncio.sleep(0)
 

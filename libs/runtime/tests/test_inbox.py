@@ -21,6 +21,7 @@ from runtime_effects import Effects
         (rules.FORGET_STREAMS, 2),
         (leases.END, 4),
         (leases.BEAT, 3),
+        (leases.CUT, 3),
         (leases.END_LAPSED, 0),
         (leases.END_FORMER_LIFE, 1),
         (leases.WAS_CANCELLED, 2),
@@ -34,7 +35,7 @@ async def test_no_table_is_read_whole_on_the_way_of_an_event_a_task_or_a_call(
     assert "Seq Scan" not in await plan(sql, parameters, begin)
 
 
-@pytest.mark.parametrize(("sql", "parameters"), [(leases.END, 4), (leases.BEAT, 3), (leases.CARRY, 5)])
+@pytest.mark.parametrize(("sql", "parameters"), [(leases.END, 4), (leases.BEAT, 3), (leases.CARRY, 5), (leases.CUT, 3)])
 async def test_an_attempt_is_found_by_its_name_and_not_among_all_that_were_ever_leased(
     sql: str, parameters: int, begin: Transactions[Effects]
 ) -> None:

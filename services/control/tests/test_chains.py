@@ -11,8 +11,10 @@ from millrace.control.commands.operations import CancelRun, PauseRun
 from millrace.control.handlers import cancel_run, pause_run
 from millrace.control.store import Store
 from millrace.control.store.due import POST_CHAINS
+from millrace.core import attempts
 from millrace.runtime.database import Database, Transactions
 from millrace.runtime.errors import NotFound
+from millrace.runtime.tasks import chains as chains_of_workers
 from millrace.runtime.testing import Server, fresh_database
 
 from .test_handlers import force, orders, report, started, success
@@ -96,10 +98,14 @@ async def test_what_comes_before_the_success_that_it_follows_waits_for_that(tx: 
     (order,) = orders(tx)
     last = success(of(order, order.chain[0]))
 
-    with pytest.raises(NotFound, match=f"task b of run {run_id} has begun with a success that is not told yet"):
+    with pytest.raises(NotFound, match="the success with which its worker has begun it is to come first"):
         async with tx.part() as part:
             await report(part, last)
-    await report(tx, success(order, n=1).model_copy(update={"went_on": True}))
+    first = success(order, n=1).model_copy(update={"went_on": True})
+    with pytest.raises(NotFound):
+        async with tx.part() as part:
+            await report(part, last, first)
+    await report(tx, first)
     await report(tx, last)
 
     states = {name: str(task.state) for name, task in (await tx.run("demo", run_id)).run.tasks.items()}
@@ -114,6 +120,23 @@ async def test_what_is_leased_has_no_chain(tx: Store) -> None:
 
     assert [row["dispatched"]["chain"] for row in rows] == [[]]
     assert not [event for event in tx.emitted if isinstance(event, ChainCut)]
+
+
+@pytest.mark.usefixtures("chains")
+@pytest.mark.parametrize("other", [{"service": "training"}, {"namespace": "other"}])
+async def test_what_somebody_else_says_to_have_begun_counts_for_nothing(other: dict[str, str], tx: Store) -> None:
+    await force(tx, **TASKS)
+    await started(tx)
+    (order,) = orders(tx)
+
+    await report(tx, success(order, n=1).model_copy(update={"went_on": True, **other}))
+
+    assert [one.name for one in orders(tx)] == ["a", "b"]
+    assert not [event for event in tx.emitted if isinstance(event, TaskCancelled)]
+
+
+def test_what_a_worker_and_control_take_for_too_much_is_the_same() -> None:
+    assert chains_of_workers.MAX_INPUT_BYTES == attempts.MAX_INPUT_BYTES
 
 
 @pytest.mark.usefixtures("chains")

@@ -1,10 +1,10 @@
 """Chains: what a worker begins by itself once an attempt has succeeded, so that nothing is ordered in between.
 
 A task is *chained* to another that is the only one it needs, and that nothing else needs, where it certainly begins
-once that has succeeded, and is work of the same queue: it has no condition and no deadline, asks no cache and takes no
-slots. An order has the links that follow it: each task that is chained to the one before, with an id and a token that
-follow from those of that. Control need not keep what it has promised so. What a link's input takes from the tasks
-before it is left out: these are its *holes*.
+once that has succeeded, and is work of the same queue: it has no condition, and neither of the two has a deadline, asks
+a cache or takes slots. An order has the links that follow it: each task that is chained to the one before, with an id
+and a token that follow from those of that. Control need not keep what it has promised so. What a link's input takes
+from the tasks before it is left out: these are its *holes*.
 
 A worker may begin the next link in the transaction in which it says that an attempt has succeeded, and says so with it.
 That is a fact then, whatever else has happened to the run: where that ends, the link is asked to stop; where it is
@@ -58,7 +58,11 @@ def links_of(draft: Draft, task: TaskRun, token: UUID) -> tuple[Link, ...]:
                 given = _filled(given, document, before, (), holes)
             except PointerMissing:
                 break  # it fails for that when its turn comes
-        size += len(json.dumps(given)) if step.has_pointers else step.input_bytes
+        size += (
+            len(json.dumps([given, [[*hole.path, hole.task, *hole.pointer] for hole in holes]]))
+            if step.has_pointers
+            else step.input_bytes
+        )
         if size > MAX_LINKS_BYTES:
             break
         task_id, token = id_after(draft.run.run_id, task_id), id_after(draft.run.run_id, token)
@@ -93,9 +97,10 @@ def take_next(draft: Draft, fact: Succeeded, *, counts: bool) -> None:
         fact: The success.
         counts: Whether that has been taken for one.
     """
-    step, scope, run_id = draft.plan.step(fact.name), parent(fact.name), draft.run.run_id
-    if step.chained is None:
+    step, run_id = draft.plan.steps.get(written(fact.name)), draft.run.run_id
+    if step is None or step.chained is None:
         return
+    scope = parent(fact.name)
     path, task_id, token = inside(scope, step.chained), id_after(run_id, fact.task_id), id_after(run_id, fact.token)
     known, state = draft.run.tasks.get(path), draft.state_of(scope)
     if not counts or known is not None or state is None:
@@ -112,12 +117,15 @@ def take_next(draft: Draft, fact: Succeeded, *, counts: bool) -> None:
 
 def is_ahead(run: Run, plan: Plan, fact: AttemptFact) -> bool:
     """Return whether a fact is of a link that its worker has begun with a success that is still to be told."""
-    scope, step, steps = parent(fact.name), plan.steps.get(written(fact.name)), 0
-    while step is not None and inside(scope, step.name) not in run.tasks:
+    step, steps = plan.steps.get(written(fact.name)), 0
+    if step is None:
+        return False
+    scope = parent(fact.name)
+    while inside(scope, step.name) not in run.tasks:
         if step.chained_to is None:
             return False
         step, steps = plan.step(inside(scope, step.chained_to)), steps + 1
-    token = run.tasks[inside(scope, step.name)].token if step is not None and steps else None
+    token = run.tasks[inside(scope, step.name)].token if steps else None
     for _ in range(steps):
         token = id_after(run.run_id, token) if token is not None else None
     return token is not None and token == fact.token

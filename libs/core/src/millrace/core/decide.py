@@ -36,6 +36,7 @@ from millrace.core.pointer import PointerMissing
 from millrace.core.state import (
     TASK_OPEN,
     Admitted,
+    AttemptFact,
     CacheAnswered,
     CancelRequested,
     ChildEnded,
@@ -73,7 +74,8 @@ def decide(run: Run, plan: Plan, inputs: Sequence[Input], now: datetime, new_id:
         reason = _take(draft, happened)
         _follow(draft)
         if reason is not None:
-            draft.refuse(happened, reason)
+            early = isinstance(happened, AttemptFact) and chains.is_ahead(draft.run, draft.plan, happened)
+            draft.refuse(happened, reason, early=early)
     return draft.decision()
 
 

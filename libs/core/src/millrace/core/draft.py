@@ -85,9 +85,9 @@ class Draft:
         retired = tuple(self.retired)
         return Decision(self.run, self.run_changed, self.changed, retired, effects, refused, self.planned)
 
-    def refuse(self, happened: Input, reason: str) -> None:
-        """Note that an input has changed nothing, and why."""
-        self.refused.append(Refused(happened, reason))
+    def refuse(self, happened: Input, reason: str, *, early: bool) -> None:
+        """Note that an input has changed nothing, why, and whether it would later."""
+        self.refused.append(Refused(happened, reason, early))
 
     # Records.
 

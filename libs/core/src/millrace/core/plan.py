@@ -170,8 +170,10 @@ def _is_chained(task: Task, before: Task) -> bool:
     """Return whether a task certainly begins, as work of the same queue, once the one that it needs has succeeded."""
     if len(task.needs) != 1 or task.kind is None or before.kind is None or before.plans:
         return False
-    certain = task.run_if == "succeeded" and (task.when, task.pool, task.cache, task.deadline) == (None,) * 4
-    return certain and task.work_queue == before.work_queue
+    certain = task.run_if == "succeeded" and task.when is None
+    # Others wait for its success, or its time is up, while its worker has gone on and that is not told yet.
+    waits = (one for each in (task, before) for one in (each.pool, each.cache, each.deadline))
+    return certain and task.work_queue == before.work_queue and all(one is None for one in waits)
 
 
 def _condition(text: str | None) -> Condition | None:

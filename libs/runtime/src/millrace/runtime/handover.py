@@ -8,7 +8,7 @@ from dataclasses import dataclass
 MOST_WAITING = 1_000
 MOST_WAITING_BYTES = 16 * 1024 * 1024
 MOST_REMEMBERED = 20_000
-LINGER_S = 0.1
+MOST_LINGER_S = 0.1
 """How long what nobody waits for is kept at most for what follows it, seconds."""
 
 
@@ -48,15 +48,17 @@ class Handover:
     Transactions that write the same key commit one after another, but it may be known here in another order. What is
     numbered shows that by its number. What is not, the orders and reports of one task, bears to be overtaken: an order
     that is cancelled leaves nothing to be accepted, whichever comes first, and of two attempts each has its own token.
+    The reports of a chain are committed one after another by one process, which gives them here in that order.
 
-    What lingers waits here for what follows it in its partition key, or for a moment; nothing of that overtakes it.
+    What lingers waits here for what follows it in its partition key, or for a moment; nothing that was committed after
+    it with that partition key overtakes it.
 
     Attributes:
         wake: Set when there is something to be sent.
         look: Whether there is something that only the table tells.
     """
 
-    def __init__(self, linger_s: float = LINGER_S) -> None:
+    def __init__(self, linger_s: float = MOST_LINGER_S) -> None:
         self.wake = asyncio.Event()
         self.look = True
         self._open = False
@@ -105,6 +107,11 @@ class Handover:
             self._waiting += self._lingering.pop(place)
             self.wake.set()
 
+    def let_go(self) -> None:
+        """Have all leave that lingers."""
+        for place in [*self._lingering]:
+            self._let_go(place)
+
     def look_again(self, *_: object) -> None:
         """Have the table looked at: another process has committed something, or this one stops."""
         self.look = True
@@ -131,16 +138,19 @@ class Handover:
         return taken
 
     def read(self, rows: Sequence[Outgoing]) -> list[Outgoing]:
-        """Note what was read from the table; return it with what lingered before it, in order: that is sent now."""
+        """Note what was read from the table; return it, in order, with what lingered and goes before some of it."""
         for row in rows:
             self._note(row)
             self._read[row.id] = None
         while len(self._read) > MOST_REMEMBERED:
             self._read.popitem(last=False)
-        places = {row.place for row in rows}
-        for place in places & self._lingering.keys():
+        last = {row.place: row.id for row in rows}
+        for place in last.keys() & self._lingering.keys():
             self._let_go(place)
-        ahead = [row for row in self._waiting if row.lingers and row.place in places and row.id not in self._read]
+        # What lingered and comes after all of its place that was read: more of that may be on the next page.
+        ahead = [
+            row for row in self._waiting if row.lingers and row.id < last.get(row.place, 0) and row.id not in self._read
+        ]
         self._read |= dict.fromkeys(row.id for row in ahead)  # so that they are passed over among what waits
         return sorted([*rows, *ahead], key=lambda row: row.id)
 

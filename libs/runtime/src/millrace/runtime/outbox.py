@@ -79,6 +79,7 @@ class Relay:
     def stop(self) -> None:
         """End after the page at hand and a last look."""
         self._stopping = True
+        self._handover.let_go()
         self._handover.look_again()
 
     async def _with_lock(self) -> None:

@@ -210,10 +210,15 @@ Effect = Dispatch | CutChain | CancelAttempt | AttemptEnded | Collect | Asked | 
 
 @dataclass(slots=True, frozen=True)
 class Refused:
-    """An input that changed nothing, and why."""
+    """An input that changed nothing, and why.
+
+    Attributes:
+        early: It is of a link that its worker has begun with a success that is still to be told: it is to come again.
+    """
 
     input: Input
     reason: str
+    early: bool = False
 
 
 @dataclass(slots=True, frozen=True)

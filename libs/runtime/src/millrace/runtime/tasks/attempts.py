@@ -53,6 +53,10 @@ class Attempt:
         """Return what its row is known by."""
         return (self.task.task_id, self.task.attempt)
 
+    def cut(self) -> None:
+        """Have nothing begin by itself after it."""
+        self.task = self.task.model_copy(update={"chain": ()})
+
     def preempt(self) -> None:
         """Tell its work that the worker has to go; what waits for a slot goes at once."""
         self.preempted = True

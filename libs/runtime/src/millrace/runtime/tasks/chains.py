@@ -9,7 +9,7 @@ from millrace.contracts.tasks import ChainedTask, TaskDispatched
 from millrace.runtime.tasks.attempts import output_json
 
 MAX_INPUT_BYTES = 256 * 1024
-"""The most that an attempt is given, as control has it too."""
+"""The most that an attempt is given, as control has it."""
 
 
 def order_after(order: TaskDispatched, output: Any, now: datetime) -> TaskDispatched | None:  # noqa: ANN401 - JSON
@@ -24,7 +24,7 @@ def order_after(order: TaskDispatched, output: Any, now: datetime) -> TaskDispat
         None where nothing is chained to it, or what its input needs is not there: control orders it then, or says why
         that cannot be.
     """
-    if not order.chain:
+    if not order.chain or "$plan" in output:  # which control may take for a plan that cannot be done
         return None
     try:
         task, *behind = _filled(order, output)

@@ -10,7 +10,8 @@ SELECT t.task_id, t.attempt, t.token, t.namespace, t.kind, t.dispatched::jsonb, 
 FROM unnest($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::text[], $6::text[])
     AS t(task_id, attempt, token, namespace, kind, dispatched)
 """
-# What another token has there was begun as part of a chain that does not count: it has to give way to what is ordered.
+# What another token has there was begun along a chain that does not count, or keeps that from being begun: it gives way
+# to what is ordered.
 ACCEPT = f"""{ACCEPT_NEW} ON CONFLICT (task_id, attempt) DO UPDATE SET token = excluded.token, kind = excluded.kind,
     dispatched = excluded.dispatched, state = 'leased', owner = excluded.owner, heartbeat_at = now()
 WHERE job.token <> excluded.token RETURNING task_id, attempt
@@ -23,6 +24,11 @@ VALUES ($1, $2, $3, $4, '', '{}', 'cancelled')
 ON CONFLICT (task_id, attempt) DO UPDATE SET state = 'cancelled'
     WHERE job.state = 'leased' AND job.token = excluded.token
 RETURNING kind, dispatched
+"""
+# Whoever has the lease sees with its next beat that nothing follows.
+CUT = f"""
+UPDATE job SET dispatched = dispatched - 'chain'
+WHERE task_id = $1 AND attempt = $2 AND token = $3 AND {_IS_LEASED}
 """
 WAS_CANCELLED = "SELECT 1 FROM job WHERE task_id = $1 AND attempt = $2 AND state = 'cancelled' AND kind = ''"
 # A lease that has lapsed ends nothing: control may have given the task to somebody else.
@@ -37,7 +43,7 @@ BEAT = f"""
 UPDATE job SET heartbeat_at = now()
 FROM unnest($1::uuid[], $2::int[]) AS t(task_id, attempt)
 WHERE job.task_id = t.task_id AND job.attempt = t.attempt AND {_IS_LEASED} AND job.owner = $3
-RETURNING job.task_id, job.attempt
+RETURNING job.task_id, job.attempt, job.dispatched ? 'chain' AS chained
 """
 # What an attempt leaves to the next one stands in its own order, as if control had said so.
 CARRY = f"""

@@ -9,7 +9,7 @@ from millrace.runtime.errors import InvalidInput
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.subscriptions import TaskKind
 from millrace.runtime.tasks.attempts import Attempt, failed, kind_for
-from millrace.runtime.tasks.leases import ACCEPT, ACCEPT_NEW, CANCEL, CARRIED, WAS_CANCELLED
+from millrace.runtime.tasks.leases import ACCEPT, ACCEPT_NEW, CANCEL, CARRIED, CUT, WAS_CANCELLED
 from millrace.runtime.transaction import Transaction
 
 Place = tuple[UUID, int]
@@ -34,7 +34,7 @@ class Orders:
         kinds: Mapping[str, TaskKind],
         attempts: Mapping[Place, Attempt],
         start: Callable[[Sequence[Attempt]], None],
-        drop: Callable[[Place], None],
+        drop: Callable[[Attempt], None],
     ) -> None:
         self._service, self._owner, self._kinds, self._attempts = service, owner, kinds, attempts
         self._start, self._drop = start, drop
@@ -62,6 +62,7 @@ class Orders:
             if isinstance(order, TaskCancelled):
                 await self._cancel(order, tx)
             elif isinstance(order, ChainCut):
+                await tx.fetch(CUT, order.task_id, order.attempt, order.token)
                 tx.on_commit(partial(self._cut, order))
 
     async def lease(self, tasks: Sequence[TaskDispatched], sql: str, tx: Transaction) -> set[Place]:
@@ -98,10 +99,16 @@ class Orders:
         if rows and rows[0]["kind"]:
             task = TaskDispatched.model_validate(rows[0]["dispatched"])
             tx.emit(failed(self._service, task, "cancelled", order.reason or "cancelled", retryable=False), cause=order)
-            tx.on_commit(lambda: self._drop((order.task_id, order.attempt)))
+            tx.on_commit(partial(self._stop, order))
+
+    def _stop(self, order: TaskCancelled) -> None:
+        if (attempt := self._here(order)) is not None:
+            self._drop(attempt)
 
     def _cut(self, order: ChainCut) -> None:
-        """Have nothing begun here after an attempt."""
+        if (attempt := self._here(order)) is not None:
+            attempt.cut()
+
+    def _here(self, order: TaskOrder) -> Attempt | None:
         attempt = self._attempts.get((order.task_id, order.attempt))
-        if attempt is not None and attempt.task.token == order.token:
-            attempt.task = attempt.task.model_copy(update={"chain": ()})
+        return attempt if attempt is not None and attempt.task.token == order.token else None

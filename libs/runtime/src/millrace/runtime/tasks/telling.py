@@ -41,7 +41,7 @@ class Telling:
         owner: str,
         begin: Transactions[Any],
         attempts: Mapping[Place, Attempt],
-        drop: Callable[[Place], None],
+        drop: Callable[[Attempt], None],
     ) -> None:
         self._service, self._owner, self._begin, self._attempts, self._drop = service, owner, begin, attempts, drop
         self._asked: asyncio.Queue[Asked] = asyncio.Queue()
@@ -101,7 +101,7 @@ class Telling:
         for attempt, _, kept in some:
             if attempt.place not in held:
                 kept.cancel()
-                self._drop(attempt.place)
+                self._drop(attempt)
             elif not kept.done():
                 kept.set_result(None)
 

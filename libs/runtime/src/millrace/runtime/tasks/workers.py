@@ -95,23 +95,23 @@ class Workers:
 
     def _start(self, attempts: Sequence[Attempt]) -> None:
         for attempt in attempts:
-            self._drop(attempt.place)
+            if (other := self._attempts.get(attempt.place)) is not None:
+                self._drop(other)  # begun along a chain that does not count: its place is taken
             self._attempts[attempt.place] = attempt
             TASKS_RUNNING.labels(attempt.task.kind).inc()
             attempt.worker = asyncio.create_task(
                 self._work(attempt), name=f"{attempt.task.kind} {attempt.task.task_id}"
             )
 
-    def _drop(self, place: tuple[UUID, int]) -> None:
-        attempt = self._forget(place)
-        if attempt and attempt.worker:
+    def _drop(self, attempt: Attempt) -> None:
+        self._forget(attempt)
+        if attempt.worker:
             attempt.worker.cancel()
 
-    def _forget(self, place: tuple[UUID, int]) -> Attempt | None:
-        attempt = self._attempts.pop(place, None)
-        if attempt:
+    def _forget(self, attempt: Attempt) -> None:
+        if self._attempts.get(attempt.place) is attempt:
+            del self._attempts[attempt.place]
             TASKS_RUNNING.labels(attempt.task.kind).dec()
-        return attempt
 
     async def _work(self, attempt: Attempt) -> None:
         task, envelope = attempt.task, attempt.envelope
@@ -185,8 +185,7 @@ class Workers:
         await self._hope.do(self._begin, partial(self._finish_in, some))
         await failpoint("tasks.finished")
         for ended in some:
-            if self._attempts.get(ended.attempt.place) is ended.attempt:
-                self._forget(ended.attempt.place)
+            self._forget(ended.attempt)
 
     async def _finish_in(self, some: Sequence[Ended], tx: Any) -> None:  # noqa: ANN401 - the service's own Store
         tasks = [ended.attempt.task for ended in some]
@@ -245,21 +244,20 @@ class Workers:
     async def _keep_leases(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            places = list(self._attempts)
+            held = dict(self._attempts)
             with suppress(MillraceError, OSError):
                 async with self._begin() as tx:
-                    kept = (
-                        await tx.fetch(BEAT, [p[0] for p in places], [p[1] for p in places], self._owner)
-                        if places
-                        else []
-                    )
+                    kept = await tx.fetch(BEAT, [p[0] for p in held], [p[1] for p in held], self._owner) if held else []
                     await failpoint("tasks.beat")
                     if lapsed := await tx.fetch(END_LAPSED):
                         self._report_lost(lapsed, tx)
                         await failpoint("tasks.lapsed")
-                # A lease that is no longer ours ends its work: somebody else may be at it.
-                for place in set(places) - {(row["task_id"], row["attempt"]) for row in kept}:
-                    self._drop(place)
+                chained = {(row["task_id"], row["attempt"]): row["chained"] for row in kept}
+                for place, attempt in held.items():
+                    if place not in chained:
+                        self._drop(attempt)  # the lease is no longer ours: somebody else may be at it
+                    elif attempt.task.chain and not chained[place]:
+                        attempt.cut()
 
     def _report_lost(self, rows: Sequence[Any], tx: Transaction, error: str = "lost") -> None:
         for row in rows:

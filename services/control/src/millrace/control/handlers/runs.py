@@ -1,11 +1,10 @@
 """What becomes of runs: started, told something by people, by services and by the clock."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
 import structlog
-from millrace.contracts.event import Event
 from millrace.contracts.tasks import TaskReport, TaskSucceeded
 from millrace.control.commands import DecideTask, StartRun
 from millrace.control.domain.approvals import check_may_decide, form_of
@@ -17,10 +16,9 @@ from millrace.control.handlers.orders import held_where_leased
 from millrace.control.handlers.pools import slots_for
 from millrace.control.handlers.queues import queues_for
 from millrace.control.store import Store
-from millrace.core import chains
 from millrace.core.ir import Task
 from millrace.core.paths import written
-from millrace.core.state import AttemptFact, Input, Tick, Voted
+from millrace.core.state import Input, Tick, Voted
 from millrace.runtime.errors import NotFound
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.traceparent import current_traceparent
@@ -84,22 +82,10 @@ async def apply_reports(reports: Sequence[TaskReport], tx: Store) -> None:
     for kept in kept_runs:
         mine = by_run[kept.run.run_id]
         told.append((kept, await inputs_of(mine, kept, tx), mine[-1]))
-    if await advance(told, tx):
-        _check_order(told)
+    for refused in await advance(told, tx):
+        if refused.early:
+            raise NotFound(f"{refused.reason} yet: the success with which its worker has begun it is to come first")
     await failpoint("control.decided")
-
-
-def _check_order(told: Iterable[tuple[KeptRun, Sequence[Input], Event]]) -> None:
-    """Do nothing where what was refused will never be taken.
-
-    Raises:
-        NotFound: Something has come before the success that it follows, which is held: it is to wait for that.
-    """
-    for kept, inputs, _ in told:
-        for fact in inputs:
-            if isinstance(fact, AttemptFact) and chains.is_ahead(kept.run, kept.plan, fact):
-                run_id, name = kept.run.run_id, fact.name
-                raise NotFound(f"task {name} of run {run_id} has begun with a success that is not told yet: it is held")
 
 
 async def inputs_of(reports: Sequence[TaskReport], kept: KeptRun, tx: Store) -> list[Input]:
@@ -107,7 +93,16 @@ async def inputs_of(reports: Sequence[TaskReport], kept: KeptRun, tx: Store) -> 
     # Of the run's own namespace, whatever a report says: a team's worker writes those.
     live = await queues_for(planned := _planned(reports), kept.namespace, tx)
     slots = await slots_for(planned, kept.namespace, tx)
-    return [input_of(report, live, slots) for report in reports]
+    return [input_of(_of_its_own(report, kept), live, slots) for report in reports]
+
+
+def _of_its_own(report: TaskReport, kept: KeptRun) -> TaskReport:
+    """Return a report as it counts: only whoever does the tasks of a queue begins any there, and in its namespace."""
+    if not isinstance(report, TaskSucceeded) or not report.went_on:
+        return report
+    step = kept.plan.steps.get(written(report.name))
+    trusted = step is not None and (report.namespace, report.service) == (kept.namespace, step.task.work_queue)
+    return report if trusted else report.model_copy(update={"went_on": False})
 
 
 def _planned(reports: Sequence[TaskReport]) -> list[Task]:
