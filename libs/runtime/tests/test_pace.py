@@ -53,6 +53,18 @@ def test_a_round_is_settled_in_order_in_parts_that_are_about_equal_and_a_backlog
     assert max(sizes) - min(sizes) <= 1
 
 
+@given(st.lists(st.booleans(), max_size=4 * BACKLOG))
+def test_what_nobody_waits_for_goes_with_what_comes_after_it(counts: list[bool]) -> None:
+    records = list(enumerate(counts))
+    parts = in_parts(records, lambda record: record[1])
+    sizes = {sum(counts for _, counts in part) for part in parts}
+
+    assert [one for part in parts for one in part] == records
+    assert parts == [records] if sum(counts) > BACKLOG else max(sizes) <= PART
+    assert max(sizes) - min(sizes) <= 1
+    assert all(part[-1][1] for part in parts[:-1])
+
+
 class Rounds:
     """Settles rounds of new events as a consumer does, and notes what was committed when each transaction began.
 

@@ -52,6 +52,11 @@ class Item:
         return bool(self.listener or self.rows)
 
     @property
+    def waited_for(self) -> bool:
+        """Whether others may wait for what comes of it."""
+        return self.event is None or not self.event.lingers()
+
+    @property
     def key(self) -> tuple[str, bytes | None]:
         """Return what its order is kept by."""
         return (self.record.topic, self.record.key)

@@ -1,7 +1,7 @@
 """How many records a round takes, and when it begins, by how the rounds before it went."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TypeVar
 
@@ -18,15 +18,20 @@ PART = 24
 BACKLOG = 3 * PART
 
 
-def in_parts(records: Sequence[T]) -> list[Sequence[T]]:
-    """Return what each transaction of a round settles: parts that are about equal, or all of a backlog.
+def in_parts(records: Sequence[T], counts: Callable[[T], bool] = lambda _: True) -> list[Sequence[T]]:
+    """Return what each transaction of a round settles: parts in which about as many count, or all of a backlog.
 
     What the first has settled is worked on by others while the next is settled. As one transaction, all that is in
     flight would move together, and each service would idle while the other works (decision 0072).
+
+    Args:
+        records: Those of the round, in order.
+        counts: Whether others wait for what comes of one.
     """
-    count = len(records)
+    places = [place for place, record in enumerate(records, 1) if counts(record)]
+    count = len(places)
     parts = 1 if count > BACKLOG else max(1, math.ceil(count / PART))
-    ends = [count * n // parts for n in range(parts + 1)]
+    ends = [0, *(places[count * n // parts - 1] for n in range(1, parts)), len(records)]
     return [records[first:end] for first, end in pairwise(ends)]
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +26,7 @@ ATTEMPTS = 5
 WAITS = "waits behind an earlier event of its key"
 
 log = structlog.get_logger()
+_WAITED_FOR = attrgetter("waited_for")
 
 
 class Settlement:
@@ -65,7 +67,7 @@ class Settlement:
                 waiting.append(item)
 
         try:
-            for some in [[item] for item in items] if self._one_by_one else in_parts(items):
+            for some in [[item] for item in items] if self._one_by_one else in_parts(items, _WAITED_FOR):
                 await settle(some, attempt, alone, self._begin.database)
             self.outages = 0
         except OutageError as outage:
@@ -79,7 +81,7 @@ class Settlement:
         ids = [item.envelope.event_id for item in items if item.envelope and item.wanted]
         attempt = partial(self._handle_in, items, ids)
         # A backlog may have been read before: to be wrong costs more then than to ask.
-        possible = len(items) <= PART and len(ids) == len(set(ids))
+        possible = sum(map(_WAITED_FOR, items)) <= PART and len(ids) == len(set(ids))
         todo = await self._hope.do(self._begin, attempt, inbox.CLAIM, ids, possible=possible)
         await failpoint("consume.after_commit")
         for item in items:
