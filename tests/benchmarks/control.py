@@ -3,8 +3,8 @@
 Upstream publishes CloudEvents, each starts a run of five steps, which are a chain unless `BENCH_CHAINED=0`, a worker on
 the runtime does nothing five times and the next event leaves when a run has ended: 32 are in flight. CPU is that of
 control, worker, client, broker, PostgreSQL and the receiver of traces together. Then, at 50 events a second, each
-event's way to its first dispatch is timed, and then that of a bare record through the same broker. With `--peers`, other
-engines come after, each alone under the same load.
+event's way to its first dispatch is timed, and then that of a bare record through the same broker. With `--peers`,
+other engines come after, each alone under the same load.
 """
 
 import argparse
