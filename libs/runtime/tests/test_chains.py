@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 import pytest
 from millrace.contracts.tasks import ChainCut, ChainedTask, Hole, TaskDispatched
@@ -16,10 +17,16 @@ from task_service import TaskService, exists
 from test_tasks import kept
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+MILLISECOND = new_id().bytes[:6]
+
+
+def token() -> UUID:
+    """Return a token of one millisecond, as all of a chain have: their reports lie in one partition."""
+    return UUID(bytes=MILLISECOND + new_id().bytes[6:])
 
 
 def link(name: str, given: dict[str, Any], *holes: Hole, kind: str = "x.wait") -> ChainedTask:
-    return ChainedTask(task_id=new_id(), token=new_id(), kind=kind, name=name, input=given, holes=holes, lasts_s=60)
+    return ChainedTask(task_id=new_id(), token=token(), kind=kind, name=name, input=given, holes=holes, lasts_s=60)
 
 
 def order(*chain: ChainedTask, name: str = "each[1].a") -> TaskDispatched:
@@ -82,7 +89,7 @@ async def test_a_chain_is_done_by_one_order_each_link_with_what_the_one_before_h
     tasks.start()
     b = follows(tasks, "b")
     c = follows(tasks, "").model_copy(update={"holes": (Hole(path=("mark",), task="a", pointer=("mark",)),)})
-    first = tasks.order("a", name="a", chain=(b, c))
+    first = tasks.order("a", name="a", token=token(), chain=(b, c))
 
     await tasks.publish(first, times=2)
     ends = await tasks.ends([first.task_id, b.task_id, c.task_id])
@@ -100,7 +107,7 @@ async def test_what_is_ordered_takes_the_place_of_a_link_that_was_begun(
 ) -> None:
     tasks.start()
     b = follows(tasks, "b", then="wait")
-    first = tasks.order("a", name="a", chain=(b,))
+    first = tasks.order("a", name="a", token=token(), chain=(b,))
     await tasks.publish(first)
     await tasks.ended(first.task_id)
 
@@ -185,7 +192,7 @@ async def test_what_gave_way_does_not_take_along_what_has_its_place(
 ) -> None:
     tasks.start()
     carries = follows(tasks, "b", then="hang").model_copy(update={"kind": "x.carry_waiting"})
-    first = tasks.order("a", name="a", chain=(carries,))
+    first = tasks.order("a", name="a", token=token(), chain=(carries,))
     await tasks.publish(first)
     await until(exists(tasks.folder / "b.pid"))
 
@@ -212,7 +219,7 @@ async def test_a_link_whose_worker_was_killed_is_reported_lost_after_the_success
 ) -> None:
     process = tasks.start()
     hangs = follows(tasks, "b", then="hang").model_copy(update={"kind": "x.compute"})
-    first = tasks.order("a", name="a", chain=(hangs,))
+    first = tasks.order("a", name="a", token=token(), chain=(hangs,))
     await tasks.publish(first)
     await until(exists(tasks.folder / "b.1.pid"))
 
@@ -233,7 +240,7 @@ async def test_a_link_whose_worker_was_killed_is_reported_lost_after_the_success
 @pytest.mark.parametrize("change", [{"kind": "x.unknown"}, {"input": {"mark": "no folder"}}])
 async def test_a_link_that_cannot_be_done_is_left_to_control(change: dict[str, Any], tasks: TaskService) -> None:
     tasks.start()
-    first = tasks.order("a", name="a", chain=(follows(tasks, "b").model_copy(update=change),))
+    first = tasks.order("a", name="a", token=token(), chain=(follows(tasks, "b").model_copy(update=change),))
 
     await tasks.publish(first)
     (success,) = await tasks.ended(first.task_id)

@@ -125,10 +125,12 @@ def is_ahead(run: Run, plan: Plan, fact: AttemptFact) -> bool:
         if step.chained_to is None:
             return False
         step, steps = plan.step(inside(scope, step.chained_to)), steps + 1
-    token = run.tasks[inside(scope, step.name)].token if steps else None
+    token = run.tasks[inside(scope, step.name)].token
+    if not steps or token is None:
+        return False
     for _ in range(steps):
-        token = id_after(run.run_id, token) if token is not None else None
-    return token is not None and token == fact.token
+        token = id_after(run.run_id, token)
+    return token == fact.token
 
 
 def cut(draft: Draft, task: TaskRun) -> None:

@@ -145,8 +145,8 @@ def _steps(tasks: Mapping[str, Task], order: tuple[str, ...], at: str) -> dict[s
     for name in reversed(order):
         followers[name] = frozenset(dependents[name]).union(*(followers[other] for other in dependents[name]))
         recovered[name] = any(tasks[d].run_if == "settled" or recovered[d] for d in dependents[name])
-    chained = {some[0]: n for n, some in dependents.items() if len(some) == 1 and _is_chained(tasks[some[0]], tasks[n])}
-    chained_to = {n: name for name, n in chained.items()}
+    chained = {n: some[0] for n, some in dependents.items() if len(some) == 1 and _is_chained(tasks[some[0]], tasks[n])}
+    chained_to = {name: before for before, name in chained.items()}
     return {
         name: Step(
             name=name,
@@ -158,8 +158,8 @@ def _steps(tasks: Mapping[str, Task], order: tuple[str, ...], at: str) -> dict[s
             recovered=recovered[name],
             has_pointers=next(pointers_in(tasks[name].input), None) is not None,
             input_bytes=len(json.dumps(tasks[name].input)),
-            chained=chained_to.get(name),
-            chained_to=chained.get(name),
+            chained=chained.get(name),
+            chained_to=chained_to.get(name),
             field=f"{at}tasks.{name}",
         )
         for name in order

@@ -63,7 +63,7 @@ class Handover:
         self.look = True
         self._open = False
         self._waiting: list[Outgoing] = []
-        self._waiting_bytes = self._count = 0
+        self._waiting_bytes = 0
         self._linger_s = linger_s
         self._lingering: dict[tuple[str, str | None], list[Outgoing]] = {}
         self._numbers: OrderedDict[tuple[str, str], int] = OrderedDict()
@@ -83,8 +83,7 @@ class Handover:
 
     def give(self, rows: Sequence[Outgoing]) -> None:
         """Take over what was committed, as far as there is room."""
-        if self._open and self._count < MOST_WAITING and self._waiting_bytes < MOST_WAITING_BYTES:
-            self._count += len(rows)
+        if self._open and self._count() < MOST_WAITING and self._waiting_bytes < MOST_WAITING_BYTES:
             self._waiting_bytes += sum(len(row.value) for row in rows)
             for row in rows:
                 self._wait(row)
@@ -154,14 +153,16 @@ class Handover:
         self._read |= dict.fromkeys(row.id for row in ahead)  # so that they are passed over among what waits
         return sorted([*rows, *ahead], key=lambda row: row.id)
 
+    def _count(self) -> int:
+        return len(self._waiting) + sum(map(len, self._lingering.values()))
+
     def _taken(self) -> list[Outgoing]:
         waiting, self._waiting = sorted(self._waiting, key=lambda row: row.id), []
-        self._count -= len(waiting)
         self._waiting_bytes -= sum(len(row.value) for row in waiting)
         return waiting
 
     def _drop(self) -> None:
-        self._waiting, self._waiting_bytes, self._count = [], 0, 0
+        self._waiting, self._waiting_bytes = [], 0
         self._lingering.clear()
 
     def _note(self, row: Outgoing) -> None:

@@ -1,7 +1,7 @@
 """Which triggers take an event: those that an index finds, then those whose conditions hold."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Generic, Protocol, TypeVar
 
 from millrace.core.expression import ExpressionFailed, compile_condition
@@ -28,8 +28,11 @@ class Event:
 
     def document(self) -> dict[str, Any]:
         """Return it as conditions and pointers see it."""
-        parts = {"id": self.id, "source": self.source, "type": self.type, "subject": self.subject, "time": self.time}
-        return {**parts, "data": self.data}  # not a copy of it: `asdict` goes through all of it
+        # Its data is no copy: `asdict` goes through all of that.
+        return {name: getattr(self, name) for name in _PARTS}
+
+
+_PARTS = tuple(field.name for field in fields(Event))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,9 @@ from millrace.runtime.subscriptions import TaskKind
 from millrace.runtime.transaction import Transaction
 from pydantic import TypeAdapter, ValidationError
 
+Place = tuple[UUID, int]
+"""What an attempt's row is known by: its task and its number."""
+
 MAX_OUTPUT_BYTES = 64 * 1024
 MAX_MESSAGE_CHARS = 2_000
 _OUTPUT = TypeAdapter(Output)  # building one takes longer than all else that a small task costs
@@ -49,7 +52,7 @@ class Attempt:
     tells_child: Callable[[], None] | None = None
 
     @property
-    def place(self) -> tuple[UUID, int]:
+    def place(self) -> Place:
         """Return what its row is known by."""
         return (self.task.task_id, self.task.attempt)
 

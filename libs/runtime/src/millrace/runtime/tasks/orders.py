@@ -2,17 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from uuid import UUID
 
 from millrace.contracts.tasks import Carried, ChainCut, TaskCancelled, TaskDispatched, TaskOrder
 from millrace.runtime.errors import InvalidInput
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.subscriptions import TaskKind
-from millrace.runtime.tasks.attempts import Attempt, failed, kind_for
+from millrace.runtime.tasks.attempts import Attempt, Place, failed, kind_for
 from millrace.runtime.tasks.leases import ACCEPT, ACCEPT_NEW, CANCEL, CARRIED, CUT, WAS_CANCELLED
 from millrace.runtime.transaction import Transaction
-
-Place = tuple[UUID, int]
 
 
 class Orders:

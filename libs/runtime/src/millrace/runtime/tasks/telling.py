@@ -5,14 +5,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
-from uuid import UUID
 
 from millrace.contracts.event import Event
 from millrace.contracts.tasks import Carried, TaskStarted
 from millrace.runtime.database import Transactions
 from millrace.runtime.errors import MillraceError
 from millrace.runtime.failpoints import failpoint
-from millrace.runtime.tasks.attempts import Attempt, about, progressed
+from millrace.runtime.tasks.attempts import Attempt, Place, about, progressed
 from millrace.runtime.tasks.leases import CARRY
 
 STARTED_AFTER_S = 1.0
@@ -20,7 +19,6 @@ PROGRESS_EVERY_S = 5.0
 MAX_KEPT = 100
 AGAIN_AFTER_S = 0.5
 
-Place = tuple[UUID, int]
 Asked = tuple[Attempt, Carried, asyncio.Future[None]]
 
 

@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
-from uuid import UUID
 
 import structlog
 from millrace.contracts.tasks import TaskDispatched, TaskOrder
@@ -23,6 +22,7 @@ from millrace.runtime.subscriptions import Subscription, TaskKind, on_batch
 from millrace.runtime.tasks.attempts import (
     Attempt,
     Ended,
+    Place,
     check_size,
     failed,
     kind_for,
@@ -70,7 +70,7 @@ class Workers:
         self._owner = f"{service}-{settings.instance}"
         self._begin = begin
         self._kinds = {kind.kind: kind for kind in kinds}
-        self._attempts: dict[tuple[UUID, int], Attempt] = {}
+        self._attempts: dict[Place, Attempt] = {}
         self._telling = Telling(service, self._owner, begin, self._attempts, self._drop)
         self._doing = Doing(
             service,

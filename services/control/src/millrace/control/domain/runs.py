@@ -227,17 +227,14 @@ def _order(kept: KeptRun, effect: Dispatch, now: datetime, *, chains: bool) -> T
     task = kept.plan.step(effect.name).task
     return TaskDispatched(
         **_about_attempt(kept, effect),
-        kind=task.kind or "",
+        **_about_work(task),
         input=effect.input,
         run_id=kept.run.run_id,
         workflow=kept.workflow,
         name=effect.name,
         principal=kept.principal,
-        deadline=now + timedelta(seconds=task.longest_start_s + task.run_timeout_s),
-        # The worker's own lease lapses first, so that its service can say so itself.
-        heartbeat_timeout_s=task.heartbeat_timeout_s / 2,
+        deadline=now + timedelta(seconds=_lasts_s(task)),
         carried=tasks.Carried(**asdict(effect.carried)) if effect.carried is not None else None,
-        resources=_resources(task),
         chain=tuple(_chained(kept, link) for link in effect.chain) if chains else (),
     )
 
@@ -247,18 +244,26 @@ def _chained(kept: KeptRun, link: Link) -> ChainedTask:
     return ChainedTask(
         task_id=link.task_id,
         token=link.token,
-        kind=task.kind or "",
+        **_about_work(task),
         name=link.name,
         input=link.input,
         holes=tuple(Hole(path=hole.path, task=hole.task, pointer=hole.pointer) for hole in link.holes),
-        lasts_s=task.longest_start_s + task.run_timeout_s,
-        heartbeat_timeout_s=task.heartbeat_timeout_s / 2,
-        resources=_resources(task),
+        lasts_s=_lasts_s(task),
     )
 
 
-def _resources(task: Task) -> Resources | None:
-    return Resources(**task.resources.needed()) if task.resources is not None else None
+def _about_work(task: Task) -> dict[str, Any]:
+    """Return what is said of a task's work, ordered or chained."""
+    return {
+        "kind": task.kind or "",
+        # The worker's own lease lapses first, so that its service can say so itself.
+        "heartbeat_timeout_s": task.heartbeat_timeout_s / 2,
+        "resources": Resources(**task.resources.needed()) if task.resources is not None else None,
+    }
+
+
+def _lasts_s(task: Task) -> float:
+    return task.longest_start_s + task.run_timeout_s
 
 
 def _lineage(kept: KeptRun, now: datetime) -> LineageReported:
