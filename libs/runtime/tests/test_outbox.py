@@ -14,12 +14,14 @@ from uuid import UUID, uuid4
 
 import psutil
 import pytest
+import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.partitioner import DefaultPartitioner
 from millrace.contracts.event import Event, all_events
 from millrace.contracts.feature import ViewApplied
 from millrace.contracts.tasks import TaskReport, TaskStarted
+from millrace.runtime import outbox
 from millrace.runtime.database import Database, Transactions
 from millrace.runtime.ids import Ids
 from millrace.runtime.outbox import LOCK, POLL_S, Relay
@@ -391,6 +393,41 @@ async def test_a_frozen_relay_loses_its_lock_and_another_goes_on(
         process.wait(10)
 
     assert len(await records(broker.servers, "feature.views", service_name)) == 1
+
+
+async def test_a_relay_whose_broker_is_frozen_for_a_while_keeps_its_session_and_sends_each_event_once(
+    service_name: str, broker: Any, dsn: str, begin: Transactions[Effects], tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(outbox, "IDLE", "1s")
+    monkeypatch.setattr(outbox, "POLL_S", 0.2)
+    await create_topics(broker.servers, {"feature.views": PARTITIONS})
+    relay = Relay(begin.database, settings_of(dsn, broker.servers, tmp_path), service_name)
+
+    async def emit(view_hash: str) -> None:
+        async with begin() as tx:
+            tx.emit(ViewApplied(namespace="demo", view=service_name, view_hash=view_hash))
+
+    async def there() -> bool:
+        return len(await records(broker.servers, "feature.views", service_name)) == len(told)
+
+    told = ["before"]
+    running = asyncio.create_task(relay.run())
+    with structlog.testing.capture_logs() as logs:
+        await emit("before")
+        await until(there)
+        frozen = psutil.Process(broker.pid)
+        frozen.suspend()
+        try:
+            await emit("meanwhile")
+            await asyncio.wait([running], timeout=3)
+        finally:
+            frozen.resume()
+        told += ["meanwhile"]
+        await until(there)
+        relay.stop()
+        await asyncio.wait_for(running, 20)
+
+    assert [said for said in logs if said["event"] == "relay_interrupted"] == []
 
 
 async def test_a_topic_that_was_deleted_is_made_again_by_who_publishes_on_it(

@@ -4,9 +4,11 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from millrace.contracts.data import VersionPublished
+from millrace.runtime.consume import reader
 from millrace.runtime.database import Transactions
 from millrace.runtime.subscriptions import on
 from millrace.runtime.testing import create_topics, publish, until
@@ -102,3 +104,42 @@ async def test_a_replica_that_is_stopped_while_its_group_waits_for_another_ends(
     finally:
         holds_up.let_go.set()
         await other.stop()
+
+
+async def test_who_joins_waits_longer_for_a_round_that_is_at_hand_than_for_other_answers(
+    service_name: str,
+    broker: Any,
+    begin: Transactions[Effects],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(reader, "ANSWER_S", 1.0)
+    await create_topics(broker.servers, {"data.versions": PARTITIONS})
+    event = version(service_name)
+    entered = asyncio.Event()
+
+    async def slowly(said: VersionPublished, tx: Effects) -> None:
+        await note(said, tx)
+        if said.dataset == event.dataset:
+            entered.set()
+            await tx.fetch("SELECT pg_sleep(3)")
+
+    row = on(VersionPublished, slowly, start="now")
+    async with consuming(service_name, broker, begin, tmp_path, row, instance=0) as first:
+
+        async def reads() -> bool:
+            return not first.out_of_touch()
+
+        await until(reads, seconds=TOGETHER_S)
+        await publish(broker.servers, [event])
+        await entered.wait()
+        async with consuming(service_name, broker, begin, tmp_path, row, instance=1) as second:
+
+            async def joined() -> bool:
+                return second.progress.assigned
+
+            await until(joined, seconds=TOGETHER_S)
+
+    assert "Error sending JoinGroupRequest" not in caplog.text
+    assert await effects(begin, service_name) == [f"{service_name}/p"]

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
 
@@ -28,9 +28,10 @@ PAGE_ROWS = 1000
 FORGET_ROWS = 100
 POLL_S = 5.0
 """How often the outbox is looked at for what nobody has told of: who committed it died before. The session, which is
-lost once it idles, is kept by it too."""
+lost once it idles, is kept by it too, and while an acknowledgement is waited for."""
 STANDBY_S = 3.0
 """How often a relay without the lock tries to have it, where nothing is committed in its process."""
+IDLE = "10s"
 LINGER_S = 0.02
 SEND_TIMEOUT_S = 30.0
 RETRY_S = 0.5
@@ -88,7 +89,7 @@ class Relay:
         try:
             # A frozen relay loses its session, and with it the lock; what it sends late, the inbox drops.
             # A deletion that a crash of the server undoes is a page sent twice, so that none waits for the disk.
-            connection = await self._database.connect(idle_session_timeout="10s", synchronous_commit="off")
+            connection = await self._database.connect(idle_session_timeout=IDLE, synchronous_commit="off")
             try:
                 await self._with_session(connection, producer)
             finally:
@@ -150,11 +151,10 @@ class Relay:
             if rows:
                 if now - measured_at > MEASURE_EVERY_S:
                     measured_at = now
-                    left = await waiting.fetchrow()
-                    self._tell(left["events"], left["age_s"])
+                    await self._measure(waiting)
                 sent += [row.id for row in rows]
                 await failpoint("outbox.read")
-                await send_all(producer, rows)
+                await send_all(producer, rows, partial(self._measure, waiting))
                 await failpoint("outbox.after_send")
                 OUTBOX_SENT.inc(len(rows))
             elif looks:
@@ -164,6 +164,10 @@ class Relay:
             # What was sent is deleted when nothing waits to be sent, or when it has become much.
             if not rows and not self._handover.look and not await self._wait(LINGER_S if sent else POLL_S):
                 self._handover.look = True
+
+    async def _measure(self, waiting: PreparedStatement) -> None:
+        left = await waiting.fetchrow()
+        self._tell(left["events"], left["age_s"])
 
     def _tell(self, events: int, age_s: float) -> None:
         """Measure what waits to be sent."""
@@ -208,7 +212,9 @@ async def new_producer(settings: ServiceSettings, client_id: str) -> AIOKafkaPro
         client_id=client_id,
         acks="all",
         enable_idempotence=True,
-        request_timeout_ms=15_000,
+        request_timeout_ms=10_000,
+        # Else who seldom sends asks a broker that has long been frozen.
+        metadata_max_age_ms=10_000,
         max_request_size=2 * 1024 * 1024,
     )
     try:
@@ -219,15 +225,22 @@ async def new_producer(settings: ServiceSettings, client_id: str) -> AIOKafkaPro
     return producer
 
 
-async def send_all(producer: AIOKafkaProducer, rows: Sequence[Outgoing]) -> None:
+async def send_all(
+    producer: AIOKafkaProducer, rows: Sequence[Outgoing], meanwhile: Callable[[], Awaitable[None]]
+) -> None:
     """Send a page in order and wait until all of it is acknowledged.
+
+    Args:
+        producer: What sends.
+        rows: The page.
+        meanwhile: What to do every few seconds until then, so that the session does not idle.
 
     Raises:
         KafkaError: A record was refused.
         TimeoutError: The broker did not acknowledge in time; what was sent is unknown.
     """
     async with asyncio.timeout(SEND_TIMEOUT_S):
-        pending = [
+        pending = {
             await producer.send(
                 row.topic,
                 row.value,
@@ -236,8 +249,13 @@ async def send_all(producer: AIOKafkaProducer, rows: Sequence[Outgoing]) -> None
                 partition=await _partition(producer, row),
             )
             for row in rows
-        ]
-        await asyncio.gather(*pending)
+        }
+        while pending:
+            done, pending = await asyncio.wait(pending, timeout=POLL_S, return_when=asyncio.FIRST_EXCEPTION)
+            for acknowledged in done:
+                acknowledged.result()
+            if pending:
+                await meanwhile()
 
 
 async def _partition(producer: AIOKafkaProducer, row: Outgoing) -> int | None:

@@ -25,6 +25,7 @@ from millrace.sdk.connection import kafka_servers
 from pydantic import AwareDatetime, Field
 
 TIMEOUT_S = 30.0
+ANSWER_S = 10.0
 #: What readers take in; larger things travel as a reference.
 MAX_DATA_BYTES = 64 * 1024
 SPEC_VERSION = "1.0"
@@ -123,7 +124,8 @@ class Publisher:
             bootstrap_servers=self._servers,
             acks="all",
             enable_idempotence=True,
-            request_timeout_ms=int(self._timeout_s * 1000),
+            # Shorter than the whole, so that what a frozen broker does not answer is asked of whoever takes over.
+            request_timeout_ms=int(min(ANSWER_S, self._timeout_s) * 1000),
         )
         try:
             async with asyncio.timeout(self._timeout_s):

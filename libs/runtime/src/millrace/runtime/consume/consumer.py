@@ -155,7 +155,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publ
             rebalance_timeout_ms=60_000,
             max_poll_interval_ms=int(self._settings.max_poll_s * 1000),
             max_poll_records=None,
-            metadata_max_age_ms=30_000,
+            metadata_max_age_ms=10_000,
             fetch_max_wait_ms=500,
         )
         try:

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError, for_code
+from aiokafka.errors import KafkaError, NodeNotReadyError, OffsetOutOfRangeError, for_code
 from aiokafka.protocol.fetch import FetchRequest
-from aiokafka.protocol.group import JoinGroupRequest
+from aiokafka.protocol.group import JoinGroupRequest, SyncGroupRequest
 from aiokafka.structs import OffsetAndMetadata
 from millrace.runtime.consume.fetched import Fetched, Place, batches
 from millrace.runtime.consume.sessions import Asked, FetchSession
@@ -18,6 +18,11 @@ from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Record, Unread
 
 STOP_S = 5.0
+ANSWER_S = 10.0
+"""How long a broker may take to answer. Whoever waits longer for one that is frozen learns that much later who has
+taken over from it: its cluster knows after 9 s."""
+JOIN_S = 40.0
+"""How long a group may take to answer who joins it: its other members end the rounds that they have at hand."""
 
 
 class BoundedConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka publishes no types
@@ -45,6 +50,7 @@ class BoundedConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka publis
             auto_offset_reset="none",
             fetch_max_bytes=settings.fetch_bytes,
             max_partition_fetch_bytes=settings.fetch_bytes // 4,
+            request_timeout_ms=int(ANSWER_S * 1000),
             **options,
         )
         self._send = self._client.send
@@ -127,7 +133,20 @@ class BoundedConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka publis
             return SimpleNamespace(error_code=0)
         if isinstance(request, FetchRequest):
             return await self._fetched(node_id, request, options)
+        if isinstance(request, JoinGroupRequest | SyncGroupRequest):
+            return await self._joined(node_id, request, options)
         return await self._send(node_id, request, **options)
+
+    async def _joined(self, node_id: int, request: Any, options: dict[str, Any]) -> Any:  # noqa: ANN401 - likewise
+        """Wait longer than for other answers: aiokafka has one bound for all that a connection is asked."""
+        if not await self._client.ready(node_id, **options):
+            raise NodeNotReadyError
+        connection = self._client._conns[node_id, options["group"]]  # noqa: SLF001
+        connection._request_timeout = JOIN_S  # noqa: SLF001
+        try:
+            return await self._send(node_id, request, **options)
+        finally:
+            connection._request_timeout = ANSWER_S  # noqa: SLF001
 
     async def _fetched(self, node_id: int, request: FetchRequest, options: dict[str, Any]) -> Any:  # noqa: ANN401 - likewise
         await self._asking.wait()
