@@ -1,5 +1,7 @@
 """What one transaction takes, and what it says when it cannot."""
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -21,6 +23,22 @@ async def test_an_event_that_no_broker_takes_is_refused_before_it_holds_up_the_o
         with pytest.raises(InvalidInput, match=r"VersionPublished d has \d+ bytes, more than"):
             tx.emit(version("d").model_copy(update={"source_uri": "x" * MAX_EMITTED_BYTES}))
         assert tx.emitted == []
+
+
+async def test_a_transaction_that_is_committed_is_gone_without_a_garbage_collection(
+    begin: Transactions[Effects],
+) -> None:
+    told: list[int] = []
+    gc.disable()
+    try:
+        async with begin() as tx:
+            tx.on_commit(lambda tx=tx: told.append(len(tx.emitted)))  # type: ignore[misc]
+            gone = weakref.ref(tx)
+        del tx
+        assert gone() is None
+    finally:
+        gc.enable()
+    assert told == [0]
 
 
 async def test_a_connection_that_is_reset_under_a_transaction_is_a_database_that_is_away(

@@ -30,7 +30,10 @@ POLL_S = 5.0
 """How often the outbox is looked at for what nobody has told of: who committed it died before. The session, which is
 lost once it idles, is kept by it too, and while an acknowledgement is waited for."""
 STANDBY_S = 3.0
-"""How often a relay without the lock tries to have it, where nothing is committed in its process."""
+STANDBY_BUSY_S = 1.0
+"""How often a relay without the lock tries to have it, where nothing is committed in its process, and where much is."""
+TELL_EVERY_S = 0.004
+"""How often it tells the one that has it of what is committed in its process, which each time looks at the table."""
 IDLE = "10s"
 LINGER_S = 0.02
 SEND_TIMEOUT_S = 30.0
@@ -107,10 +110,7 @@ class Relay:
         while not await self._lock(connection):
             if self._stopping:
                 return
-            if await self._wait(STANDBY_S):
-                # What was committed here is sent by another process: outside of any transaction it is told so.
-                self._handover.wake.clear()
-                await connection.execute(f"NOTIFY {CHANNEL}")
+            await self._stand_by(connection)
         await connection.add_listener(CHANNEL, self._handover.look_again)
         # Without its session the lock is another's: what waits is not sent any more.
         connection.add_termination_listener(self._handover.look_again)
@@ -122,6 +122,17 @@ class Relay:
             self._handover.close()
             self._tell(0, 0)  # whoever has the lock next measures it
             await self._end(producer)  # while nobody else sends
+
+    async def _stand_by(self, connection: asyncpg.Connection) -> None:
+        """Tell whoever has the lock of what is committed here, until it is to be tried for again."""
+        until = time.monotonic() + STANDBY_BUSY_S
+        while time.monotonic() < until and await self._wait(STANDBY_S):
+            self._handover.wake.clear()
+            # Outside of any transaction: those that notify commit one after another.
+            await connection.execute(f"NOTIFY {CHANNEL}")
+            if self._stopping:
+                return
+            await asyncio.sleep(TELL_EVERY_S)
 
     async def _lock(self, connection: asyncpg.Connection) -> bool:
         tried = await connection.fetchrow(TRY, LOCK)

@@ -38,6 +38,7 @@ S = TypeVar("S", bound=Transaction)
 STUCK_S = 60.0
 LOOKS = 10
 CLOSE_S = 8.0
+COLLECT_AFTER = (10_000, 20, 20)
 ROUND_S = 3.0
 CONSUMER = "consumer"
 
@@ -181,9 +182,12 @@ class Service:
         self._add_consumers()
         if self._workers:
             await self._workers.recover()
-        # What was made to start stays: no collection looks at it again.
+        # What was made to start stays: no collection looks at it again. A round makes thousands of objects that are
+        # gone by themselves at its end, so that the collector looks far less often for what is not.
         gc.collect()
         gc.freeze()
+        before = gc.get_threshold()
+        gc.set_threshold(*COLLECT_AFTER)
         async with self.health:
             port = await self.rpc.start()
             parts = [asyncio.create_task(self._relay.run(), name="relay")]
@@ -195,6 +199,7 @@ class Service:
             stopping = asyncio.create_task(self._stopping.wait())
             await asyncio.wait((stopping, *parts, *workers, *loops), return_when=asyncio.FIRST_COMPLETED)
             await self._drain(parts, workers, [*loops, stopping])
+        gc.set_threshold(*before)
         gc.unfreeze()
         failed = [e for p in (*parts, *workers, *loops) if p.done() and not p.cancelled() and (e := p.exception())]
         for error in failed:

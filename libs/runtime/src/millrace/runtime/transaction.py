@@ -199,8 +199,9 @@ class Transaction:
             raise UnexpectedError("a statement of it had failed")
 
     def committed(self) -> None:
-        """Call what waits for the commit."""
-        for function in self._after:
+        """Call what waits for the commit, and let go of it: it holds the transaction, and that all of its events."""
+        after, self._after = self._after, []
+        for function in after:
             function()
 
     async def _begin(self) -> None:
