@@ -13,6 +13,7 @@ paused, it goes on but nothing after it begins. Where the success does not count
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -71,6 +72,7 @@ def links_of(draft: Draft, task: TaskRun, token: UUID) -> tuple[Link, ...]:
     return tuple(links)
 
 
+@lru_cache(maxsize=4096)  # what an order promises is asked again of each report
 def id_after(run_id: UUID, before: UUID) -> UUID:
     """Return what a link's id, or its token, is after that of the task before it; both are of one millisecond.
 

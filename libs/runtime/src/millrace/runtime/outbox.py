@@ -269,17 +269,18 @@ async def send_all(
                 await meanwhile()
 
 
-async def _partition(producer: AIOKafkaProducer, row: Outgoing) -> int | None:
-    """Return the partition that a row's own partition key leads to; None where its key decides."""
-    if row.partition_key is None:
-        return None
-    return _place(row.partition_key, tuple(sorted(await producer.partitions_for(row.topic))))
+async def _partition(producer: AIOKafkaProducer, row: Outgoing) -> int:
+    """Return the partition that a row's partition key leads to, or its key where it has none of its own."""
+    return _place(row.partition_key or row.key, tuple(sorted(await producer.partitions_for(row.topic))))
 
 
 @lru_cache(maxsize=1024)
-def _place(partition_key: str, partitions: tuple[int, ...]) -> int:
-    """Return which of the partitions is a key's, by the rule of all of Kafka's clients."""
-    place: int = DefaultPartitioner()(partition_key.encode(), partitions, partitions)
+def _place(key: str, partitions: tuple[int, ...]) -> int:
+    """Return which of the partitions is a key's, by the rule of all of Kafka's clients.
+
+    Asked by aiokafka, it is worked out again for each of the events of a key.
+    """
+    place: int = DefaultPartitioner()(key.encode(), partitions, partitions)
     return place
 
 
