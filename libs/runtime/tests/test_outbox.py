@@ -399,35 +399,44 @@ async def test_a_relay_whose_broker_is_frozen_for_a_while_keeps_its_session_and_
     service_name: str, broker: Any, dsn: str, begin: Transactions[Effects], tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(outbox, "IDLE", "1s")
-    monkeypatch.setattr(outbox, "POLL_S", 0.2)
+    monkeypatch.setattr(outbox, "KEEP_S", 0.2)
+    monkeypatch.setattr(outbox, "POLL_S", 0.5)
+    monkeypatch.setattr(outbox, "ANSWER_S", 1.0)
     await create_topics(broker.servers, {"feature.views": PARTITIONS})
     relay = Relay(begin.database, settings_of(dsn, broker.servers, tmp_path), service_name)
+    # More than a batch of Kafka's client takes, so that there is no room for some of them while the first is sent.
+    hashes = ["before", *(f"{n}".ljust(10_000, "x") for n in range(8))]
 
-    async def emit(view_hash: str) -> None:
-        async with begin() as tx:
-            tx.emit(ViewApplied(namespace="demo", view=service_name, view_hash=view_hash))
+    async def found() -> list[str]:
+        there = await records(broker.servers, "feature.views", service_name)
+        return [json.loads(record.value)["view_hash"] for record in there]
 
-    async def there() -> bool:
-        return len(await records(broker.servers, "feature.views", service_name)) == len(told)
+    async def all_there() -> bool:
+        return len(await found()) >= len(hashes)
 
-    told = ["before"]
+    async def one_there() -> bool:
+        return len(await found()) == 1
+
     running = asyncio.create_task(relay.run())
     with structlog.testing.capture_logs() as logs:
-        await emit("before")
-        await until(there)
+        async with begin() as tx:
+            tx.emit(ViewApplied(namespace="demo", view=service_name, view_hash=hashes[0]))
+        await until(one_there)
         frozen = psutil.Process(broker.pid)
         frozen.suspend()
         try:
-            await emit("meanwhile")
-            await asyncio.wait([running], timeout=3)
+            async with begin() as tx:
+                for view_hash in hashes[1:]:
+                    tx.emit(ViewApplied(namespace="demo", view=service_name, view_hash=view_hash))
+            await asyncio.wait([running], timeout=4)
         finally:
             frozen.resume()
-        told += ["meanwhile"]
-        await until(there)
+        await until(all_there)
         relay.stop()
         await asyncio.wait_for(running, 20)
 
     assert [said for said in logs if said["event"] == "relay_interrupted"] == []
+    assert await found() == hashes
 
 
 async def test_a_topic_that_was_deleted_is_made_again_by_who_publishes_on_it(

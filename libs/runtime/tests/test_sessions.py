@@ -85,16 +85,16 @@ async def test_all_partitions_are_read_whether_the_broker_remembers_or_not(
     places = [TopicPartition(service_name, n) for n in range(3)]
     consumer = BoundedConsumer(settings_of("postgresql://", broker.servers, tmp_path))
     await consumer.start()
-    send, epochs = consumer._send, []
+    send, epochs = consumer._patiently, []
 
-    async def sent(node_id: int, request: Any, **options: Any) -> Any:
+    async def sent(node_id: int, request: Any, options: Any) -> Any:
         if isinstance(request, SessionRequest):
             epochs.append(request.epoch)
             # What a broker that has forgotten the session would find.
             request._session += forgets and request.epoch > 1
-        return await send(node_id, request, **options)
+        return await send(node_id, request, options)
 
-    consumer._send = sent
+    consumer._patiently = sent
     found: list[tuple[int, bytes]] = []
     try:
         consumer.assign(places)

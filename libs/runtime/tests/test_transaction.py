@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -25,20 +26,33 @@ async def test_an_event_that_no_broker_takes_is_refused_before_it_holds_up_the_o
         assert tx.emitted == []
 
 
-async def test_a_transaction_that_is_committed_is_gone_without_a_garbage_collection(
-    begin: Transactions[Effects],
+@pytest.mark.parametrize("fails", ["not", "in all", "in a part"])
+async def test_a_transaction_that_has_ended_is_gone_without_a_garbage_collection(
+    begin: Transactions[Effects], fails: str
 ) -> None:
-    told: list[int] = []
+    made: list[weakref.ref[Effects]] = []
+
+    def note(tx: Effects) -> None:
+        tx.on_commit(lambda: str(tx))  # which holds it
+        made.append(weakref.ref(tx))
+
+    async def transact() -> None:
+        async with begin() as tx:
+            note(tx)
+            async with tx.part() as part:
+                note(part)
+                if fails == "in a part":
+                    raise ZeroDivisionError
+            if fails == "in all":
+                raise ZeroDivisionError
+
     gc.disable()
     try:
-        async with begin() as tx:
-            tx.on_commit(lambda tx=tx: told.append(len(tx.emitted)))  # type: ignore[misc]
-            gone = weakref.ref(tx)
-        del tx
-        assert gone() is None
+        with suppress(ZeroDivisionError):
+            await transact()
+        assert [ref() for ref in made] == [None, None]
     finally:
         gc.enable()
-    assert told == [0]
 
 
 async def test_a_connection_that_is_reset_under_a_transaction_is_a_database_that_is_away(

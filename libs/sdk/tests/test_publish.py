@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from millrace.runtime.errors import Conflict, InvalidInput, NotFound, Unavailable
@@ -113,6 +114,39 @@ async def test_an_event_is_there_under_its_source_once_publish_returns(broker: K
     assert UUID(event.id).version == 7
     assert (first.key, dict(first.headers)["ce_id"], first.value) == (b"/here", event.id.encode(), b'{"n": 1}')
     assert (again.key, json.loads(again.value)["id"]) == (b"k", event.id)
+
+
+async def test_what_was_given_while_the_broker_was_frozen_is_there_once_it_answers(
+    broker: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ANSWER_S", 1.0)
+    await create_topics(broker.servers, {"frozen": 1})
+    # Together more than a batch of Kafka's client takes: for some there is no room while others wait for an answer.
+    events = [landed(data={"text": f"{n}".ljust(10_000, "x")}) for n in range(4)]
+    async with Publisher(broker.servers) as publisher:
+        frozen = psutil.Process(broker.pid)
+        frozen.suspend()
+        try:
+            sending = [asyncio.create_task(publisher.send("frozen", event)) for event in events]
+            await asyncio.wait(sending, timeout=3)
+        finally:
+            frozen.resume()
+        await asyncio.gather(*sending)
+
+    found = [dict(record.headers)["ce_id"].decode() for record in await records(broker, "frozen")]
+    assert sorted(found) == sorted(event.id for event in events)
+
+
+async def test_a_publisher_is_left_though_its_broker_is_frozen(broker: Kafka) -> None:
+    await create_topics(broker.servers, {"left": 1})
+    frozen = psutil.Process(broker.pid)
+    try:
+        async with asyncio.timeout(20), Publisher(broker.servers, timeout_s=2.0) as publisher:
+            frozen.suspend()
+            with pytest.raises(Unavailable, match="send it again with the same id"):
+                await publisher.send("left", landed())
+    finally:
+        frozen.resume()
 
 
 async def test_a_topic_that_is_not_there_is_told_at_once(broker: Kafka) -> None:

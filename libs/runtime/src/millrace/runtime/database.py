@@ -238,6 +238,7 @@ class Transactions(Generic[S]):
             await tx.commit()
             await failpoint("transaction.committed")
         except BaseException as error:
+            tx.let_go()
             self.database.failed()
             if tx.begun and not _is_gone(connection):
                 await _rollback(connection)

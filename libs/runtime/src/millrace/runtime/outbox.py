@@ -19,6 +19,7 @@ from millrace.runtime.database import CHANNEL, Database
 from millrace.runtime.errors import Unavailable
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.handover import Outgoing
+from millrace.runtime.kafka import ANSWER_S, given
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.telemetry import OUTBOX_AGE, OUTBOX_EVENTS, OUTBOX_SENT, TOPIC_MISSING
 from millrace.runtime.topics import AS_THE_OTHERS, create_topics
@@ -28,13 +29,15 @@ PAGE_ROWS = 1000
 FORGET_ROWS = 100
 POLL_S = 5.0
 """How often the outbox is looked at for what nobody has told of: who committed it died before. The session, which is
-lost once it idles, is kept by it too, and while an acknowledgement is waited for."""
+lost once it idles, is kept by it too."""
 STANDBY_S = 3.0
 STANDBY_BUSY_S = 1.0
 """How often a relay without the lock tries to have it, where nothing is committed in its process, and where much is."""
 TELL_EVERY_S = 0.004
 """How often it tells the one that has it of what is committed in its process, which each time looks at the table."""
 IDLE = "10s"
+KEEP_S = 3.0
+"""After how long without a query a session is lost, and how often it is kept while what was sent is waited for."""
 LINGER_S = 0.02
 SEND_TIMEOUT_S = 30.0
 RETRY_S = 0.5
@@ -188,8 +191,10 @@ class Relay:
     async def _make_topics(self) -> None:
         """Make those of our topics again that were deleted: nothing behind an event for one of them would be sent."""
         ours = [topic for topic in catalogue() if topic.owner == self._name]
-        with suppress(Unavailable):
-            for topic in await create_topics(self._settings.kafka_servers, ours, replication_factor=AS_THE_OTHERS):
+        with suppress(Unavailable, TimeoutError):
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                made = await create_topics(self._settings.kafka_servers, ours, replication_factor=AS_THE_OTHERS)
+            for topic in made:
                 TOPIC_MISSING.labels(self._name, topic).inc()
                 log.error("topic_missing", service=self._name, topic=topic)
 
@@ -223,7 +228,7 @@ async def new_producer(settings: ServiceSettings, client_id: str) -> AIOKafkaPro
         client_id=client_id,
         acks="all",
         enable_idempotence=True,
-        request_timeout_ms=10_000,
+        request_timeout_ms=int(ANSWER_S * 1000),
         # Else who seldom sends asks a broker that has long been frozen.
         metadata_max_age_ms=10_000,
         max_request_size=2 * 1024 * 1024,
@@ -250,28 +255,37 @@ async def send_all(
         KafkaError: A record was refused.
         TimeoutError: The broker did not acknowledge in time; what was sent is unknown.
     """
-    async with asyncio.timeout(SEND_TIMEOUT_S):
-        pending = {
-            await producer.send(
-                row.topic,
-                row.value,
-                key=row.key.encode(),
-                headers=row.encoded_headers(),
-                partition=await _partition(producer, row),
-            )
-            for row in rows
-        }
-        while pending:
-            done, pending = await asyncio.wait(pending, timeout=POLL_S, return_when=asyncio.FIRST_EXCEPTION)
-            for acknowledged in done:
-                acknowledged.result()
-            if pending:
+    sending = asyncio.ensure_future(_send_all(producer, rows))
+    try:
+        async with asyncio.timeout(SEND_TIMEOUT_S):
+            while not (await asyncio.wait([sending], timeout=KEEP_S))[0]:
                 await meanwhile()
+        await sending
+    finally:
+        sending.cancel()
+
+
+async def _send_all(producer: AIOKafkaProducer, rows: Sequence[Outgoing]) -> None:
+    # All of them before the first is sent: at a topic that is new to it, aiokafka forgets who leads the others.
+    partitions = [await _partition(producer, row) for row in rows]
+    pending = [
+        await given(
+            producer,
+            row.topic,
+            row.value,
+            key=row.key.encode(),
+            headers=row.encoded_headers(),
+            partition=partition,
+        )
+        for row, partition in zip(rows, partitions, strict=True)
+    ]
+    await asyncio.gather(*pending)
 
 
 async def _partition(producer: AIOKafkaProducer, row: Outgoing) -> int:
     """Return the partition that a row's partition key leads to, or its key where it has none of its own."""
-    return _place(row.partition_key or row.key, tuple(sorted(await producer.partitions_for(row.topic))))
+    key = row.key if row.partition_key is None else row.partition_key
+    return _place(key, tuple(sorted(await producer.partitions_for(row.topic))))
 
 
 @lru_cache(maxsize=1024)

@@ -4,8 +4,8 @@ import asyncio
 import faulthandler
 import gc
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeVar
 
 import structlog
@@ -38,7 +38,9 @@ S = TypeVar("S", bound=Transaction)
 STUCK_S = 60.0
 LOOKS = 10
 CLOSE_S = 8.0
-COLLECT_AFTER = (10_000, 20, 20)
+COLLECT_AFTER = 10_000
+"""After how many more objects than are gone the collector looks for garbage: a round makes thousands, and none of them
+is any (decision 0076). By default it would look ten times in a round."""
 ROUND_S = 3.0
 CONSUMER = "consumer"
 
@@ -182,12 +184,15 @@ class Service:
         self._add_consumers()
         if self._workers:
             await self._workers.recover()
-        # What was made to start stays: no collection looks at it again. A round makes thousands of objects that are
-        # gone by themselves at its end, so that the collector looks far less often for what is not.
-        gc.collect()
-        gc.freeze()
-        before = gc.get_threshold()
-        gc.set_threshold(*COLLECT_AFTER)
+        with _seldom_collected():
+            failed = await self._run()
+        for error in failed:
+            log.error("service_failed", service=self.name, exc_info=error)
+        if failed:
+            raise BaseExceptionGroup(f"{self.name} failed", failed)
+
+    async def _run(self) -> list[BaseException]:
+        """Serve until stopped, then drain; return what has failed."""
         async with self.health:
             port = await self.rpc.start()
             parts = [asyncio.create_task(self._relay.run(), name="relay")]
@@ -199,13 +204,7 @@ class Service:
             stopping = asyncio.create_task(self._stopping.wait())
             await asyncio.wait((stopping, *parts, *workers, *loops), return_when=asyncio.FIRST_COMPLETED)
             await self._drain(parts, workers, [*loops, stopping])
-        gc.set_threshold(*before)
-        gc.unfreeze()
-        failed = [e for p in (*parts, *workers, *loops) if p.done() and not p.cancelled() and (e := p.exception())]
-        for error in failed:
-            log.error("service_failed", service=self.name, exc_info=error)
-        if failed:
-            raise BaseExceptionGroup(f"{self.name} failed", failed)
+        return [e for p in (*parts, *workers, *loops) if p.done() and not p.cancelled() and (e := p.exception())]
 
     async def _follow_readiness(self) -> None:
         async def tell(ready: bool) -> None:  # noqa: FBT001 - what Health tells
@@ -330,3 +329,17 @@ def _stop_or_exit(made: Service) -> None:
     if made._stopping.is_set():  # noqa: SLF001 - the same module
         raise SystemExit(1)
     made.stop()
+
+
+@contextmanager
+def _seldom_collected() -> Iterator[None]:
+    """Have the collector look at nothing that was made so far, and seldom at what is made within."""
+    gc.collect()
+    gc.freeze()
+    before = gc.get_threshold()
+    gc.set_threshold(COLLECT_AFTER)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()

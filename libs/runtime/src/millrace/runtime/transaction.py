@@ -143,7 +143,10 @@ class Transaction:
         self.emitted.append(event)
 
     def on_commit(self, function: Callable[[], None]) -> None:
-        """Call `function` once the transaction is committed; never when it is not, and not after a crash."""
+        """Call `function` once the transaction is committed; never when it is not, and not after a crash.
+
+        What it asks for in turn is not called.
+        """
         self._after.append(function)
 
     def used(self, ref: str) -> None:
@@ -176,12 +179,13 @@ class Transaction:
             yield part
             await part.flush()
         except Exception:
+            part.let_go()
             await self._connection.execute("ROLLBACK TO SAVEPOINT part")
             raise
         await self._connection.execute("RELEASE SAVEPOINT part")
         self.emitted += part.emitted
         self.written += part.written
-        self._after.append(part.committed)
+        self._after += part.let_go()
 
     async def settle(self) -> None:
         """Send all that is queued, before the same rows are written again; what was hoped is known then."""
@@ -199,10 +203,14 @@ class Transaction:
             raise UnexpectedError("a statement of it had failed")
 
     def committed(self) -> None:
-        """Call what waits for the commit, and let go of it: it holds the transaction, and that all of its events."""
-        after, self._after = self._after, []
-        for function in after:
+        """Call what waits for the commit."""
+        for function in self.let_go():
             function()
+
+    def let_go(self) -> list[Callable[[], None]]:
+        """Return what waits for the commit, no longer held: it holds the transaction, and that all of its events."""
+        after, self._after = self._after, []
+        return after
 
     async def _begin(self) -> None:
         if not self.begun:

@@ -20,12 +20,13 @@ from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 from millrace.runtime.command import Command
 from millrace.runtime.errors import Conflict, Denied, InvalidInput, NotFound, Unavailable
 from millrace.runtime.ids import new_id
+from millrace.runtime.kafka import ANSWER_S, given
 from millrace.runtime.traceparent import current_traceparent
 from millrace.sdk.connection import kafka_servers
 from pydantic import AwareDatetime, Field
 
 TIMEOUT_S = 30.0
-ANSWER_S = 10.0
+RETRY_S = 0.5
 #: What readers take in; larger things travel as a reference.
 MAX_DATA_BYTES = 64 * 1024
 SPEC_VERSION = "1.0"
@@ -141,7 +142,10 @@ class Publisher:
 
     async def __aexit__(self, *_: object) -> None:
         if self._producer is not None:
-            await self._producer.stop()
+            stopping = asyncio.ensure_future(self._producer.stop())
+            # One whose broker is away ends when that is back.
+            if (await asyncio.wait([stopping], timeout=self._timeout_s))[0]:
+                await stopping
 
     async def send(self, topic: str, event: CloudEvent, *, key: str | None = None, mode: Mode = "binary") -> None:
         """Return once every replica has the event.
@@ -163,7 +167,7 @@ class Publisher:
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._check(topic, producer)
-                await producer.send_and_wait(topic, value, key=(key or event.source).encode(), headers=headers)
+                await (await given(producer, topic, value, key=(key or event.source).encode(), headers=headers))
         except TopicAuthorizationFailedError:
             raise Denied(f"topic {topic} may not be written") from None
         except (KafkaError, TimeoutError) as error:
@@ -177,10 +181,14 @@ class Publisher:
 
     async def _check(self, topic: str, producer: AIOKafkaProducer) -> None:
         """Return if the topic is there; sending to one that is not would wait for it until the time is over."""
-        if topic not in self._topics:
-            self._topics = frozenset((await producer.client.fetch_all_metadata()).topics())
-        if topic not in self._topics:
-            raise NotFound(f"topic {topic} does not exist at {self._servers}, or may not be seen")
+        while topic not in self._topics:
+            try:
+                self._topics = frozenset((await producer.client.fetch_all_metadata()).topics())
+            except KafkaError:
+                await asyncio.sleep(RETRY_S)  # no broker answers now
+                continue
+            if topic not in self._topics:
+                raise NotFound(f"topic {topic} does not exist at {self._servers}, or may not be seen")
 
 
 async def publish(

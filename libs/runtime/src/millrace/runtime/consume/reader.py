@@ -8,21 +8,22 @@ from types import SimpleNamespace
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError, NodeNotReadyError, OffsetOutOfRangeError, for_code
+from aiokafka.client import ConnectionGroup
+from aiokafka.conn import CloseReason
+from aiokafka.errors import KafkaError, NodeNotReadyError, OffsetOutOfRangeError, RequestTimedOutError, for_code
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.group import JoinGroupRequest, SyncGroupRequest
 from aiokafka.structs import OffsetAndMetadata
 from millrace.runtime.consume.fetched import Fetched, Place, batches
 from millrace.runtime.consume.sessions import Asked, FetchSession
+from millrace.runtime.kafka import ANSWER_S
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Record, Unread
 
 STOP_S = 5.0
-ANSWER_S = 10.0
-"""How long a broker may take to answer. Whoever waits longer for one that is frozen learns that much later who has
-taken over from it: its cluster knows after 9 s."""
-JOIN_S = 40.0
-"""How long a group may take to answer who joins it: its other members end the rounds that they have at hand."""
+LONG_ANSWER_S = 40.0
+"""How long an answer may take that waits for others, or is large: who joins a group waits until its other members have
+ended the rounds that they have at hand, and a fetch brings up to `fetch_bytes` over a link that may be slow."""
 
 
 class BoundedConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka publishes no types
@@ -134,25 +135,34 @@ class BoundedConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka publis
         if isinstance(request, FetchRequest):
             return await self._fetched(node_id, request, options)
         if isinstance(request, JoinGroupRequest | SyncGroupRequest):
-            return await self._joined(node_id, request, options)
+            return await self._patiently(node_id, request, options)
         return await self._send(node_id, request, **options)
 
-    async def _joined(self, node_id: int, request: Any, options: dict[str, Any]) -> Any:  # noqa: ANN401 - likewise
-        """Wait longer than for other answers: aiokafka has one bound for all that a connection is asked."""
+    async def _patiently(self, node_id: int, request: Any, options: dict[str, Any]) -> Any:  # noqa: ANN401 - likewise
+        """Send what may take long to be answered: aiokafka's client has one bound for all.
+
+        Raises:
+            KafkaError: There is no connection, or no answer in time.
+        """
         if not await self._client.ready(node_id, **options):
             raise NodeNotReadyError
-        connection = self._client._conns[node_id, options["group"]]  # noqa: SLF001
-        connection._request_timeout = JOIN_S  # noqa: SLF001
+        connection = self._client._conns[node_id, options.get("group", ConnectionGroup.DEFAULT)]  # noqa: SLF001
         try:
-            return await self._send(node_id, request, **options)
+            connection._request_timeout = LONG_ANSWER_S  # noqa: SLF001
+            answer = connection.send(request)  # which goes by the bound of this moment
         finally:
             connection._request_timeout = ANSWER_S  # noqa: SLF001
+        try:
+            return await answer
+        except TimeoutError:
+            connection.close(reason=CloseReason.CONNECTION_TIMEOUT)
+            raise RequestTimedOutError from None
 
     async def _fetched(self, node_id: int, request: FetchRequest, options: dict[str, Any]) -> Any:  # noqa: ANN401 - likewise
         await self._asking.wait()
         session = self._sessions[node_id]
         for asked in (session.request(request) for _ in range(2)):
-            answer = await self._send(node_id, asked, **options)
+            answer = await self._patiently(node_id, asked, options)
             if session.answered(asked, answer):
                 break
         else:
