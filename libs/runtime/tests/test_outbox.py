@@ -398,14 +398,14 @@ async def test_a_frozen_relay_loses_its_lock_and_another_goes_on(
 async def test_a_relay_whose_broker_is_frozen_for_a_while_keeps_its_session_and_sends_each_event_once(
     service_name: str, broker: Any, dsn: str, begin: Transactions[Effects], tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(outbox, "IDLE", "1s")
+    monkeypatch.setattr(outbox, "IDLE", "2s")
     monkeypatch.setattr(outbox, "KEEP_S", 0.2)
     monkeypatch.setattr(outbox, "POLL_S", 0.5)
     monkeypatch.setattr(outbox, "ANSWER_S", 1.0)
     await create_topics(broker.servers, {"feature.views": PARTITIONS})
     relay = Relay(begin.database, settings_of(dsn, broker.servers, tmp_path), service_name)
     # More than a batch of Kafka's client takes, so that there is no room for some of them while the first is sent.
-    hashes = ["before", *(f"{n}".ljust(10_000, "x") for n in range(8))]
+    hashes = ["before", *(f"{n}".ljust(100_000, "x") for n in range(12))]
 
     async def found() -> list[str]:
         there = await records(broker.servers, "feature.views", service_name)
@@ -428,7 +428,7 @@ async def test_a_relay_whose_broker_is_frozen_for_a_while_keeps_its_session_and_
             async with begin() as tx:
                 for view_hash in hashes[1:]:
                     tx.emit(ViewApplied(namespace="demo", view=service_name, view_hash=view_hash))
-            await asyncio.wait([running], timeout=4)
+            await asyncio.wait([running], timeout=5)
         finally:
             frozen.resume()
         await until(all_there)

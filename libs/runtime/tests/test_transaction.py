@@ -1,5 +1,6 @@
 """What one transaction takes, and what it says when it cannot."""
 
+import asyncio
 import gc
 import weakref
 from contextlib import suppress
@@ -26,14 +27,15 @@ async def test_an_event_that_no_broker_takes_is_refused_before_it_holds_up_the_o
         assert tx.emitted == []
 
 
-@pytest.mark.parametrize("fails", ["not", "in all", "in a part"])
+@pytest.mark.parametrize(("fails", "told_of"), [("not", 2), ("in all", 0), ("in a part", 0), ("in a part, stopped", 0)])
 async def test_a_transaction_that_has_ended_is_gone_without_a_garbage_collection(
-    begin: Transactions[Effects], fails: str
+    begin: Transactions[Effects], fails: str, told_of: int
 ) -> None:
     made: list[weakref.ref[Effects]] = []
+    told: list[str] = []
 
     def note(tx: Effects) -> None:
-        tx.on_commit(lambda: str(tx))  # which holds it
+        tx.on_commit(lambda: told.append(str(tx)))  # which holds it
         made.append(weakref.ref(tx))
 
     async def transact() -> None:
@@ -43,16 +45,19 @@ async def test_a_transaction_that_has_ended_is_gone_without_a_garbage_collection
                 note(part)
                 if fails == "in a part":
                     raise ZeroDivisionError
+                if fails == "in a part, stopped":
+                    raise asyncio.CancelledError
             if fails == "in all":
                 raise ZeroDivisionError
 
     gc.disable()
     try:
-        with suppress(ZeroDivisionError):
+        with suppress(ZeroDivisionError, asyncio.CancelledError):
             await transact()
         assert [ref() for ref in made] == [None, None]
     finally:
         gc.enable()
+    assert len(told) == told_of
 
 
 async def test_a_connection_that_is_reset_under_a_transaction_is_a_database_that_is_away(

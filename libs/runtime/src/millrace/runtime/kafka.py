@@ -1,4 +1,4 @@
-"""What all of our clients of Kafka go by."""
+"""What our consumers and producers go by."""
 
 from asyncio import Future
 from contextlib import suppress
@@ -12,11 +12,13 @@ ANSWER_S = 10.0
 taken over from it."""
 
 
-async def given(producer: AIOKafkaProducer, topic: str, value: bytes, **how: Any) -> Future[Any]:  # noqa: ANN401
+async def give(producer: AIOKafkaProducer, topic: str, value: bytes, **how: Any) -> Future[Any]:  # noqa: ANN401
     """Give a record to a producer, once it has room behind what it has already; return its acknowledgement to come.
 
     aiokafka waits for room as long as for an answer, so that a batch whose broker is frozen would fail what comes after
     it just before it is sent to another one.
+
+    However long that takes: whoever calls this sets a bound.
 
     Raises:
         KafkaError: It cannot be sent.

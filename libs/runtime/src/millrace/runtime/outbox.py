@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
+from typing import Any
 
 import asyncpg
 import structlog
@@ -19,7 +20,7 @@ from millrace.runtime.database import CHANNEL, Database
 from millrace.runtime.errors import Unavailable
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.handover import Outgoing
-from millrace.runtime.kafka import ANSWER_S, given
+from millrace.runtime.kafka import ANSWER_S, give
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.telemetry import OUTBOX_AGE, OUTBOX_EVENTS, OUTBOX_SENT, TOPIC_MISSING
 from millrace.runtime.topics import AS_THE_OTHERS, create_topics
@@ -191,9 +192,12 @@ class Relay:
     async def _make_topics(self) -> None:
         """Make those of our topics again that were deleted: nothing behind an event for one of them would be sent."""
         ours = [topic for topic in catalogue() if topic.owner == self._name]
-        with suppress(Unavailable, TimeoutError):
+        try:
             async with asyncio.timeout(SEND_TIMEOUT_S):
                 made = await create_topics(self._settings.kafka_servers, ours, replication_factor=AS_THE_OTHERS)
+        except (Unavailable, TimeoutError) as error:
+            log.warning("topic_not_made", service=self._name, error=str(error))
+        else:
             for topic in made:
                 TOPIC_MISSING.labels(self._name, topic).inc()
                 log.error("topic_missing", service=self._name, topic=topic)
@@ -229,6 +233,8 @@ async def new_producer(settings: ServiceSettings, client_id: str) -> AIOKafkaPro
         acks="all",
         enable_idempotence=True,
         request_timeout_ms=int(ANSWER_S * 1000),
+        # Room for most pages: what finds none waits, at most as long as for an answer.
+        max_batch_size=512 * 1024,
         # Else who seldom sends asks a broker that has long been frozen.
         metadata_max_age_ms=10_000,
         max_request_size=2 * 1024 * 1024,
@@ -262,24 +268,39 @@ async def send_all(
                 await meanwhile()
         await sending
     finally:
-        sending.cancel()
+        if not sending.done():
+            sending.cancel()
+            with suppress(asyncio.CancelledError, KafkaError):
+                await sending
 
 
 async def _send_all(producer: AIOKafkaProducer, rows: Sequence[Outgoing]) -> None:
-    # All of them before the first is sent: at a topic that is new to it, aiokafka forgets who leads the others.
+    # Looked up for the whole page first: asked for a topic that is new to it, aiokafka forgets who leads those that it
+    # has not been asked for, and what was given to it for them would expire.
     partitions = [await _partition(producer, row) for row in rows]
-    pending = [
-        await given(
-            producer,
-            row.topic,
-            row.value,
-            key=row.key.encode(),
-            headers=row.encoded_headers(),
-            partition=partition,
-        )
-        for row, partition in zip(rows, partitions, strict=True)
-    ]
-    await asyncio.gather(*pending)
+    sending, sent = asyncio.current_task(), list[asyncio.Future[Any]]()
+
+    def stop_at(one: asyncio.Future[Any]) -> None:
+        # What comes after a row that has failed, and waits for room yet, must not overtake it.
+        if sending and _failure(one):
+            sending.cancel()
+
+    try:
+        for row, partition in zip(rows, partitions, strict=True):
+            headers = row.encoded_headers()
+            one = await give(producer, row.topic, row.value, key=row.key.encode(), headers=headers, partition=partition)
+            one.add_done_callback(stop_at)
+            sent.append(one)
+        await asyncio.gather(*sent)
+    except asyncio.CancelledError:
+        if failure := next(filter(None, map(_failure, sent)), None):
+            raise failure from None
+        raise
+
+
+def _failure(one: asyncio.Future[Any]) -> BaseException | None:
+    """Return why a row was not taken, as far as that is known."""
+    return one.exception() if one.done() and not one.cancelled() else None
 
 
 async def _partition(producer: AIOKafkaProducer, row: Outgoing) -> int:

@@ -178,11 +178,12 @@ class Transaction:
         try:
             yield part
             await part.flush()
-        except Exception:
+            await self._connection.execute("RELEASE SAVEPOINT part")
+        except BaseException as error:
             part.let_go()
-            await self._connection.execute("ROLLBACK TO SAVEPOINT part")
+            if isinstance(error, Exception):
+                await self._connection.execute("ROLLBACK TO SAVEPOINT part")
             raise
-        await self._connection.execute("RELEASE SAVEPOINT part")
         self.emitted += part.emitted
         self.written += part.written
         self._after += part.let_go()

@@ -12,6 +12,7 @@ Nothing here is needed to do so. What `publish` sends can be sent by any Kafka c
 
 import asyncio
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -20,13 +21,14 @@ from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 from millrace.runtime.command import Command
 from millrace.runtime.errors import Conflict, Denied, InvalidInput, NotFound, Unavailable
 from millrace.runtime.ids import new_id
-from millrace.runtime.kafka import ANSWER_S, given
+from millrace.runtime.kafka import ANSWER_S, give
 from millrace.runtime.traceparent import current_traceparent
 from millrace.sdk.connection import kafka_servers
 from pydantic import AwareDatetime, Field
 
 TIMEOUT_S = 30.0
 RETRY_S = 0.5
+END_S = 5.0
 #: What readers take in; larger things travel as a reference.
 MAX_DATA_BYTES = 64 * 1024
 SPEC_VERSION = "1.0"
@@ -107,7 +109,7 @@ class Publisher:
     Args:
         servers: Brokers to start from, `host:port`, comma-separated; when not given those of `MILLRACE_KAFKA_SERVERS`,
             or else of the stack in this folder.
-        timeout_s: How long to wait, to connect and then for each event's acknowledgement.
+        timeout_s: How long to wait, to connect and then for each event's acknowledgement. It is left within 5 s.
 
     Raises:
         Unavailable: It is not said where Kafka is, or no broker answers there.
@@ -118,6 +120,7 @@ class Publisher:
         self._timeout_s = timeout_s
         self._producer: AIOKafkaProducer | None = None
         self._topics: frozenset[str] = frozenset()
+        self._ending: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         # Made here and not before: aiokafka's producer belongs to the loop that runs.
@@ -126,7 +129,7 @@ class Publisher:
             acks="all",
             enable_idempotence=True,
             # Shorter than the whole, so that what a frozen broker does not answer is asked of whoever takes over.
-            request_timeout_ms=int(min(ANSWER_S, self._timeout_s) * 1000),
+            request_timeout_ms=int(min(ANSWER_S, self._timeout_s / 2) * 1000),
         )
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -142,10 +145,9 @@ class Publisher:
 
     async def __aexit__(self, *_: object) -> None:
         if self._producer is not None:
-            stopping = asyncio.ensure_future(self._producer.stop())
-            # One whose broker is away ends when that is back.
-            if (await asyncio.wait([stopping], timeout=self._timeout_s))[0]:
-                await stopping
+            # All that was sent has been waited for. One whose broker is away ends when that is back.
+            self._ending = asyncio.create_task(_end(self._producer))
+            await asyncio.wait([self._ending], timeout=END_S)
 
     async def send(self, topic: str, event: CloudEvent, *, key: str | None = None, mode: Mode = "binary") -> None:
         """Return once every replica has the event.
@@ -167,7 +169,7 @@ class Publisher:
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._check(topic, producer)
-                await (await given(producer, topic, value, key=(key or event.source).encode(), headers=headers))
+                await (await give(producer, topic, value, key=(key or event.source).encode(), headers=headers))
         except TopicAuthorizationFailedError:
             raise Denied(f"topic {topic} may not be written") from None
         except (KafkaError, TimeoutError) as error:
@@ -222,6 +224,11 @@ async def publish(
     async with Publisher(servers, timeout_s=timeout_s) as publisher:
         await publisher.send(topic, event, key=key, mode=mode)
     return event
+
+
+async def _end(producer: AIOKafkaProducer) -> None:
+    with suppress(KafkaError):
+        await producer.stop()
 
 
 def publish_blocking(

@@ -146,17 +146,20 @@ class BoundedConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka publis
         """
         if not await self._client.ready(node_id, **options):
             raise NodeNotReadyError
-        connection = self._client._conns[node_id, options.get("group", ConnectionGroup.DEFAULT)]  # noqa: SLF001
+        group = options.get("group", ConnectionGroup.DEFAULT)
+        connection = self._client._conns[node_id, group]  # noqa: SLF001
+        connection._request_timeout = LONG_ANSWER_S  # noqa: SLF001
         try:
-            connection._request_timeout = LONG_ANSWER_S  # noqa: SLF001
             answer = connection.send(request)  # which goes by the bound of this moment
-        finally:
-            connection._request_timeout = ANSWER_S  # noqa: SLF001
-        try:
+            if group != ConnectionGroup.COORDINATION:
+                # Behind a join all waits: a broker answers what it is asked on a connection one after another.
+                connection._request_timeout = ANSWER_S  # noqa: SLF001
             return await answer
         except TimeoutError:
             connection.close(reason=CloseReason.CONNECTION_TIMEOUT)
             raise RequestTimedOutError from None
+        finally:
+            connection._request_timeout = ANSWER_S  # noqa: SLF001
 
     async def _fetched(self, node_id: int, request: FetchRequest, options: dict[str, Any]) -> Any:  # noqa: ANN401 - likewise
         await self._asking.wait()
