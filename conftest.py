@@ -4,6 +4,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -52,8 +53,23 @@ def postgres(stack_folder: Path) -> Iterator[Postgres]:
 @pytest.fixture(scope="session")
 def broker(stack_folder: Path) -> Iterator[Kafka]:
     """A running Kafka: `.servers`, and `.kill()` and `.start()` for tests of what a broker's death does."""
+    with _kafka(stack_folder / "kafka") as server:
+        yield server
+
+
+@pytest.fixture
+def lone_broker(tmp_path: Path) -> Iterator[Kafka]:
+    """A Kafka of one test's own, which may freeze it: it is out of its cluster for a moment after that, too."""
+    with _kafka(tmp_path / "kafka") as server:
+        yield server
+
+
+@contextmanager
+def _kafka(folder: Path) -> Iterator[Kafka]:
     port, controller_port = free_ports(2)
-    server = Kafka(stack_folder / "kafka", stack_folder / "kafka.log", port=port, controller_port=controller_port)
+    server = Kafka(folder, folder.with_suffix(".log"), port=port, controller_port=controller_port)
     server.start()
-    yield server
-    server.stop()
+    try:
+        yield server
+    finally:
+        server.stop()

@@ -396,19 +396,19 @@ async def test_a_frozen_relay_loses_its_lock_and_another_goes_on(
 
 
 async def test_a_relay_whose_broker_is_frozen_for_a_while_keeps_its_session_and_sends_each_event_once(
-    service_name: str, broker: Any, dsn: str, begin: Transactions[Effects], tmp_path: Path, monkeypatch: Any
+    service_name: str, lone_broker: Any, dsn: str, begin: Transactions[Effects], tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(outbox, "IDLE", "2s")
     monkeypatch.setattr(outbox, "KEEP_S", 0.2)
     monkeypatch.setattr(outbox, "POLL_S", 0.5)
     monkeypatch.setattr(outbox, "ANSWER_S", 1.0)
-    await create_topics(broker.servers, {"feature.views": PARTITIONS})
-    relay = Relay(begin.database, settings_of(dsn, broker.servers, tmp_path), service_name)
+    await create_topics(lone_broker.servers, {"feature.views": PARTITIONS})
+    relay = Relay(begin.database, settings_of(dsn, lone_broker.servers, tmp_path), service_name)
     # More than a batch of Kafka's client takes, so that there is no room for some of them while the first is sent.
     hashes = ["before", *(f"{n}".ljust(100_000, "x") for n in range(12))]
 
     async def found() -> list[str]:
-        there = await records(broker.servers, "feature.views", service_name)
+        there = await records(lone_broker.servers, "feature.views", service_name)
         return [json.loads(record.value)["view_hash"] for record in there]
 
     async def all_there() -> bool:
@@ -422,7 +422,7 @@ async def test_a_relay_whose_broker_is_frozen_for_a_while_keeps_its_session_and_
         async with begin() as tx:
             tx.emit(ViewApplied(namespace="demo", view=service_name, view_hash=hashes[0]))
         await until(one_there)
-        frozen = psutil.Process(broker.pid)
+        frozen = psutil.Process(lone_broker.pid)
         frozen.suspend()
         try:
             async with begin() as tx:

@@ -117,15 +117,15 @@ async def test_an_event_is_there_under_its_source_once_publish_returns(broker: K
 
 
 async def test_what_was_given_while_the_broker_was_frozen_is_there_once_it_answers(
-    broker: Kafka, monkeypatch: pytest.MonkeyPatch
+    lone_broker: Kafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "ANSWER_S", 1.0)
-    await create_topics(broker.servers, {"frozen": 1})
+    await create_topics(lone_broker.servers, {"frozen": 1})
     # Together more than a batch of Kafka's client takes: for some there is no room while others wait for an answer.
     events = [landed(data={"text": f"{n}".ljust(10_000, "x")}) for n in range(6)]
-    async with Publisher(broker.servers) as publisher:
+    async with Publisher(lone_broker.servers) as publisher:
         await publisher.send("frozen", events[0])
-        frozen = psutil.Process(broker.pid)
+        frozen = psutil.Process(lone_broker.pid)
         frozen.suspend()
         try:
             sending = [asyncio.create_task(publisher.send("frozen", event)) for event in events[1:]]
@@ -134,15 +134,15 @@ async def test_what_was_given_while_the_broker_was_frozen_is_there_once_it_answe
             frozen.resume()
         await asyncio.gather(*sending)
 
-    found = [dict(record.headers)["ce_id"].decode() for record in await records(broker, "frozen")]
+    found = [dict(record.headers)["ce_id"].decode() for record in await records(lone_broker, "frozen")]
     assert sorted(found) == sorted(event.id for event in events)
 
 
-async def test_a_publisher_is_left_though_its_broker_is_frozen(broker: Kafka) -> None:
-    await create_topics(broker.servers, {"left": 1})
-    frozen = psutil.Process(broker.pid)
+async def test_a_publisher_is_left_though_its_broker_is_frozen(lone_broker: Kafka) -> None:
+    await create_topics(lone_broker.servers, {"left": 1})
+    frozen = psutil.Process(lone_broker.pid)
     try:
-        async with asyncio.timeout(20), Publisher(broker.servers, timeout_s=2.0) as publisher:
+        async with asyncio.timeout(20), Publisher(lone_broker.servers, timeout_s=2.0) as publisher:
             await publisher.send("left", landed())
             frozen.suspend()
             with pytest.raises(Unavailable, match="send it again with the same id"):

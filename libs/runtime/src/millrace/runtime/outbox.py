@@ -107,15 +107,17 @@ class Relay:
             await self._end(producer)
 
     async def _with_session(self, connection: asyncpg.Connection, producer: AIOKafkaProducer) -> None:
-        # Prepared before the lock: between the two trips of a first use, no timeout of idleness runs.
+        # Before the lock: between the two trips of a first use, no timeout of idleness runs, and who is frozen there
+        # with the lock would keep it.
         page, waiting = [await connection.prepare(sql) for sql in (PAGE, WAITING)]
+        await connection.add_listener(CHANNEL, _ignore)
         for channel, told in self._database.listeners.items():
             await connection.add_listener(channel, partial(_call, told))
         while not await self._lock(connection):
             if self._stopping:
                 return
             await self._stand_by(connection)
-        await connection.add_listener(CHANNEL, self._handover.look_again)
+        await connection.add_listener(CHANNEL, self._handover.look_again)  # which is listened to: no trip
         # Without its session the lock is another's: what waits is not sent any more.
         connection.add_termination_listener(self._handover.look_again)
         self._handover.open()
@@ -317,6 +319,10 @@ def _place(key: str, partitions: tuple[int, ...]) -> int:
     """
     place: int = DefaultPartitioner()(key.encode(), partitions, partitions)
     return place
+
+
+def _ignore(*_: object) -> None:
+    """Whoever does not send is not told of what is to be sent."""
 
 
 def _call(told: Callable[[], None], *_: object) -> None:
