@@ -21,7 +21,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from millrace.contracts.event import Event, all_events
 from millrace.contracts.feature import ViewApplied
 from millrace.contracts.tasks import TaskReport, TaskStarted
-from millrace.runtime import outbox
+from millrace.runtime import outbox, sending
 from millrace.runtime.database import Database, Transactions
 from millrace.runtime.ids import Ids
 from millrace.runtime.outbox import LOCK, POLL_S, Relay
@@ -399,9 +399,9 @@ async def test_a_relay_whose_broker_is_frozen_for_a_while_keeps_its_session_and_
     service_name: str, lone_broker: Any, dsn: str, begin: Transactions[Effects], tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(outbox, "IDLE", "2s")
-    monkeypatch.setattr(outbox, "KEEP_S", 0.2)
+    monkeypatch.setattr(sending, "KEEP_S", 0.2)
     monkeypatch.setattr(outbox, "POLL_S", 0.5)
-    monkeypatch.setattr(outbox, "ANSWER_S", 1.0)
+    monkeypatch.setattr(sending, "ANSWER_S", 1.0)
     await create_topics(lone_broker.servers, {"feature.views": PARTITIONS})
     relay = Relay(begin.database, settings_of(dsn, lone_broker.servers, tmp_path), service_name)
     # More than a batch of Kafka's client takes, so that there is no room for some of them while the first is sent.

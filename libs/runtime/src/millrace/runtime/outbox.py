@@ -3,16 +3,14 @@
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from functools import lru_cache, partial
-from typing import Any
+from functools import partial
 
 import asyncpg
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
-from aiokafka.partitioner import DefaultPartitioner
 from asyncpg.prepared_stmt import PreparedStatement
 from millrace.contracts.catalogue import catalogue
 from millrace.runtime.connection import LOST
@@ -20,7 +18,7 @@ from millrace.runtime.database import CHANNEL, Database
 from millrace.runtime.errors import Unavailable
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.handover import Outgoing
-from millrace.runtime.kafka import ANSWER_S, give
+from millrace.runtime.sending import new_producer, send_all
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.telemetry import OUTBOX_AGE, OUTBOX_EVENTS, OUTBOX_SENT, TOPIC_MISSING
 from millrace.runtime.topics import AS_THE_OTHERS, create_topics
@@ -37,10 +35,9 @@ STANDBY_BUSY_S = 1.0
 TELL_EVERY_S = 0.004
 """How often it tells the one that has it of what is committed in its process, which each time looks at the table."""
 IDLE = "10s"
-KEEP_S = 3.0
-"""After how long without a query a session is lost, and how often it is kept while what was sent is waited for."""
+"""After how long without a query the session is lost."""
 LINGER_S = 0.02
-SEND_TIMEOUT_S = 30.0
+MAKE_TIMEOUT_S = 30.0
 RETRY_S = 0.5
 END_S = 5.0
 LOCK = 7_316_241_150  # any number, the same for every relay
@@ -171,6 +168,7 @@ class Relay:
                     await self._measure(waiting)
                 sent += [row.id for row in rows]
                 await failpoint("outbox.read")
+                # Measured meanwhile, the session does not idle.
                 await send_all(producer, rows, partial(self._measure, waiting))
                 await failpoint("outbox.after_send")
                 OUTBOX_SENT.inc(len(rows))
@@ -195,7 +193,7 @@ class Relay:
         """Make those of our topics again that were deleted: nothing behind an event for one of them would be sent."""
         ours = [topic for topic in catalogue() if topic.owner == self._name]
         try:
-            async with asyncio.timeout(SEND_TIMEOUT_S):
+            async with asyncio.timeout(MAKE_TIMEOUT_S):
                 made = await create_topics(self._settings.kafka_servers, ours, replication_factor=AS_THE_OTHERS)
         except (Unavailable, TimeoutError) as error:
             log.warning("topic_not_made", service=self._name, error=str(error))
@@ -225,100 +223,6 @@ class Relay:
             async with asyncio.timeout(seconds):
                 return await self._handover.wake.wait()
         return False
-
-
-async def new_producer(settings: ServiceSettings, client_id: str) -> AIOKafkaProducer:
-    """Return a started producer: every send is acknowledged by all replicas, and none is doubled by a retry."""
-    producer = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka_servers,
-        client_id=client_id,
-        acks="all",
-        enable_idempotence=True,
-        request_timeout_ms=int(ANSWER_S * 1000),
-        # Room for most pages: what finds none waits, at most as long as for an answer.
-        max_batch_size=512 * 1024,
-        # Else who seldom sends asks a broker that has long been frozen.
-        metadata_max_age_ms=10_000,
-        max_request_size=2 * 1024 * 1024,
-    )
-    try:
-        await asyncio.wait_for(producer.start(), 20)
-    except BaseException:
-        await producer.stop()
-        raise
-    return producer
-
-
-async def send_all(
-    producer: AIOKafkaProducer, rows: Sequence[Outgoing], meanwhile: Callable[[], Awaitable[None]]
-) -> None:
-    """Send a page in order and wait until all of it is acknowledged.
-
-    Args:
-        producer: What sends.
-        rows: The page.
-        meanwhile: What to do every few seconds until then, so that the session does not idle.
-
-    Raises:
-        KafkaError: A record was refused.
-        TimeoutError: The broker did not acknowledge in time; what was sent is unknown.
-    """
-    sending = asyncio.ensure_future(_send_all(producer, rows))
-    try:
-        async with asyncio.timeout(SEND_TIMEOUT_S):
-            while not (await asyncio.wait([sending], timeout=KEEP_S))[0]:
-                await meanwhile()
-        await sending
-    finally:
-        if not sending.done():
-            sending.cancel()
-            with suppress(asyncio.CancelledError, KafkaError):
-                await sending
-
-
-async def _send_all(producer: AIOKafkaProducer, rows: Sequence[Outgoing]) -> None:
-    # Looked up for the whole page first: asked for a topic that is new to it, aiokafka forgets who leads those that it
-    # has not been asked for, and what was given to it for them would expire.
-    partitions = [await _partition(producer, row) for row in rows]
-    sending, sent = asyncio.current_task(), list[asyncio.Future[Any]]()
-
-    def stop_at(one: asyncio.Future[Any]) -> None:
-        # What comes after a row that has failed, and waits for room yet, must not overtake it.
-        if sending and _failure(one):
-            sending.cancel()
-
-    try:
-        for row, partition in zip(rows, partitions, strict=True):
-            headers = row.encoded_headers()
-            one = await give(producer, row.topic, row.value, key=row.key.encode(), headers=headers, partition=partition)
-            one.add_done_callback(stop_at)
-            sent.append(one)
-        await asyncio.gather(*sent)
-    except asyncio.CancelledError:
-        if failure := next(filter(None, map(_failure, sent)), None):
-            raise failure from None
-        raise
-
-
-def _failure(one: asyncio.Future[Any]) -> BaseException | None:
-    """Return why a row was not taken, as far as that is known."""
-    return one.exception() if one.done() and not one.cancelled() else None
-
-
-async def _partition(producer: AIOKafkaProducer, row: Outgoing) -> int:
-    """Return the partition that a row's partition key leads to, or its key where it has none of its own."""
-    key = row.key if row.partition_key is None else row.partition_key
-    return _place(key, tuple(sorted(await producer.partitions_for(row.topic))))
-
-
-@lru_cache(maxsize=1024)
-def _place(key: str, partitions: tuple[int, ...]) -> int:
-    """Return which of the partitions is a key's, by the rule of all of Kafka's clients.
-
-    Asked by aiokafka, it is worked out again for each of the events of a key.
-    """
-    place: int = DefaultPartitioner()(key.encode(), partitions, partitions)
-    return place
 
 
 def _ignore(*_: object) -> None:
