@@ -1,18 +1,21 @@
 """What our consumers and producers go by."""
 
-from asyncio import Future
+import asyncio
 from contextlib import suppress
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaTimeoutError
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 ANSWER_S = 10.0
 """How long a broker may take to answer. Whoever waits longer for one that is frozen learns that much later who has
 taken over from it."""
+END_S = 5.0
+
+_ending: set[asyncio.Task[None]] = set()
 
 
-async def give(producer: AIOKafkaProducer, topic: str, value: bytes, **how: Any) -> Future[Any]:  # noqa: ANN401
+async def give(producer: AIOKafkaProducer, topic: str, value: bytes, **how: Any) -> asyncio.Future[Any]:  # noqa: ANN401
     """Give a record to a producer, once it has room behind what it has already; return its acknowledgement to come.
 
     aiokafka waits for room as long as for an answer, so that a batch whose broker is frozen would fail what comes after
@@ -25,5 +28,21 @@ async def give(producer: AIOKafkaProducer, topic: str, value: bytes, **how: Any)
     """
     while True:
         with suppress(KafkaTimeoutError):  # of what is raised here, nothing was taken
-            acknowledged: Future[Any] = await producer.send(topic, value, **how)
+            acknowledged: asyncio.Future[Any] = await producer.send(topic, value, **how)
             return acknowledged
+
+
+async def end(producer: AIOKafkaProducer) -> None:
+    """End a producer, for a moment at most: one whose broker is away ends when that is back.
+
+    Cancelled while it waits for the broker, it would keep its connections and its task for ever.
+    """
+    ending = asyncio.create_task(_stop(producer))
+    _ending.add(ending)
+    ending.add_done_callback(_ending.discard)
+    await asyncio.wait([ending], timeout=END_S)
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    with suppress(KafkaError):
+        await producer.stop()

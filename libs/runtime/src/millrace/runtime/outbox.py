@@ -18,6 +18,7 @@ from millrace.runtime.database import CHANNEL, Database
 from millrace.runtime.errors import Unavailable
 from millrace.runtime.failpoints import failpoint
 from millrace.runtime.handover import Outgoing
+from millrace.runtime.kafka import end
 from millrace.runtime.sending import new_producer, send_all
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.telemetry import OUTBOX_AGE, OUTBOX_EVENTS, OUTBOX_SENT, TOPIC_MISSING
@@ -39,7 +40,6 @@ IDLE = "10s"
 LINGER_S = 0.02
 MAKE_TIMEOUT_S = 30.0
 RETRY_S = 0.5
-END_S = 5.0
 LOCK = 7_316_241_150  # any number, the same for every relay
 
 COLUMNS = "id, topic, key, partition_key, headers::text AS headers, value"
@@ -67,7 +67,6 @@ class Relay:
         self._settings = settings
         self._name = name
         self._stopping = False
-        self._ending: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Relay until stopped; a lost connection or broker is waited for."""
@@ -101,7 +100,7 @@ class Relay:
                     await asyncio.wait_for(connection.close(), 2)
                 connection.terminate()
         finally:
-            await self._end(producer)
+            await end(producer)
 
     async def _with_session(self, connection: asyncpg.Connection, producer: AIOKafkaProducer) -> None:
         # Before the lock: between the two trips of a first use, no timeout of idleness runs, and who is frozen there
@@ -124,7 +123,7 @@ class Relay:
         finally:
             self._handover.close()
             self._tell(0, 0)  # whoever has the lock next measures it
-            await self._end(producer)  # while nobody else sends
+            await end(producer)  # while nobody else sends
 
     async def _stand_by(self, connection: asyncpg.Connection) -> None:
         """Tell whoever has the lock of what is committed here, until it is to be tried for again."""
@@ -201,21 +200,6 @@ class Relay:
             for topic in made:
                 TOPIC_MISSING.labels(self._name, topic).inc()
                 log.error("topic_missing", service=self._name, topic=topic)
-
-    async def _end(self, producer: AIOKafkaProducer) -> None:
-        """End a producer, for a moment at most: one whose broker is away ends when that is back.
-
-        Cancelled while it waits for the broker, it would keep its connections and its task for ever.
-        """
-
-        async def end() -> None:
-            with suppress(KafkaError):
-                await producer.stop()
-
-        ending = asyncio.create_task(end())
-        self._ending.add(ending)
-        ending.add_done_callback(self._ending.discard)
-        await asyncio.wait([ending], timeout=END_S)
 
     async def _wait(self, seconds: float) -> bool:
         """Return whether something was committed, after so long at most."""

@@ -12,7 +12,6 @@ Nothing here is needed to do so. What `publish` sends can be sent by any Kafka c
 
 import asyncio
 import json
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -21,14 +20,13 @@ from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 from millrace.runtime.command import Command
 from millrace.runtime.errors import Conflict, Denied, InvalidInput, NotFound, Unavailable
 from millrace.runtime.ids import new_id
-from millrace.runtime.kafka import ANSWER_S, give
+from millrace.runtime.kafka import ANSWER_S, end, give
 from millrace.runtime.traceparent import current_traceparent
 from millrace.sdk.connection import kafka_servers
 from pydantic import AwareDatetime, Field
 
 TIMEOUT_S = 30.0
 RETRY_S = 0.5
-END_S = 5.0
 #: What readers take in; larger things travel as a reference.
 MAX_DATA_BYTES = 64 * 1024
 SPEC_VERSION = "1.0"
@@ -120,7 +118,6 @@ class Publisher:
         self._timeout_s = timeout_s
         self._producer: AIOKafkaProducer | None = None
         self._topics: frozenset[str] = frozenset()
-        self._ending: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         # Made here and not before: aiokafka's producer belongs to the loop that runs.
@@ -145,9 +142,7 @@ class Publisher:
 
     async def __aexit__(self, *_: object) -> None:
         if self._producer is not None:
-            # All that was sent has been waited for. One whose broker is away ends when that is back.
-            self._ending = asyncio.create_task(_end(self._producer))
-            await asyncio.wait([self._ending], timeout=END_S)
+            await end(self._producer)  # all that was sent has been waited for
 
     async def send(self, topic: str, event: CloudEvent, *, key: str | None = None, mode: Mode = "binary") -> None:
         """Return once every replica has the event.
@@ -224,11 +219,6 @@ async def publish(
     async with Publisher(servers, timeout_s=timeout_s) as publisher:
         await publisher.send(topic, event, key=key, mode=mode)
     return event
-
-
-async def _end(producer: AIOKafkaProducer) -> None:
-    with suppress(KafkaError):
-        await producer.stop()
 
 
 def publish_blocking(
