@@ -81,7 +81,7 @@ faults: .venv/.dev ## Run the fault matrix: all rows, or make faults ROWS=1,6,11
 
 verify: .venv/.dev ## Play runs in a simulator that kills and reorders by a seed: make verify SEEDS=10000; kill a worker: KILLS=1000; or play programs on a stack under faults: PROGRAMS=50
 	@test -n "$(KILLS)$(PROGRAMS)" || $(BIN)/python libs/core/tests/simulator.py --seeds $(SEEDS)
-	@test -z "$(KILLS)" || KILLS=$(KILLS) $(BIN)/python -m pytest -q tests/journeys/test_kills.py
+	@test -z "$(KILLS)" || KILLS=$(KILLS) $(BIN)/python -m pytest -q -s tests/journeys/test_kills.py
 	@test -z "$(PROGRAMS)" || PROGRAMS=$(PROGRAMS) SEED=$(SEED) $(BIN)/python -m tests.programs
 
 proto: .venv/.dev ## Generate the gRPC stubs from proto/

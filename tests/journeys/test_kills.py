@@ -22,6 +22,8 @@ from millrace.runtime.testing import Server, fresh_database, until
 from millrace.runtime.testing.process import Deployment, deployed
 from millrace.sdk.client import ENDED, Client
 from millrace.sdk.connection import Connection
+from rich.console import Console
+from rich.progress import track
 
 from tests.journeys.nursery import Nursery
 
@@ -143,7 +145,8 @@ async def test_r5_no_slot_leaks_and_all_is_done_once_however_often_a_worker_is_k
     chosen = random.Random(KILLS)
     async with crew_of(postgres, broker, tmp_path) as crew:
         await crew.prepare()
-        for _ in range(KILLS):
+        shown = Console(stderr=True, quiet="KILLS" not in os.environ)
+        for _ in track(range(KILLS), "A worker is killed", console=shown):
             await crew.keep_busy()
             await crew.lives_and_dies(chosen.uniform(0.0, 0.3))
             assert await crew.taken() <= SLOTS
