@@ -138,6 +138,20 @@ async def test_what_was_given_while_the_broker_was_frozen_is_there_once_it_answe
     assert sorted(found) == sorted(event.id for event in events)
 
 
+async def test_a_publisher_whose_client_has_given_up_an_event_goes_on_with_the_next_in_order(broker: Kafka) -> None:
+    await create_topics(broker.servers, {"numbered": 1})
+    events = [landed() for _ in range(7)]
+    async with Publisher(broker.servers) as publisher:
+        await publisher.send("numbered", events[0])
+        # As where a partition has no leader for so long that aiokafka gives up what it had numbered.
+        publisher._producer._txn_manager.increment_sequence_number(TopicPartition("numbered", 0), 1)  # type: ignore[union-attr] # noqa: SLF001
+        await publisher.send("numbered", events[1])
+        await asyncio.gather(*[publisher.send("numbered", event) for event in events[2:]])
+
+    found = [dict(record.headers)["ce_id"].decode() for record in await records(broker, "numbered")]
+    assert found == [event.id for event in events]
+
+
 async def test_a_publisher_is_left_though_its_broker_is_frozen(lone_broker: Kafka) -> None:
     await create_topics(lone_broker.servers, {"left": 1})
     frozen = psutil.Process(lone_broker.pid)

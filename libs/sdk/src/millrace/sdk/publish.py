@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
+from aiokafka.errors import KafkaError, OutOfOrderSequenceNumber, TopicAuthorizationFailedError
 from millrace.runtime.command import Command
 from millrace.runtime.errors import Conflict, Denied, InvalidInput, NotFound, Unavailable
 from millrace.runtime.ids import new_id
@@ -117,27 +117,17 @@ class Publisher:
         self._servers = kafka_servers() if servers is None else servers
         self._timeout_s = timeout_s
         self._producer: AIOKafkaProducer | None = None
+        self._spent: AIOKafkaProducer | None = None
+        self._renewing = asyncio.Lock()
         self._topics: frozenset[str] = frozenset()
 
     async def __aenter__(self) -> Self:
-        # Made here and not before: aiokafka's producer belongs to the loop that runs.
-        self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._servers,
-            acks="all",
-            enable_idempotence=True,
-            # Shorter than the whole, so that what a frozen broker does not answer is asked of whoever takes over.
-            request_timeout_ms=int(min(ANSWER_S, self._timeout_s / 2) * 1000),
-        )
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._producer.start()
+                self._producer = await self._connected()
         except (KafkaError, TimeoutError, ValueError, OSError):
-            await self._producer.stop()
             start = "start it, or the stack with `millrace up`"
             raise Unavailable(f"no Kafka broker answers at {self._servers}: {start}") from None
-        except BaseException:
-            await self._producer.stop()
-            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -160,21 +150,64 @@ class Publisher:
             Unavailable: No acknowledgement came in time. The event may be there: send it again, with the same id.
         """
         headers, value = event.binary() if mode == "binary" else event.structured()
-        producer = self._started()
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._check(topic, producer)
-                await (await give(producer, topic, value, key=(key or event.source).encode(), headers=headers))
+                await self._send(topic, value, (key or event.source).encode(), headers)
         except TopicAuthorizationFailedError:
             raise Denied(f"topic {topic} may not be written") from None
         except (KafkaError, TimeoutError) as error:
             why = f"no acknowledgement came from {self._servers} ({type(error).__name__})"
             raise Unavailable(f"event {event.id}: {why}; send it again with the same id") from None
 
-    def _started(self) -> AIOKafkaProducer:
+    async def _send(self, topic: str, value: bytes, key: bytes, headers: list[tuple[str, bytes]]) -> None:
+        while True:
+            producer = await self._usable()
+            await self._check(topic, producer)
+            try:
+                await (await give(producer, topic, value, key=key, headers=headers))
+            except TopicAuthorizationFailedError:
+                raise
+            except KafkaError as error:
+                if producer is self._producer:
+                    self._spent = producer
+                if not isinstance(error, OutOfOrderSequenceNumber):
+                    raise
+                # Nothing of the event is there.
+            else:
+                return
+
+    async def _usable(self) -> AIOKafkaProducer:
+        """Return a producer that has lost nothing.
+
+        Kafka takes nothing more from one that has given up a record whose number it had assigned, as aiokafka does where
+        a partition has no leader for too long.
+        """
         if self._producer is None:
             raise Conflict("the publisher is not connected: use it in `async with`")
-        return self._producer
+        async with self._renewing:
+            while self._producer is self._spent:
+                await end(self._producer)  # what it has yet to send goes before what comes now
+                try:
+                    self._producer = await self._connected()
+                except KafkaError:
+                    await asyncio.sleep(RETRY_S)  # no broker answers now
+            return self._producer
+
+    async def _connected(self) -> AIOKafkaProducer:
+        # Made here and not before: aiokafka's producer belongs to the loop that runs.
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._servers,
+            acks="all",
+            enable_idempotence=True,
+            # Shorter than the whole, so that what a frozen broker does not answer is asked of whoever takes over.
+            request_timeout_ms=int(min(ANSWER_S, self._timeout_s / 2) * 1000),
+        )
+        try:
+            await producer.start()
+        except BaseException:
+            await producer.stop()
+            raise
+        return producer
 
     async def _check(self, topic: str, producer: AIOKafkaProducer) -> None:
         """Return if the topic is there; sending to one that is not would wait for it until the time is over."""
