@@ -677,3 +677,20 @@ async def test_many_runs_are_told_as_json_and_a_command_says_which_it_is_about(w
     assert (run_id, "paused", "changed") in [(x["run_id"], x["state"], x["outcome"]) for x in json.loads(many)]
     assert (json.loads(one)["run"]["run_id"], json.loads(one)["changes"]) == (run_id, ["run: paused -> running"])
     assert f"{run_id} is one run: leave it out" in both
+
+
+async def test_an_operation_on_one_run_is_done_once_however_often_it_is_asked_for_under_one_request_id(
+    world: World,
+) -> None:
+    async with world.client() as client:
+        await client.apply_workflow(shown("yaml")[0])
+        run_id = (await client.start_run("nightly", {"uri": "s3://lake/day4"})).run_id
+
+    again = f"millrace run rerun {run_id} --request-id after-the-move --json"
+    _, first, second = await world.commands([f"millrace run cancel {run_id} --force", again, again])
+    async with world.client() as client:
+        third = await client.rerun_run(run_id, request_id="after-the-move")
+        other = await client.rerun_run(run_id)
+
+    assert json.loads(first) == json.loads(second)
+    assert json.loads(first)["run"]["run_id"] == third.run.run_id != other.run.run_id

@@ -15,7 +15,10 @@ Version = Literal["pinned", "latest"]
 
 
 class Operations(ABC):
-    """Operations on runs; each answer has the run as it is then, and what was changed of it, a line each."""
+    """Operations on runs; each answer has the run as it is then, and what was changed of it, a line each.
+
+    Calls with the same `request_id` do it once, and get the same answer; where none is given, each is a new one.
+    """
 
     namespace: str
 
@@ -23,18 +26,28 @@ class Operations(ABC):
     @abstractmethod
     def _control(self) -> "ControlServiceAsyncStub": ...
 
-    async def pause_run(self, run_id: str, reason: str = "") -> control.PauseRunResponse:
+    async def pause_run(self, run_id: str, reason: str = "", *, request_id: str = "") -> control.PauseRunResponse:
         """Have nothing begin in a run until it is resumed; what has begun goes on."""
-        request = control.PauseRunRequest(namespace=self.namespace, request_id=_new(), run_id=run_id, reason=reason)
+        request = control.PauseRunRequest(
+            namespace=self.namespace, request_id=request_id or _new(), run_id=run_id, reason=reason
+        )
         return await self._control.PauseRun(request)
 
-    async def resume_run(self, run_id: str, reason: str = "") -> control.ResumeRunResponse:
+    async def resume_run(self, run_id: str, reason: str = "", *, request_id: str = "") -> control.ResumeRunResponse:
         """Have a paused run go on."""
-        request = control.ResumeRunRequest(namespace=self.namespace, request_id=_new(), run_id=run_id, reason=reason)
+        request = control.ResumeRunRequest(
+            namespace=self.namespace, request_id=request_id or _new(), run_id=run_id, reason=reason
+        )
         return await self._control.ResumeRun(request)
 
     async def cancel_run(
-        self, run_id: str, reason: str = "", *, grace_s: float | None = None, force: bool = False
+        self,
+        run_id: str,
+        reason: str = "",
+        *,
+        grace_s: float | None = None,
+        force: bool = False,
+        request_id: str = "",
     ) -> control.CancelRunResponse:
         """Ask a run to stop.
 
@@ -43,14 +56,26 @@ class Operations(ABC):
             reason: Why, for those who look later.
             grace_s: How long its open attempts are waited for, seconds; 30 where it is not said.
             force: Wait for nobody, and put nothing in order.
+            request_id: As above.
         """
         request = control.CancelRunRequest(
-            namespace=self.namespace, request_id=_new(), run_id=run_id, reason=reason, grace_s=grace_s, force=force
+            namespace=self.namespace,
+            request_id=request_id or _new(),
+            run_id=run_id,
+            reason=reason,
+            grace_s=grace_s,
+            force=force,
         )
         return await self._control.CancelRun(request)
 
     async def rerun_run(
-        self, run_id: str, *, from_task: str = "", version: Version = "pinned", refresh: bool = False
+        self,
+        run_id: str,
+        *,
+        from_task: str = "",
+        version: Version = "pinned",
+        refresh: bool = False,
+        request_id: str = "",
     ) -> control.RerunRunResponse:
         """Begin a run that does one again that has ended, with the results of what need not be done again.
 
@@ -59,10 +84,11 @@ class Operations(ABC):
             from_task: A task to do again with all that needs it; what failed or was not reached is done in any case.
             version: The version that the run had, or the one in force.
             refresh: Compute anew what could be taken from the cache; from a task, that is so in any case.
+            request_id: As above.
         """
         request = control.RerunRunRequest(
             namespace=self.namespace,
-            request_id=_new(),
+            request_id=request_id or _new(),
             run_id=run_id,
             from_task=from_task,
             version=version,
@@ -78,11 +104,12 @@ class Operations(ABC):
         *,
         reason: str,
         output: Any = None,  # noqa: ANN401 - a JSON value
+        request_id: str = "",
     ) -> control.SetTaskResultResponse:
         """Say how an open task ends, in place of its worker."""
         request = control.SetTaskResultRequest(
             namespace=self.namespace,
-            request_id=_new(),
+            request_id=request_id or _new(),
             run_id=run_id,
             task=task,
             state=state,
@@ -91,10 +118,21 @@ class Operations(ABC):
         )
         return await self._control.SetTaskResult(request)
 
-    async def signal_run(self, run_id: str, signal: str, data: Any = None) -> control.SignalRunResponse:  # noqa: ANN401 - a JSON value
+    async def signal_run(
+        self,
+        run_id: str,
+        signal: str,
+        data: Any = None,  # noqa: ANN401 - a JSON value
+        *,
+        request_id: str = "",
+    ) -> control.SignalRunResponse:
         """Send a run a signal, with what the task that waits for it is to hand on."""
         request = control.SignalRunRequest(
-            namespace=self.namespace, request_id=_new(), run_id=run_id, signal=signal, data_json=json.dumps(data)
+            namespace=self.namespace,
+            request_id=request_id or _new(),
+            run_id=run_id,
+            signal=signal,
+            data_json=json.dumps(data),
         )
         return await self._control.SignalRun(request)
 

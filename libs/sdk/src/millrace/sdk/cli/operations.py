@@ -29,7 +29,8 @@ SomeRun = Annotated[str, typer.Argument(metavar="RUN", help=f"The run's id, or `
 Every = Annotated[bool, typer.Option("--all", help="All runs with which it can be done.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done with many, and change nothing.")]
 RequestId = Annotated[
-    str, typer.Option("--request-id", help="Of a command on many: the same one again goes on where it was broken off.")
+    str,
+    typer.Option("--request-id", help="Again with the same one, it is done once; of many, it goes on where it ended."),
 ]
 Reason = Annotated[str, typer.Option("--reason", help="Why, for those who look later.")]
 
@@ -88,7 +89,7 @@ def pause(
     """
     many = pb.ChangeRunsRequest(reason=reason, pause=pb.PauseRuns())
     call = _Call(state, namespace, as_json, which, run_id, every, dry_run, request_id)
-    call.do(lambda client, one: client.pause_run(one, reason), many)
+    call.do(lambda client, one: client.pause_run(one, reason, request_id=request_id), many)
 
 
 @run.command()
@@ -112,7 +113,7 @@ def resume(
     """
     many = pb.ChangeRunsRequest(reason=reason, resume=pb.ResumeRuns())
     call = _Call(state, namespace, as_json, which, run_id, every, dry_run, request_id)
-    call.do(lambda client, one: client.resume_run(one, reason), many)
+    call.do(lambda client, one: client.resume_run(one, reason, request_id=request_id), many)
 
 
 @run.command()
@@ -142,7 +143,10 @@ def cancel(
     """
     many = pb.ChangeRunsRequest(reason=reason, cancel=pb.CancelRuns(grace_s=grace, force=force))
     call = _Call(state, namespace, as_json, which, run_id, every, dry_run, request_id)
-    call.do(lambda client, one: client.cancel_run(one, reason, grace_s=grace, force=force), many)
+    call.do(
+        lambda client, one: client.cancel_run(one, reason, grace_s=grace, force=force, request_id=request_id),
+        many,
+    )
 
 
 @run.command()
@@ -177,7 +181,9 @@ def rerun(
     many = pb.ChangeRunsRequest(rerun=pb.RerunRuns(from_task=from_task, version=version, refresh=refresh))
     call = _Call(state, namespace, as_json, which, run_id, every, dry_run, request_id)
     call.do(
-        lambda client, one: client.rerun_run(one, from_task=from_task, version=version, refresh=refresh),
+        lambda client, one: client.rerun_run(
+            one, from_task=from_task, version=version, refresh=refresh, request_id=request_id
+        ),
         many,
     )
 
@@ -206,7 +212,7 @@ def signal(
     run_id, name = (first, second) if second else ("", first)
     many = pb.ChangeRunsRequest(signal=pb.SignalRuns(signal=name, data_json=json.dumps(given)))
     call = _Call(state, namespace, as_json, which, run_id, every, dry_run, request_id)
-    call.do(lambda client, one: client.signal_run(one, name, given), many)
+    call.do(lambda client, one: client.signal_run(one, name, given, request_id=request_id), many)
 
 
 @run.command("set-result")
@@ -216,6 +222,7 @@ def set_result(
     how: Annotated[Literal["succeeded", "failed", "skipped"], typer.Argument(metavar="STATE", help="How it ends.")],
     reason: Annotated[str, typer.Option("--reason", help="Why; it is kept with the task, with who set it.")],
     output: Annotated[str, typer.Option("--output", help="What it hands on: JSON, or @FILE with JSON in it.")] = "",
+    request_id: Annotated[str, typer.Option("--request-id", help="Again with the same one, it is done once.")] = "",
     state: Folder = FOLDER,
     namespace: Namespace = NAMESPACE,
     as_json: Json = False,
@@ -229,7 +236,8 @@ def set_result(
     given = read_json(output) if output else None
 
     async def ask(client: Client) -> pb.SetTaskResultResponse:
-        return await client.set_task_result(await named(client, run_id), task, how, reason=reason, output=given)
+        which_run = await named(client, run_id)
+        return await client.set_task_result(which_run, task, how, reason=reason, output=given, request_id=request_id)
 
     _show_one(asked(state, namespace, ask), as_json=as_json)
 
@@ -256,8 +264,10 @@ class _Call:
         said = [bool(self.run_id), self.which.said, self.every].count(True)
         if not said:
             raise InvalidInput("say which: a run, options such as --workflow or --in, or --all")
-        if self.run_id and (said > 1 or self.dry_run or self.request_id):
+        if self.run_id and (said > 1 or self.dry_run):
             raise InvalidInput(f"{self.run_id} is one run: leave it out, or the options that are for many")
+        if self.run_id == LAST and self.request_id:
+            raise InvalidInput(f"--request-id: name the run by its id, as `{LAST}` may be another one when asked again")
         if self.run_id:
             found = asked(self.state, self.namespace, lambda client: self._with_one(client, one))
             return _show_one(found, as_json=self.as_json)
