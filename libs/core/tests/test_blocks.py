@@ -327,6 +327,22 @@ def test_what_is_done_last_is_done_however_it_ended(failing: list[str]) -> None:
     assert world.run.state is (RunState.FAILED if "save" in failing else RunState.SUCCEEDED)
 
 
+@pytest.mark.parametrize("how", ["nothing failed", "it was caught", "it was not"])
+def test_what_is_done_finally_may_read_the_error_whether_there_was_one_or_not(how: str) -> None:
+    tell = work(what=of("/error/guard/error"), why=of("/error/guard/message"))
+    catch = [CATCH] if how == "it was caught" else []
+    world = started(guard=guarded(catch=catch, **{"finally": body(tell=tell)}))
+    if how == "nothing failed":
+        world.succeed("guard.do.risky")
+    else:
+        world.fail("guard.do.risky", WRONG)
+    if how == "it was caught":
+        world.succeed(names(world)[-1])
+
+    told = {"what": WRONG.error, "why": WRONG.message} if how == "it was not" else {"what": "", "why": ""}
+    assert world.order("guard.finally.tell").input == told
+
+
 def test_what_is_done_last_is_done_when_the_run_is_cancelled_and_the_run_waits_for_it() -> None:
     world = started(guard=guarded(**{"finally": body(tidy=work())}), behind={**work(), "needs": ["guard"]})
 

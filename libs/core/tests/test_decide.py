@@ -277,6 +277,12 @@ def test_backoff_grows_to_its_bound_and_its_jitter_is_the_same_each_time() -> No
     assert len({round(backoff_s(retries, 5, UUID(int=k), 1), 6) for k in range(20)}) > 10
 
 
+def test_no_wait_is_shorter_than_the_first_that_was_asked_for() -> None:
+    retries = Retries(backoff_s=300, jitter=0)
+
+    assert [backoff_s(retries, n, UUID(int=5), n) for n in (1, 2, 3)] == [300, 300, 300]
+
+
 def test_equal_workflows_share_one_plan() -> None:
     document = {"name": "w", "tasks": {"a": WORK}}
 

@@ -244,6 +244,17 @@ def test_a_month_waits_for_all_of_its_days_and_starts_one_run_with_the_newest_of
     assert run[3].id == f"{days[3]}1"
 
 
+def test_where_no_window_is_given_the_first_day_of_a_month_waits_for_the_last() -> None:
+    made = trigger(join={"partitions": {"each": "day", "per": "month"}})
+    assert made.join is not None
+    waiting = Waiting(made, "2026-03")
+
+    for day in slots_of(made.join, "2026-03"):
+        waiting.tell(event(day), after_s=86_400)
+
+    assert [len(run) for run in waiting.runs()] == [31]
+
+
 def test_all_of_several_upstreams_of_each_partition() -> None:
     members = [{"name": "flights"}, {"name": "weather"}]
     made = trigger(join={"members": members, "partitions": {"each": "month", "per": "year"}})

@@ -8,8 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from millrace.core.state import CancelAttempt, CancelRequested, RunState, Signalled, StartChild, Tick
-from simulation import World, started
+from lines import Lines
+from millrace.core.state import (
+    Admitted,
+    AskSlots,
+    CancelAttempt,
+    CancelRequested,
+    FreeSlots,
+    RunState,
+    Signalled,
+    Start,
+    StartChild,
+    Tick,
+)
+from simulation import World, started, world
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs/patterns.md").read_text()
 ROWS = re.findall(r"^\| (\d+) \| ([^|]+) \| (direct|partial|none) \| ([^|]+) \|$", PAGE, re.MULTILINE)
@@ -285,6 +297,27 @@ def test_wcp_38_general_synchronizing_merge_within_a_loop() -> None:
 
     ran = [name.rpartition(".")[2] for name in order(world)]
     assert ran == ["a", "b", "d", "a", "c", "d"]
+
+
+def test_wcp_39_critical_section_of_one_task_each() -> None:
+    made, line = world(a=work(pool="press"), b=work(pool="press")), Lines({"press": 1})
+    made.slots = False
+    made.tell(Start())
+    asked = {effect.ticket: effect for effect in made.decisions[-1].effects if isinstance(effect, AskSlots)}
+    for one in asked.values():
+        line.ask(one)
+    seen = []
+    while granted := line.let_in(made.now).grants:
+        for grant in granted:
+            made.tell(Admitted(asked[grant.ticket].name, grant.ticket))
+        (at_work,) = made.open_orders()
+        seen.append(at_work.name)
+        for effect in made.succeed(at_work.name).effects:
+            if isinstance(effect, FreeSlots):
+                line.free(effect.ticket)
+
+    assert seen == ["a", "b"]
+    assert made.run.state is RunState.SUCCEEDED
 
 
 def test_wcp_40_interleaved_routing() -> None:

@@ -144,7 +144,7 @@ async def test_a_publisher_whose_client_has_given_up_an_event_goes_on_with_the_n
     async with Publisher(broker.servers) as publisher:
         await publisher.send("numbered", events[0])
         # As where a partition has no leader for so long that aiokafka gives up what it had numbered.
-        publisher._producer._txn_manager.increment_sequence_number(TopicPartition("numbered", 0), 1)  # type: ignore[union-attr] # noqa: SLF001
+        publisher._producer._txn_manager.increment_sequence_number(TopicPartition("numbered", 0), 1)  # type: ignore[union-attr]
         await publisher.send("numbered", events[1])
         await asyncio.gather(*[publisher.send("numbered", event) for event in events[2:]])
 

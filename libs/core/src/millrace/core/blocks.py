@@ -18,6 +18,8 @@ from millrace.core.values import LARGE_VALUE, document_of, missing, variables_of
 
 INVALID_WHEN, MISSING_OUTPUT = "InvalidWhen", "MissingOutput"
 TOO_MANY_ITERATIONS, NO_QUORUM = "TooManyIterations", "NoQuorum"
+NO_ERROR = asdict(Failure("", ""))
+"""What a `finally` is told where nothing failed: that it can say so is no reason to fail."""
 
 
 def not_evaluated(error: ExpressionFailed) -> Failure:
@@ -209,7 +211,7 @@ def _finally(draft: Draft, task: TaskRun, attempt: Try) -> bool:
     if attempt.finally_ is None:
         return False
     task.inner = {**inner, "phase": "finally", "error": inner.get("error")}
-    draft.open(inside(task.name, "finally"), {"error": inner["error"]} if inner.get("error") else None)
+    draft.open(inside(task.name, "finally"), {"error": inner.get("error") or NO_ERROR})
     return True
 
 

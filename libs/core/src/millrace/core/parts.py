@@ -32,6 +32,7 @@ class Backoff(Part):
         max_attempts: Attempts that may end by an error of the work itself, the first one included.
         backoff_s: Wait before the second attempt.
         factor: What each further wait is multiplied by.
+        max_backoff_s: The longest wait; that before the second attempt where that is longer.
         jitter: Share of a wait by which it varies, so that tasks that failed together do not return together.
     """
 

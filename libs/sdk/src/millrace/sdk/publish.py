@@ -179,8 +179,8 @@ class Publisher:
     async def _usable(self) -> AIOKafkaProducer:
         """Return a producer that has lost nothing.
 
-        Kafka takes nothing more from one that has given up a record whose number it had assigned, as aiokafka does where
-        a partition has no leader for too long.
+        Kafka takes nothing more from one that has given up a record to which it had given a number, as aiokafka does
+        where a partition has no leader for too long.
         """
         if self._producer is None:
             raise Conflict("the publisher is not connected: use it in `async with`")

@@ -157,7 +157,7 @@ class _Joining(_Gathering):
         self.join = join
         self.slots = slots_of(join, key)
         self.known = frozenset(self.slots)
-        self.window = timedelta(seconds=join.window_s)
+        self.window = timedelta(seconds=join.waits_s)
         self.by_slot: dict[str, list[Member]] = {}
         self.count = 0
 

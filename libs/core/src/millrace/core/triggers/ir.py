@@ -4,11 +4,12 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from millrace.core.errors import InvalidDocument, problems_of
 from millrace.core.parts import MAX_WAIT_S, NAME, WORKFLOW_NAME, Part
-from millrace.core.triggers.partitions import MOST_PARTS
+from millrace.core.triggers.partitions import DAYS, MOST_PARTS
 from millrace.core.triggers.sources import Filter, Source, check_condition, check_pointer
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
 TRIGGER_NAME = r"^[a-z][a-z0-9_.\-]{0,126}$"
+DAY_S = 86_400.0
 MAX_MEMBERS = 1_000
 """The most events that wait for one another."""
 
@@ -68,7 +69,8 @@ class Join(Part):
         of: `all` of the members, `any` of them, `n_of` them, or all in the order of their times (`sequence`).
         n: With `n_of`: how many.
         members: What it waits for; with `partitions`, each of them of each partition.
-        window_s: How long the first of them waits for the others.
+        window_s: How long the first of them waits for the others. Where it is not given, that is a day, and with
+            `partitions` twice what they make up: the first day of a month waits for the last.
         missing: What happens then: `expire`, or `fire_partial` with those that came.
         again: What becomes of another event of a member that is there already: it waits for the `next` run, or
             `replace`s the one before (the newer by its time stands). With partitions the default is `replace`.
@@ -78,7 +80,7 @@ class Join(Part):
     n: Annotated[int, Field(ge=1, le=MAX_MEMBERS)] | None = None
     members: Annotated[tuple[Member, ...], Field(max_length=100)] = ()
     partitions: Partitions | None = None
-    window_s: Seconds = 86_400.0
+    window_s: Seconds | None = None
     missing: Literal["expire", "fire_partial"] = "expire"
     again: Literal["next", "replace"] | None = None
 
@@ -100,6 +102,13 @@ class Join(Part):
         if self.n is not None and self.n > most:
             raise ValueError(f"n is {self.n}, more than the {most} that may come")
         return self
+
+    @property
+    def waits_s(self) -> float:
+        """How long the first of them waits for the others, seconds."""
+        if self.window_s is not None:
+            return self.window_s
+        return min(MAX_WAIT_S, 2 * DAYS[self.partitions.per] * DAY_S if self.partitions else DAY_S)
 
     @property
     def replaces(self) -> bool:

@@ -14,6 +14,8 @@ MOST_PARTS = {
     ("day", "year"): 366,
     ("month", "year"): 12,
 }
+#: How long each of the larger ones is at most.
+DAYS = {"day": 1, "week": 7, "month": 31, "year": 366}
 _FORMS = {
     "hour": re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d)"),
     "day": re.compile(r"(\d{4})-(\d\d)-(\d\d)"),

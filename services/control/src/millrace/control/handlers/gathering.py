@@ -79,7 +79,7 @@ def _settle(
     found: Gathered, trigger: Trigger, version: int, key: str, last: UUID | None, kept_as: Mapping[Member, str]
 ) -> list[Settled]:
     """Return what became of events that started no run."""
-    window_s = trigger.join.window_s if trigger.join else 0.0
+    window_s = trigger.join.waits_s if trigger.join else 0.0
     full = "as many events wait under its key as may"
     return [
         *(settled_as(version, key, m, "waiting") for m in found.waiting if kept_as.get(m, "waiting") != "waiting"),
