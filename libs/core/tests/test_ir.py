@@ -111,6 +111,13 @@ def test_a_task_goes_to_the_queue_of_its_kind_unless_it_names_another() -> None:
         ({"a": {"kind": "d.x", "input": {"$from": "/trigger/data"}}}, "`input` is an object"),
         ({"a": {"kind": "d.x", "retries": {"max_attempts": 0}}}, "tasks.a.retries.max_attempts"),
         ({"a": {"kind": "d.x", "run_timeout_s": 0}}, "tasks.a.run_timeout_s"),
+        ({"a": {"kind": "d.x", "needs": "b"}}, "tasks.a.needs: must be a list"),
+        (
+            {"a": {"kind": "d.x", "pool": "p", "priority": "high"}},
+            "tasks.a.priority: must be a whole number or `{$from: …}`",
+        ),
+        ({"a": {"foreach": {"items": 5, "do": {"tasks": {"b": {"kind": "d.x"}}}}}}, "items: must be a list or `{$from"),
+        ({"a": {"wait": {"until": {"from": "/x"}}}}, "tasks.a.wait.until: must be a text;"),
         ({f"t{n}": {"kind": "d.x"} for n in range(MAX_TASKS + 1)}, "at most 500"),
     ],
 )

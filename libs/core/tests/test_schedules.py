@@ -51,7 +51,7 @@ def local(made: Schedule, after: str, count: int) -> list[str]:
         ({"cron": "@daily", "exclude": [{"from": "2026-02-01", "to": "2026-01-01"}]}, "is after `to`"),
         ({"cron": "@daily", "start": "2026-01-01T00:00:00"}, "start"),
         ({"cron": "@daily", "start": "2026-01-01T00:00:00Z", "end": "2026-01-01T00:00:00Z"}, "not before `end`"),
-        ({"cron": "@daily", "start": "0001-01-01T00:00:00Z"}, "start: Value error, it is of the year 1"),
+        ({"cron": "@daily", "start": "0001-01-01T00:00:00Z"}, "start: it is of the year 1"),
         ({"cron": "@daily", "end": "9999-12-31T23:59:59-12:00"}, "schedules are of 1900 to 2999"),
         ({"cron": "@daily", "limit": 2}, "`limit` is of the strategy parallel"),
         ({"cron": "@daily", "strategy": "whatever"}, "strategy"),

@@ -5,6 +5,16 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 _UNKNOWN_FIELD = "extra_forbidden"
+_POINTER = "Pointer"
+#: What would be right, by the finding's type.
+_WANTED = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    **dict.fromkeys(("list_type", "tuple_type", "set_type", "frozen_set_type"), "a list"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "an object"),
+    "string_type": "a text",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +38,20 @@ class InvalidDocument(ValueError):
 
 
 def problems_of(error: ValidationError, known: str) -> list[Problem]:
-    """Return pydantic's findings in our words; `known` says which fields exist."""
-    found = []
-    for finding in error.errors(include_url=False, include_context=False, include_input=False):
-        field = ".".join(str(part) for part in finding["loc"])
-        unknown = finding["type"] == _UNKNOWN_FIELD
-        found.append(Problem(field, f"unknown field; known are {known}" if unknown else finding["msg"]))
-    return found
+    """Return pydantic's findings in our words, one for each field; `known` says which fields exist."""
+    findings = error.errors(include_url=False, include_context=False, include_input=False)
+    # What may be a pointer, too, has a finding for either form, and the form's name at the end of its place.
+    either = {finding["loc"][: finding["loc"].index(_POINTER)] for finding in findings if _POINTER in finding["loc"]}
+    found: dict[tuple[str, str], list[str]] = {}
+    for finding in findings:
+        place = finding["loc"]
+        wanted = "`{$from: …}`" if place[-1:] == (_POINTER,) else _WANTED.get(finding["type"])
+        place = place[:-1] if place[:-1] in either else tuple(part for part in place if part != _POINTER)
+        field = ".".join(map(str, place))
+        if wanted is not None:
+            found.setdefault((field, "must be "), []).append(wanted)
+        elif finding["type"] == _UNKNOWN_FIELD:
+            found[field, f"unknown field; known are {known}"] = []
+        else:
+            found[field, finding["msg"].removeprefix("Value error, ")] = []
+    return [Problem(field, said + " or ".join(wanted)) for (field, said), wanted in found.items()]
