@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import typer.main
-from millrace.contracts.rpc.control.v1.control_pb2 import Run, Task
+from millrace.contracts.rpc.control.v1.control_pb2 import EndedAttempt, Run, Task
 from millrace.contracts.rpc.lineage.v1.lineage_pb2 import ExplainResponse, Hop, Node
 from millrace.runtime.errors import InvalidInput
 from millrace.sdk.cli import app
@@ -177,6 +177,27 @@ def test_what_a_service_tells_is_shown_as_it_is() -> None:
     assert "[/red] is wrong" in shown.get()
     assert "run [r] is [/]" in shown.get()
     assert printable("a\x1b[2Jb\n") == "a\N{REPLACEMENT CHARACTER}[2Jb\n"
+
+
+def test_a_run_is_shown_with_the_attempts_that_failed_before_the_latest() -> None:
+    ended = [
+        EndedAttempt(attempt=1, error="ValueError: [x] is wrong"),
+        EndedAttempt(attempt=2, error="WorkerLost: nobody has heard of it", lost=True),
+        EndedAttempt(attempt=3, error="ValueError: at last"),
+    ]
+    run = Run(run_id="r", workflow="w", state="failed", tasks=[
+        Task(name="a", kind="x.a", state="failed", attempts=3, error="ValueError: at last", ended_attempts=ended)
+    ])  # fmt: skip
+
+    with console.capture() as shown:
+        console.print(run_table(run, wide=True))
+
+    lines = [" ".join(line.split()) for line in shown.get().splitlines()]
+    assert lines[2:5] == [
+        "a x.a failed 3 ValueError: at last",
+        "failed 1 ValueError: [x] is wrong",
+        "lost 2 WorkerLost: nobody has heard of it",
+    ]
 
 
 def _hop(depth: int, node: str, name: str, made_from: list[str], task: str) -> Hop:

@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 from millrace.contracts import control as facts
 from millrace.contracts.openlineage import LineageReported
+from millrace.contracts.rpc.control.v1 import control_pb2 as pb
 from millrace.contracts.tasks import (
     TaskCancelled,
     TaskDispatched,
@@ -18,6 +19,7 @@ from millrace.contracts.tasks import (
     TaskStarted,
     TaskSucceeded,
 )
+from millrace.control.api import ControlApi
 from millrace.control.commands import (
     ApplyTrigger,
     ApplyWorkflow,
@@ -530,7 +532,11 @@ async def test_a_failed_attempt_is_dispatched_again_when_its_wait_is_over(tx: St
         (2, orders(tx)[0].task_id),
     ]
     assert orders(tx)[0].token != orders(tx)[1].token
-    assert [row["error"] for row in await tx.attempts(run_id)] == ["ValueError"]
+    (task,) = (await ControlApi().GetRun(pb.GetRunRequest(namespace="demo", run_id=str(run_id)), tx)).run.tasks
+    (ended,) = task.ended_attempts
+    assert (task.attempts, task.error) == (2, "")
+    assert (ended.attempt, ended.error, ended.lost) == (1, "ValueError: no", False)
+    assert ended.ended_at.seconds
 
 
 async def test_a_lost_worker_is_retried_and_a_bad_input_is_not(tx: Store) -> None:

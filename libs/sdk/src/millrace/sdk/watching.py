@@ -26,6 +26,11 @@ def run_table(run: Run, *, wide: bool = False) -> Table:
         attempts = str(task.attempts) if task.attempts else ""
         note = _note(task, None if wide else _NOTE_CHARS)
         shown.add_row(_indented(task.name), task.kind, state_text(task.state), attempts, duration(_took_s(task)), note)
+        for one in task.ended_attempts if wide else ():
+            if one.attempt < task.attempts:  # what the latest says is said of the task
+                how = "lost" if one.lost else "failed"
+                took_s = duration(took(one.dispatched_at, one.ended_at))
+                shown.add_row("", "", how, str(one.attempt), took_s, one.error, style="dim")
     caption = Text.assemble(state_text(run.state), f"  {duration(took(run.started_at, run.ended_at))}")
     shown.caption = caption.append(f"  {run.cause}" if run.cause else "")
     return shown

@@ -55,7 +55,7 @@ def runs(
 
 @run.command()
 def show(run_id: RunId = LAST, state: Folder = FOLDER, namespace: Namespace = NAMESPACE, as_json: Json = False) -> None:
-    """Show a run with its tasks: states, attempts, durations, outputs and errors.
+    """Show a run with its tasks: states, attempts and why they failed, durations, outputs and errors.
 
     Example: `millrace run show last`
     """

@@ -90,7 +90,8 @@ class ControlApi(Operations, TriggerApi, ScheduleApi, PoolApi):
         asked = GetRun(namespace=request.namespace, run_id=request.run_id)
         kept = await tx.run(asked.namespace, asked.run_id)
         past, slots = await tx.past(kept.run.run_id, SHOWN), await why_tasks_wait(kept, tx)
-        return pb.GetRunResponse(run=run_message(kept, past=past, slots=slots))
+        attempts = await tx.attempts(kept.run.run_id)
+        return pb.GetRunResponse(run=run_message(kept, past=past, slots=slots, attempts=attempts))
 
     async def WatchRun(
         self, request: pb.WatchRunRequest, begin: Transactions[Store]

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +15,7 @@ from millrace.control.domain.runs import KeptRun
 from millrace.control.domain.shown import in_order
 from millrace.control.store import ShownTrigger, Waiting
 from millrace.core.shown import duration_s, fraction_of, kind_of
-from millrace.core.state import CACHE, SET_BY, TAKEN_FROM, TaskRun
+from millrace.core.state import CACHE, SET_BY, TAKEN_FROM, Failure, TaskRun
 
 SHOWN_BYTES = 2 * 1024 * 1024
 """The most of outputs that one answer holds; a message has at most twice that."""
@@ -27,6 +27,7 @@ def run_message(
     tasks: bool = True,
     past: Sequence[TaskRun] = (),
     slots: Mapping[str, str] = MappingProxyType({}),
+    attempts: Iterable[Mapping[str, Any]] = (),
 ) -> pb.Run:
     """Return a run.
 
@@ -35,9 +36,14 @@ def run_message(
         tasks: With its tasks.
         past: Those of scopes that are over.
         slots: What those wait for that wait for slots, by name.
+        attempts: Rows of those that ended without a result.
     """
     run, shown = kept.run, _Shown()
     told = [_task(name, task, kept, shown, slots) for name, task in in_order(kept, past)] if tasks else []
+    by_id = {task.task_id: task for task in told}
+    for row in attempts:
+        if (task := by_id.get(str(row["task_id"]))) is not None:
+            task.ended_attempts.append(_ended_attempt(row))
     return pb.Run(
         run_id=str(run.run_id),
         workflow=kept.workflow,
@@ -187,6 +193,16 @@ def _task(name: str, task: TaskRun | None, kept: KeptRun, shown: _Shown, slots: 
         missed_at=time_message(task.missed_at),
         cache_json=json.dumps(cache) if cache is not None else "",
         resources_json=_resources(name, kept),
+    )
+
+
+def _ended_attempt(row: Mapping[str, Any]) -> pb.EndedAttempt:
+    return pb.EndedAttempt(
+        attempt=row["attempt"],
+        error=str(Failure(row["error"], row["message"])),
+        lost=row["lost"],
+        dispatched_at=time_message(row["dispatched_at"]),
+        ended_at=time_message(row["ended_at"]),
     )
 
 

@@ -61,7 +61,12 @@ WHERE t.state = 'waiting' AND r.namespace = $1 AND t.inner_state ? 'votes'
     AND ($3::timestamptz IS NULL OR (t.began_at, r.run_id, t.name) > ($3, $4::uuid, $5::text))
 ORDER BY t.began_at, r.run_id, t.name LIMIT $2
 """
-ATTEMPTS = f"SELECT * FROM {everywhere('attempt')} AS a WHERE run_id = $1 ORDER BY task_id, attempt"
+ATTEMPTS = f"""
+SELECT * FROM (
+    SELECT * FROM {everywhere("attempt")} AS a WHERE run_id = $1 ORDER BY ended_at DESC, task_id, attempt DESC LIMIT $2
+) AS latest
+ORDER BY task_id, attempt
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +142,9 @@ class Runs(Definitions):
         plans = await self._plans(rows)
         return [kept_run(row, plans, {}) for row in rows]
 
-    async def attempts(self, run_id: UUID) -> list[asyncpg.Record]:
-        """Return a run's attempts that ended without a result."""
-        return await self.fetch(ATTEMPTS, run_id)
+    async def attempts(self, run_id: UUID, limit: int = 200) -> list[asyncpg.Record]:
+        """Return up to `limit` of a run's attempts that ended without a result, those that ended last."""
+        return await self.fetch(ATTEMPTS, run_id, limit)
 
     async def waiting(
         self, namespace: str, limit: int, after: tuple[datetime, UUID, str] | None = None

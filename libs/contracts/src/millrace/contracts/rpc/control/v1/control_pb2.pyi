@@ -965,7 +965,7 @@ class Run(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., workflow: _Optional[str] = ..., workflow_hash: _Optional[str] = ..., state: _Optional[str] = ..., cause: _Optional[str] = ..., principal: _Optional[str] = ..., trigger: _Optional[str] = ..., event_source: _Optional[str] = ..., event_id: _Optional[str] = ..., trigger_data_json: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., tasks: _Optional[_Iterable[_Union[Task, _Mapping]]] = ..., trace_id: _Optional[str] = ..., output_json: _Optional[str] = ..., schedule_json: _Optional[str] = ..., rerun_of: _Optional[str] = ..., paused_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., paused_by: _Optional[str] = ..., refresh: bool = ..., deadline_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., missed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("task_id", "name", "kind", "state", "attempts", "duration_s", "output_json", "error", "progress", "progress_message", "dispatched_at", "ended_at", "set_by", "taken_from", "pool", "waits_for", "external_ref", "deadline_at", "missed_at", "cache_json", "resources_json")
+    __slots__ = ("task_id", "name", "kind", "state", "attempts", "duration_s", "output_json", "error", "progress", "progress_message", "dispatched_at", "ended_at", "set_by", "taken_from", "pool", "waits_for", "external_ref", "deadline_at", "missed_at", "cache_json", "resources_json", "ended_attempts")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -987,6 +987,7 @@ class Task(_message.Message):
     MISSED_AT_FIELD_NUMBER: _ClassVar[int]
     CACHE_JSON_FIELD_NUMBER: _ClassVar[int]
     RESOURCES_JSON_FIELD_NUMBER: _ClassVar[int]
+    ENDED_ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     task_id: str
     name: str
     kind: str
@@ -1008,7 +1009,22 @@ class Task(_message.Message):
     missed_at: _timestamp_pb2.Timestamp
     cache_json: str
     resources_json: str
-    def __init__(self, task_id: _Optional[str] = ..., name: _Optional[str] = ..., kind: _Optional[str] = ..., state: _Optional[str] = ..., attempts: _Optional[int] = ..., duration_s: _Optional[float] = ..., output_json: _Optional[str] = ..., error: _Optional[str] = ..., progress: _Optional[float] = ..., progress_message: _Optional[str] = ..., dispatched_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., set_by: _Optional[str] = ..., taken_from: _Optional[str] = ..., pool: _Optional[str] = ..., waits_for: _Optional[str] = ..., external_ref: _Optional[str] = ..., deadline_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., missed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., cache_json: _Optional[str] = ..., resources_json: _Optional[str] = ...) -> None: ...
+    ended_attempts: _containers.RepeatedCompositeFieldContainer[EndedAttempt]
+    def __init__(self, task_id: _Optional[str] = ..., name: _Optional[str] = ..., kind: _Optional[str] = ..., state: _Optional[str] = ..., attempts: _Optional[int] = ..., duration_s: _Optional[float] = ..., output_json: _Optional[str] = ..., error: _Optional[str] = ..., progress: _Optional[float] = ..., progress_message: _Optional[str] = ..., dispatched_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., set_by: _Optional[str] = ..., taken_from: _Optional[str] = ..., pool: _Optional[str] = ..., waits_for: _Optional[str] = ..., external_ref: _Optional[str] = ..., deadline_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., missed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., cache_json: _Optional[str] = ..., resources_json: _Optional[str] = ..., ended_attempts: _Optional[_Iterable[_Union[EndedAttempt, _Mapping]]] = ...) -> None: ...
+
+class EndedAttempt(_message.Message):
+    __slots__ = ("attempt", "error", "lost", "dispatched_at", "ended_at")
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    DISPATCHED_AT_FIELD_NUMBER: _ClassVar[int]
+    ENDED_AT_FIELD_NUMBER: _ClassVar[int]
+    attempt: int
+    error: str
+    lost: bool
+    dispatched_at: _timestamp_pb2.Timestamp
+    ended_at: _timestamp_pb2.Timestamp
+    def __init__(self, attempt: _Optional[int] = ..., error: _Optional[str] = ..., lost: bool = ..., dispatched_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ApplyScheduleRequest(_message.Message):
     __slots__ = ("namespace", "request_id", "schedule")
