@@ -148,7 +148,22 @@ def test_foreach_in_foreach_sees_both_items() -> None:
     assert world.run.output == [["ax0", "ay1"], []]
 
 
-def test_ten_thousand_items_are_linear_and_flat() -> None:
+def test_m1_an_item_is_tried_again_by_its_tasks_own_rules_and_the_others_are_waited_for() -> None:
+    fit = {**work(x=of("/item/each")), "retries": {"max_attempts": 3, "backoff_s": 60, "jitter": 0}}
+    do = body(of("/tasks/fit/output/score"), fit=fit)
+    world = started(of("/tasks/each/output/items"), each={"foreach": {"items": [1, 2, 3], "do": do}})
+    for index in (0, 2):
+        world.succeed(f"each[{index}].fit", score=index)
+    for _ in range(2):
+        world.fail("each[1].fit")
+        world.tell(Tick(), after_s=121)
+    world.succeed("each[1].fit", score=1)
+
+    assert names(world).count("each[1].fit") == 3
+    assert (world.run.state, world.run.output) == (RunState.SUCCEEDED, [0, 1, 2])
+
+
+def test_m2_ten_thousand_items_are_linear_and_flat() -> None:
     world = started(each=each(list(range(10_000)), concurrency=50))
     most = 0
     while not world.run.state.ended:

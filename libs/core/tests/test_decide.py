@@ -192,7 +192,7 @@ def test_heartbeats_keep_an_attempt_alive_until_its_run_timeout() -> None:
     assert made.run.tasks["a"].failure.error == "RunTimeout"
 
 
-def test_a_result_of_an_attempt_that_was_given_up_is_refused() -> None:
+def test_r2_a_result_of_an_attempt_that_was_given_up_is_refused() -> None:
     made = started(a={**WORK, "queue_timeout_s": 5, "retries": {"backoff_s": 0}})
     ghost = made.order("a")
     made.tell(Tick(), after_s=5)

@@ -55,7 +55,7 @@ def twin_of(world: World) -> World:
 
 @MANY
 @given(workflows(), st.data())
-def test_every_run_ends_by_time_alone_whatever_has_happened_to_it(
+def test_r6_and_r8_every_run_ends_by_time_alone_whatever_has_happened_to_it(
     document: dict[str, Any], data: st.DataObject
 ) -> None:
     world = ended(play(document, data))

@@ -364,7 +364,7 @@ async def test_a_run_with_very_many_records_is_moved_in_pieces_and_is_whole_all_
     assert where == [True, True, False]
 
 
-async def test_a_part_goes_once_none_of_its_runs_ended_lately(tx: Store) -> None:
+async def test_m6_a_part_goes_once_none_of_its_runs_ended_lately(tx: Store) -> None:
     await force(tx, a={"kind": "data.x"})
     runs = [await started(tx) for _ in range(2)]
     for order in orders(tx):

@@ -98,6 +98,17 @@ async def report(tx: Store, *reports: TaskReport) -> None:
     await apply_reports(reports, tx)
 
 
+async def test_l3_a_run_goes_on_by_the_version_that_it_began_with_and_the_next_by_the_one_in_force(tx: Store) -> None:
+    await force(tx, a={"kind": "data.x"}, b={"kind": "data.before", "needs": ["a"]})
+    going = await started(tx)
+    await force(tx, z={"kind": "data.after"})
+    new = await started(tx)
+    await report(tx, success(orders(tx)[0]))
+
+    kinds = [(order.run_id, order.kind) for order in orders(tx)]
+    assert kinds == [(going, "data.x"), (new, "data.after"), (going, "data.before")]
+
+
 async def test_a_run_is_dispatched_step_by_step_to_its_end(tx: Store) -> None:
     await force(tx)
     run_id = await started(tx)

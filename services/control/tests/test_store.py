@@ -205,7 +205,7 @@ async def test_a_queue_gives_a_turn_to_its_first_run_that_has_not_started(tx: St
         "UPDATE run SET state = 'succeeded'",
     ],
 )
-async def test_the_database_refuses_an_open_attempt_or_run_that_nothing_would_wake(tx: Store, sql: str) -> None:
+async def test_r1_the_database_refuses_an_open_attempt_or_run_that_nothing_would_wake(tx: Store, sql: str) -> None:
     await kept(tx)
 
     with pytest.raises(asyncpg.CheckViolationError):
