@@ -730,9 +730,14 @@ async def test_a_run_goes_on_with_the_trace_that_started_it(tx: Store, landed: A
         ({"kind": "nobody.x"}, "task a: there is no queue nobody; queues are "),
         ({"kind": "data.x", "queue": "dta"}, "task a: there is no queue dta"),
         ({"kind": "data.x", "heartbeat_timeout_s": 5}, "task a: heartbeat_timeout_s is less than 15"),
+        (
+            {"wait": {"for_s": 604_800}},
+            "task a: wait.for_s is 604800, and its run ends after 86400 s: give the workflow",
+        ),
+        ({"approve": {}, "timeout_s": 604_800}, "task a: timeout_s is 604800, and its run ends after 86400 s"),
     ],
 )
-async def test_a_workflow_that_no_worker_could_do_is_refused(tx: Store, task: dict[str, Any], said: str) -> None:
+async def test_a_workflow_that_cannot_be_done_is_refused(tx: Store, task: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidInput, match=said):
         await force(tx, a=task)
 

@@ -37,7 +37,7 @@ class ApplyWorkflow(Command):
         for name, step in compile_plan(workflow).steps.items():
             if step.task.planned:
                 raise ValueError(f"task {name}: what is planned is found out in a run, and not written")
-            if why := misfit(step.task):
+            if why := misfit(step.task) or outlives(step.task, workflow.timeout_s):
                 raise ValueError(f"task {name}: {why}")
         return workflow
 
@@ -227,6 +227,17 @@ def misfit(task: Task) -> str:
     if task.heartbeat_timeout_s < MIN_HEARTBEAT_TIMEOUT_S:
         return f"heartbeat_timeout_s is less than {MIN_HEARTBEAT_TIMEOUT_S:g}"
     return ""
+
+
+def outlives(task: Task, run_s: float) -> str:
+    """Return why a run of so many seconds is over before a task's wait can be; nothing when it is not."""
+    if task.wait is not None and isinstance(task.wait.for_s, float) and task.wait.for_s >= run_s:
+        field, waits_s = "wait.for_s", task.wait.for_s
+    elif task.approve is not None and (task.timeout_s or 0.0) >= run_s:
+        field, waits_s = "timeout_s", task.timeout_s or 0.0
+    else:
+        return ""
+    return f"{field} is {waits_s:g}, and its run ends after {run_s:g} s: give the workflow a longer `timeout_s`"
 
 
 def read_workflow(text: str) -> Workflow:
