@@ -287,6 +287,10 @@ def test_to_unpark_without_a_word_on_which_is_refused(options: str) -> None:
         ("run rerun --since yesterday", "--since: 'yesterday' is no ISO 8601 time"),
         ("run rerun --since 2h --request-id r", "--since and --until are then times, so that they mean the same again"),
         ("run rerun last --request-id r", "--request-id: name the run by its id, as `last` may be another one"),
+        (
+            "run set-result last a skipped --reason r --request-id r",
+            "--request-id: name the run by its id, as `last` may",
+        ),
         ("run signal go", "say which: a run, options such as --workflow or --in, or --all"),
         ("runs --state nowhere", "start one with `millrace up`"),
         ("publish triggers t /s --state nowhere", "start one with `millrace up`"),

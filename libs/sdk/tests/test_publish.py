@@ -181,6 +181,17 @@ async def test_a_publisher_that_is_not_connected_says_how_it_is_used() -> None:
         await Publisher("127.0.0.1:1").send("triggers", landed())
 
 
+async def test_a_publisher_that_was_left_connects_to_nothing_again(broker: Kafka) -> None:
+    await create_topics(broker.servers, {"once": 1})
+    async with Publisher(broker.servers) as publisher:
+        await publisher.send("once", landed())
+
+    for _ in range(2):
+        with pytest.raises(Conflict, match="async with"):
+            await publisher.send("once", landed())
+    assert len(await records(broker, "once")) == 1
+
+
 async def test_the_snippets_of_the_page_on_publishing_publish(broker: Kafka) -> None:
     await create_topics(broker.servers, {"triggers": 4})
     snippets = re.findall(r"```python\n(.*?)```", (ROOT / "docs/publish.md").read_text(), re.DOTALL)

@@ -38,7 +38,7 @@ class InvalidDocument(ValueError):
 
 
 def problems_of(error: ValidationError, known: str) -> list[Problem]:
-    """Return pydantic's findings in our words, one for each field; `known` says which fields exist."""
+    """Return pydantic's findings in our words, what a field must be in one; `known` says which fields exist."""
     findings = error.errors(include_url=False, include_context=False, include_input=False)
     # What may be a pointer, too, has a finding for either form, and the form's name at the end of its place.
     either = {finding["loc"][: finding["loc"].index(_POINTER)] for finding in findings if _POINTER in finding["loc"]}

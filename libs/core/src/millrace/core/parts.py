@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 MAX_INPUT_DEPTH = 32
 NAME = r"^[a-z][a-z0-9_]{0,62}$"
 WORKFLOW_NAME = r"^[a-z][a-z0-9_.\-]{0,126}$"
+DAY_S = 86_400
 #: The longest that a run may last or wait: a year.
-MAX_WAIT_S = 366 * 86_400
+MAX_WAIT_S = 366 * DAY_S
 MEMORY = r"^[0-9]{1,9}(\.[0-9]{1,3})?(Ki|Mi|Gi|Ti|k|M|G|T)?$"
 _UNITS = {"": 1} | {u: 1_000**n for n, u in enumerate("kMGT", 1)} | {f"{u}i": 1_024**n for n, u in enumerate("KMGT", 1)}
 

@@ -32,6 +32,16 @@ async def give(producer: AIOKafkaProducer, topic: str, value: bytes, **how: Any)
             return acknowledged
 
 
+async def started(producer: AIOKafkaProducer) -> AIOKafkaProducer:
+    """Start a producer and return it; one that does not start, or is not waited for, leaves nothing behind."""
+    try:
+        await producer.start()
+    except BaseException:
+        await producer.stop()
+        raise
+    return producer
+
+
 async def end(producer: AIOKafkaProducer) -> None:
     """End a producer, for a moment at most: one whose broker is away ends when that is back.
 

@@ -10,9 +10,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import DefaultPartitioner
 from millrace.runtime.handover import Outgoing
-from millrace.runtime.kafka import ANSWER_S, give
+from millrace.runtime.kafka import ANSWER_S, give, started
 from millrace.runtime.settings import ServiceSettings
 
+START_S = 20.0
 SEND_TIMEOUT_S = 30.0
 KEEP_S = 3.0
 """How often whoever waits for a page does something else meanwhile."""
@@ -32,12 +33,7 @@ async def new_producer(settings: ServiceSettings, client_id: str) -> AIOKafkaPro
         metadata_max_age_ms=10_000,
         max_request_size=2 * 1024 * 1024,
     )
-    try:
-        await asyncio.wait_for(producer.start(), 20)
-    except BaseException:
-        await producer.stop()
-        raise
-    return producer
+    return await asyncio.wait_for(started(producer), START_S)
 
 
 async def send_all(

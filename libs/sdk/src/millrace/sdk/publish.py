@@ -16,11 +16,11 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, OutOfOrderSequenceNumber, TopicAuthorizationFailedError
+from aiokafka.errors import KafkaError, OutOfOrderSequenceNumber, ProducerClosed, TopicAuthorizationFailedError
 from millrace.runtime.command import Command
 from millrace.runtime.errors import Conflict, Denied, InvalidInput, NotFound, Unavailable
 from millrace.runtime.ids import new_id
-from millrace.runtime.kafka import ANSWER_S, end, give
+from millrace.runtime.kafka import ANSWER_S, end, give, started
 from millrace.runtime.traceparent import current_traceparent
 from millrace.sdk.connection import kafka_servers
 from pydantic import AwareDatetime, Field
@@ -131,8 +131,9 @@ class Publisher:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._producer is not None:
-            await end(self._producer)  # all that was sent has been waited for
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await end(producer)  # all that was sent has been waited for
 
     async def send(self, topic: str, event: CloudEvent, *, key: str | None = None, mode: Mode = "binary") -> None:
         """Return once every replica has the event.
@@ -170,9 +171,9 @@ class Publisher:
             except KafkaError as error:
                 if producer is self._producer:
                     self._spent = producer
-                if not isinstance(error, OutOfOrderSequenceNumber):
+                # Of these, nothing was taken: it had lost an event before, or was ended for that.
+                if not isinstance(error, OutOfOrderSequenceNumber | ProducerClosed):
                     raise
-                # Nothing of the event is there.
             else:
                 return
 
@@ -182,32 +183,33 @@ class Publisher:
         Kafka takes nothing more from one that has given up a record to which it had given a number, as aiokafka does
         where a partition has no leader for too long.
         """
-        if self._producer is None:
-            raise Conflict("the publisher is not connected: use it in `async with`")
         async with self._renewing:
-            while self._producer is self._spent:
-                await end(self._producer)  # what it has yet to send goes before what comes now
+            while (producer := self._producer) is not None:
+                if producer is not self._spent:
+                    return producer
+                await end(producer)  # for a moment, what it has yet to send goes first
                 try:
-                    self._producer = await self._connected()
+                    renewed = await self._connected()
                 except KafkaError:
                     await asyncio.sleep(RETRY_S)  # no broker answers now
-            return self._producer
+                    continue
+                if self._producer is None:
+                    await end(renewed)  # it was left meanwhile
+                else:
+                    self._producer = renewed
+        raise Conflict("the publisher is not connected: use it in `async with`")
 
     async def _connected(self) -> AIOKafkaProducer:
         # Made here and not before: aiokafka's producer belongs to the loop that runs.
-        producer = AIOKafkaProducer(
-            bootstrap_servers=self._servers,
-            acks="all",
-            enable_idempotence=True,
-            # Shorter than the whole, so that what a frozen broker does not answer is asked of whoever takes over.
-            request_timeout_ms=int(min(ANSWER_S, self._timeout_s / 2) * 1000),
+        return await started(
+            AIOKafkaProducer(
+                bootstrap_servers=self._servers,
+                acks="all",
+                enable_idempotence=True,
+                # Shorter than the whole, so that what a frozen broker does not answer is asked of whoever takes over.
+                request_timeout_ms=int(min(ANSWER_S, self._timeout_s / 2) * 1000),
+            )
         )
-        try:
-            await producer.start()
-        except BaseException:
-            await producer.stop()
-            raise
-        return producer
 
     async def _check(self, topic: str, producer: AIOKafkaProducer) -> None:
         """Return if the topic is there; sending to one that is not would wait for it until the time is over."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
 from millrace.core.errors import InvalidDocument, Problem, problems_of
-from millrace.core.parts import WORKFLOW_NAME, Part
+from millrace.core.parts import DAY_S, WORKFLOW_NAME, Part
 from millrace.core.schedules.cron import every_hour, parse_cron
 from millrace.core.schedules.template import check_template
 from millrace.core.triggers.ir import TRIGGER_NAME, Strategy
@@ -22,7 +22,6 @@ from pydantic import (
     model_validator,
 )
 
-DAY_S = 86_400
 #: The longest interval, jitter and catch-up window: ten years.
 MAX_S = 3660 * DAY_S
 MAX_DATES = 1_000

@@ -3,13 +3,12 @@
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from millrace.core.errors import InvalidDocument, problems_of
-from millrace.core.parts import MAX_WAIT_S, NAME, WORKFLOW_NAME, Part
+from millrace.core.parts import DAY_S, MAX_WAIT_S, NAME, WORKFLOW_NAME, Part
 from millrace.core.triggers.partitions import DAYS, MOST_PARTS
 from millrace.core.triggers.sources import Filter, Source, check_condition, check_pointer
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
 TRIGGER_NAME = r"^[a-z][a-z0-9_.\-]{0,126}$"
-DAY_S = 86_400.0
 MAX_MEMBERS = 1_000
 """The most events that wait for one another."""
 
@@ -70,7 +69,7 @@ class Join(Part):
         n: With `n_of`: how many.
         members: What it waits for; with `partitions`, each of them of each partition.
         window_s: How long the first of them waits for the others. Where it is not given, that is a day, and with
-            `partitions` twice what they make up: the first day of a month waits for the last.
+            `partitions` twice what they make up, a year at most: the first day of a month waits for the last.
         missing: What happens then: `expire`, or `fire_partial` with those that came.
         again: What becomes of another event of a member that is there already: it waits for the `next` run, or
             `replace`s the one before (the newer by its time stands). With partitions the default is `replace`.

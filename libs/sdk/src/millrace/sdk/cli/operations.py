@@ -234,6 +234,7 @@ def set_result(
     Example: `millrace run set-result last report skipped --reason "nobody needs it this month"`
     """
     given = read_json(output) if output else None
+    _check_meant(run_id, request_id)
 
     async def ask(client: Client) -> pb.SetTaskResultResponse:
         which_run = await named(client, run_id)
@@ -266,9 +267,8 @@ class _Call:
             raise InvalidInput("say which: a run, options such as --workflow or --in, or --all")
         if self.run_id and (said > 1 or self.dry_run):
             raise InvalidInput(f"{self.run_id} is one run: leave it out, or the options that are for many")
-        if self.run_id == LAST and self.request_id:
-            raise InvalidInput(f"--request-id: name the run by its id, as `{LAST}` may be another one when asked again")
         if self.run_id:
+            _check_meant(self.run_id, self.request_id)
             found = asked(self.state, self.namespace, lambda client: self._with_one(client, one))
             return _show_one(found, as_json=self.as_json)
         if self.request_id and self.which.moves:
@@ -282,6 +282,16 @@ class _Call:
 
     async def _with_many(self, client: Client, many: pb.ChangeRunsRequest) -> list[pb.RunChange]:
         return [one async for one in client.change_runs(many, request_id=self.request_id)]
+
+
+def _check_meant(run_id: str, request_id: str) -> None:
+    """Return if the same run is meant when it is asked again.
+
+    Raises:
+        InvalidInput: The newest may be another one then.
+    """
+    if run_id == LAST and request_id:
+        raise InvalidInput(f"--request-id: name the run by its id, as `{LAST}` may be another one when asked again")
 
 
 def _show_one(told: Message, *, as_json: bool) -> None:
