@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import grpc
 import pytest
+import structlog
 from millrace.contracts.rpc.control.v1 import worker_pb2 as pb
 from millrace.contracts.rpc.control.v1.worker_pb2_grpc import WorkerServiceStub
 from millrace.control.api.workers import WorkerApi
@@ -34,6 +35,7 @@ TASKS = """
 import asyncio
 import time
 
+from millrace.contracts.tasks import Carried
 from millrace.sdk.flows import task
 from millrace.sdk.work import attempt, checkpoint, external_ref, preempted, progress
 
@@ -45,10 +47,10 @@ def add(a, b):
 
 
 @task("{queue}.wait")
-async def wait():
+async def wait(most=1000):
     await external_ref("job-1")
     at = attempt().last_checkpoint or 0
-    while at < 1000:
+    while at < most:
         at += 1
         await checkpoint(at)
         if attempt().number > 1:
@@ -66,6 +68,11 @@ def hold():
     return {{}}
 
 
+@task("{queue}.spoil")
+async def spoil():
+    await attempt().keep(Carried.model_construct(checkpoint="\\x00", external_ref=""))
+
+
 @task("{queue}.large")
 async def large():
     return {{"text": "x" * 70_000}}
@@ -75,8 +82,8 @@ async def large():
 class Beside:
     """Control's side: its database, and where it answers workers."""
 
-    def __init__(self, begin: Begin, channels: Channels, queue: str) -> None:
-        self.begin, self.queue = begin, queue
+    def __init__(self, begin: Begin, channels: Channels, queue: str, authority: Authority) -> None:
+        self.begin, self.queue, self.authority = begin, queue, authority
         self.stub = WorkerServiceStub(channels.to("control"))
 
     async def run(self, **tasks: dict[str, Any]) -> UUID:
@@ -132,7 +139,7 @@ async def control(postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         async with Channels({"control": f"127.0.0.1:{port}"}, FixedToken(authority.token("dev"))) as channels:
             async with begin() as tx:
                 await apply_queue(ApplyQueue(namespace="demo", principal="ada", queue=queue, transport="grpc"), tx)
-            yield Beside(begin, channels, queue)
+            yield Beside(begin, channels, queue, authority)
             await server.drain(1)
 
 
@@ -230,6 +237,41 @@ async def test_a_worker_of_a_queue_that_is_not_there_ends_and_says_so(control: B
         await leases.run(asyncio.Event())
 
 
+async def test_a_worker_that_may_not_ask_for_a_while_goes_on_with_its_work(
+    control: Beside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("millrace.sdk.worker.leases.WAITS_S", 0.5)
+    run_id = await control.run(a={"kind": "wait", "input": {"most": 30}})
+    grants = control.authority.grants.read_text()
+
+    async with control.working():
+        with structlog.testing.capture_logs() as logs:
+            await control.when(run_id, lambda task: task.carried is not None and task.carried.checkpoint)
+            control.authority.grants.write_text(grants.replace('"dev"', '"another"'))
+            await until(lambda: _denied(logs, "heartbeat_failed"))
+            await until(lambda: _denied(logs, "control_does_not_answer"))
+        control.authority.grants.write_text(grants)
+        task = await control.when(run_id, succeeded)
+
+    assert (task.attempt, task.output["at"]) == (1, 30)
+
+
+async def test_what_control_does_not_keep_of_one_task_is_told_to_it_and_spoils_nothing_for_others(
+    control: Beside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("millrace.sdk.worker.leases.AGAIN_AFTER_S", 0.1)
+    spoiled = await control.run(a={"kind": "spoil"})
+    others = await control.run(a={"kind": "wait", "input": {"most": 30}})
+
+    async with control.working():
+        refused = await control.when(spoiled, failed)
+        task = await control.when(others, succeeded)
+
+    assert refused.failure.error == "InvalidInput"
+    assert "checkpoint_json cannot be taken: it holds a NUL character" in refused.failure.message
+    assert (task.attempt, task.output["at"]) == (1, 30)
+
+
 async def test_a_task_that_comes_while_a_worker_waits_is_given_to_it_at_once(control: Beside) -> None:
     async def asked() -> list[pb.LeasedTask]:
         request = pb.LeaseRequest(
@@ -294,6 +336,10 @@ async def test_a_lease_whose_caller_is_gone_takes_nothing(control: Beside) -> No
 
 async def _watched(queue: str) -> bool:
     return queue in Store.signals._watched
+
+
+async def _denied(logs: list[Any], event: str) -> bool:
+    return any(one["event"] == event and one["error"] == "Denied" for one in logs)
 
 
 async def _unwatched(queue: str) -> bool:

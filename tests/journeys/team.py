@@ -131,10 +131,10 @@ class Team:
         """The worker that was started last."""
         return self.processes[-1]
 
-    def start(self, *, instance: int = 0) -> None:
+    def start(self) -> None:
         """Start a worker, another one than that which was started last."""
         command = [str(Path(sys.executable).parent / "millrace"), "worker", "--queue", self.queue, "acme", "-n", "demo"]
-        command += ["--instance", str(instance), *(("--grpc", self._control) if self._how == "grpc" else ())]
+        command += ["--grpc", self._control] if self._how == "grpc" else []
         if self._how == "faststream":
             command = [sys.executable, "app.py"]
         with (self.folder / "worker.log").open("a") as log:

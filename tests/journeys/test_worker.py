@@ -188,11 +188,33 @@ async def test_a_worker_that_has_to_go_leaves_its_task_where_it_is_to_another(te
     team.process.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(team.process.wait, 30) == 0
     (team.folder / "hurry").touch()
-    team.start(instance=1)
+    team.start()
     run = await team.ended(run_id)
 
     assert json.loads(run.tasks[0].output_json) == {"attempt": 2}
     assert (team.folder / "counted").read_text().split() == [str(n) for n in range(1, 201)]
+
+
+@pytest.mark.parametrize("team", ["kafka", "grpc"], indirect=True)
+async def test_a_worker_that_comes_beside_another_shares_the_work_and_takes_nothing_from_it(team: Team) -> None:
+    team.start()
+    task = work(f"{team.queue}.count", input={"marks": str(team.folder), "to": 2000})
+    run_id = await team.run({"tasks": {"a": task}})
+    await until(lambda: is_there(team.folder / "counted"), seconds=30)
+
+    team.start()
+
+    async def done_by_the_other() -> bool:
+        waves = {f"w{n}": work(f"{team.queue}.wave", input={"name": str(n)}) for n in range(20)}
+        run = await team.ended(await team.run({"tasks": waves}))
+        return team.process.pid in {json.loads(task.output_json)["process"] for task in run.tasks}
+
+    await until(done_by_the_other, seconds=60)
+    (team.folder / "hurry").touch()
+    run = await team.ended(run_id)
+
+    assert json.loads(run.tasks[0].output_json) == {"attempt": 1}
+    assert (team.folder / "counted").read_text().split() == [str(n) for n in range(1, 2001)]
 
 
 async def _is_asked_for(system: OutsideSystem) -> bool:

@@ -145,11 +145,12 @@ def test_an_events_own_time_is_read_where_it_is_one(time: str, read: datetime) -
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("NaN", "data_json is not JSON"),
-        ("[1e999]", "data_json is not JSON"),
-        (r'{"a": "\ud800"}', "data_json holds half a character"),
-        (r'{"a": "\u0000"}', "data_json holds a NUL character"),
+        ("NaN", "data_json cannot be taken: it is no JSON"),
+        ("[1e999]", "data_json cannot be taken: it is no JSON"),
+        (r'{"a": "\ud800"}', "data_json cannot be taken: it holds half a character"),
+        (r'{"a": "\u0000"}', "data_json cannot be taken: it holds a NUL character"),
         ("{", "data_json is not JSON"),
+        ("[" * 101 + "]" * 101, "data_json cannot be taken: it has lists and objects more than 100 levels down"),
     ],
 )
 def test_data_that_cannot_be_stored_is_refused(text: str, said: str) -> None:

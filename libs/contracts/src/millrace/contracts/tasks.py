@@ -1,11 +1,11 @@
 """What control and the services say to one another of work."""
 
-import json
 from datetime import datetime
 from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 from millrace.contracts.event import Event
+from millrace.contracts.portable import portable
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 MAX_CHECKPOINT_BYTES = 64 * 1024
@@ -32,11 +32,8 @@ class Carried(BaseModel):
     @field_validator("checkpoint")
     @classmethod
     def _can_be_kept(cls, checkpoint: JsonValue) -> JsonValue:
-        dumped = json.dumps(checkpoint, allow_nan=False)
-        if len(dumped) > MAX_CHECKPOINT_BYTES:
-            raise ValueError(f"it has {len(dumped)} bytes, more than {MAX_CHECKPOINT_BYTES}: put it in an artifact")
-        if "\\u0000" in dumped:
-            raise ValueError("it holds a NUL character, which cannot be stored")
+        if (size := len(portable(checkpoint))) > MAX_CHECKPOINT_BYTES:
+            raise ValueError(f"it has {size} bytes, more than {MAX_CHECKPOINT_BYTES}: put it in an artifact")
         return checkpoint
 
 

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Self
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, OutOfOrderSequenceNumber, ProducerClosed, TopicAuthorizationFailedError
+from millrace.contracts.portable import portable
 from millrace.runtime.command import Command
 from millrace.runtime.errors import Conflict, Denied, InvalidInput, NotFound, Unavailable
 from millrace.runtime.ids import new_id
@@ -269,15 +270,13 @@ def publish_blocking(
 
 def _json(data: Any, event_id: str) -> bytes:  # noqa: ANN401 - any JSON value
     try:
-        text = json.dumps(data, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidInput(f"the data of event {event_id} is not JSON: {error}") from None
-    if "\\u0000" in text:
-        raise InvalidInput(f"the data of event {event_id} holds a NUL character, which no service can store")
+        text = portable(data)
+    except ValueError as error:
+        raise InvalidInput(f"the data of event {event_id} cannot be sent: {error}") from None
     if len(text) > MAX_DATA_BYTES:
         size = f"{len(text)} bytes, more than {MAX_DATA_BYTES}"
         raise InvalidInput(f"the data of event {event_id} has {size}: send a reference to it, with its SHA-256")
-    return text.encode()
+    return text
 
 
 def _encoded(headers: dict[str, str]) -> list[tuple[str, bytes]]:

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from millrace.contracts.openlineage import LineageReported, run_event
+from millrace.contracts.portable import check_portable
 from millrace.contracts.tasks import Carried, Output, TaskDispatched, TaskFailed, TaskProgressed, TaskSucceeded
 from millrace.runtime.command import faults
 from millrace.runtime.envelope import Envelope
@@ -177,7 +178,7 @@ def check_size(task: TaskDispatched, output: Output) -> None:
     """Do nothing where an output can travel.
 
     Raises:
-        InvalidInput: It is too large, or holds what no database stores.
+        InvalidInput: It is too large, or no service could read it, or no database store it.
     """
     try:
         dumped = output_json(output)
@@ -187,8 +188,10 @@ def check_size(task: TaskDispatched, output: Output) -> None:
         raise InvalidInput(
             f"{task.kind} hands on {len(dumped)} bytes, more than {MAX_OUTPUT_BYTES}: put them in an artifact"
         )
-    if b"\\u0000" in dumped:
-        raise InvalidInput(f"{task.kind} hands on a NUL character, which cannot be stored")
+    try:
+        check_portable(dumped)
+    except ValueError as error:
+        raise InvalidInput(f"{task.kind} hands on what cannot be carried: {error}") from None
 
 
 def report_lineage(service: str, attempt: Attempt, tx: Transaction) -> None:

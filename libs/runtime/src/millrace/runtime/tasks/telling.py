@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+import structlog
 from millrace.contracts.event import Event
 from millrace.contracts.tasks import Carried, TaskStarted
+from millrace.runtime.batches import OutageError, settle
 from millrace.runtime.database import Transactions
 from millrace.runtime.errors import MillraceError
 from millrace.runtime.failpoints import failpoint
@@ -20,6 +22,8 @@ MAX_KEPT = 100
 AGAIN_AFTER_S = 0.5
 
 Asked = tuple[Attempt, Carried, asyncio.Future[None]]
+
+log = structlog.get_logger()
 
 
 class Telling:
@@ -63,10 +67,11 @@ class Telling:
             while not self._asked.empty() and len(some) < MAX_KEPT:
                 some.append(self._asked.get_nowait())
             try:
-                await self._keep(some)
-            except (MillraceError, OSError):
+                await settle(some, self._keep, _refuse, self._begin.database)
+            except OutageError:
                 # Until the database is back, or the leases are lost: then nobody waits for it any more.
                 await asyncio.sleep(AGAIN_AFTER_S)
+                some = [asked for asked in some if not asked[2].done()]
             else:
                 some = []
 
@@ -130,6 +135,14 @@ class Telling:
         if started and carried is None:
             return started
         return [*started, progressed(self._service, attempt, carried)]
+
+
+async def _refuse(asked: Asked, error: Exception) -> None:
+    """Have the work be told of what cannot be kept; what others have asked for is kept."""
+    attempt, _, kept = asked
+    log.error("not_kept", kind=attempt.task.kind, task_id=str(attempt.task.task_id), exc_info=error)
+    if not kept.done():
+        kept.set_exception(error)
 
 
 def _is_due(attempt: Attempt, now: float) -> bool:

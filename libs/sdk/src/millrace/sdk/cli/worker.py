@@ -28,8 +28,21 @@ LOOKS_EVERY_S = 0.2
 def worker(
     package: Annotated[str, typer.Argument(metavar="PACKAGE", help="Where the functions are, such as acme.tasks.")],
     queue: Annotated[str, typer.Option("--queue", "-q", help="Whose tasks: the part of their kinds before the dot.")],
-    at_once: Annotated[int, typer.Option("--at-once", min=1, max=64, help="Functions that compute at once.")] = 2,
-    instance: Annotated[int, typer.Option("--instance", min=0, help="Its ordinal among the queue's workers.")] = 0,
+    at_once: Annotated[
+        int,
+        typer.Option(
+            "--at-once", min=1, max=64, envvar="WORKER_CONCURRENT_TASKS", help="Functions that compute at once."
+        ),
+    ] = 2,
+    instance: Annotated[
+        int | None,
+        typer.Option(
+            "--instance",
+            min=0,
+            envvar="WORKER_INSTANCE",
+            help="Its ordinal among the queue's workers; else the first that none on this machine has.",
+        ),
+    ] = None,
     grpc: Annotated[
         str, typer.Option("--grpc", metavar="HOST:PORT", help="Lease tasks from control there; no Kafka, no database.")
     ] = "",
@@ -49,23 +62,25 @@ def worker(
     """
     # Whoever only asks does not wait for what does the work: it is most of a service.
     import uvloop  # noqa: PLC0415
-    from millrace.sdk.worker import kinds_of, lease, serve  # noqa: PLC0415
+    from millrace.sdk.worker import kinds_of, lease, ordinal, serve  # noqa: PLC0415
 
     sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
     kinds = kinds_of(package, queue)
-    if grpc:
-        place = connection_to("control", grpc, state)
-        found = asyncio.run(_leased(place, queue, namespace))
-        work = partial(lease, queue, kinds, place, namespace, at_once=at_once, instance=instance)
-    else:
-        work = partial(serve, queue, kinds, _settings(queue, state, at_once, instance))
-        found = asked(state, namespace, lambda client: _live(client, queue))
-    if as_json:
-        print_json(found)
-    else:
-        say("queue [bold]{queue}[/]: {kinds}", queue=queue, kinds=", ".join(kind.kind for kind in kinds))
-    sys.stdout.flush()
-    uvloop.run(work())
+    origin = grpc or os.environ.get("WORKER_POSTGRES_DSN") or state.resolve()
+    with ordinal(queue, f"{namespace} {origin}", instance) as own:
+        if grpc:
+            place = connection_to("control", grpc, state)
+            found = asyncio.run(_leased(place, queue, namespace))
+            work = partial(lease, queue, kinds, place, namespace, at_once=at_once, instance=own)
+        else:
+            work = partial(serve, queue, kinds, _settings(queue, state, at_once, own))
+            found = asked(state, namespace, lambda client: _live(client, queue))
+        if as_json:
+            print_json(found)
+        else:
+            say("queue [bold]{queue}[/]: {kinds}", queue=queue, kinds=", ".join(kind.kind for kind in kinds))
+        sys.stdout.flush()
+        uvloop.run(work())
 
 
 @app.command()

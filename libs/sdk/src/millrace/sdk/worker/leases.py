@@ -80,12 +80,13 @@ class Leases:
         self._asked: list[Asked] = []
         self._news = asyncio.Event()
         self._ended: asyncio.Queue[Ended] = asyncio.Queue()
+        self._known = False  # to control, as one that may ask
 
     async def run(self, leaving: asyncio.Event) -> None:
         """Go on until the worker has to go, then give back what does not end in time; outages are waited for.
 
         Raises:
-            MillraceError: Control does not let it lease.
+            MillraceError: Control does not let it lease. Once it has, this is waited for too: work is under way.
         """
         try:
             async with asyncio.TaskGroup() as group:
@@ -117,7 +118,7 @@ class Leases:
                 except_kinds=room.except_kinds,
             )
             # Asked again with the same id, it is given the same tasks.
-            for task in await _until_answered(lambda: self._leased(request)):  # noqa: B023 - awaited before the next
+            for task in await self._until_answered(lambda: self._leased(request)):  # noqa: B023 - awaited before the next
                 self._begin(task, room)
 
     async def _leased(self, request: pb.LeaseRequest) -> Sequence[pb.LeasedTask]:
@@ -185,10 +186,25 @@ class Leases:
             try:
                 await self._say_alive(said, asked)
             except MillraceError as error:
-                log.warning("heartbeat_failed", reason=str(error))
+                log.warning("heartbeat_failed", error=type(error).__name__, reason=str(error))
+                if isinstance(error, InvalidInput):  # of one, which would spoil it for the others again
+                    asked = [one for one in asked if not await self._is_refused(one)]
                 self._asked = asked + self._asked
+                all_told_at -= BEATS_EVERY_S
                 await asyncio.sleep(AGAIN_AFTER_S)
                 self._news.set()
+
+    async def _is_refused(self, asked: Asked) -> bool:
+        """Return whether control does not take what an attempt leaves; whoever asked for it is told why."""
+        attempt, _, kept = asked
+        try:
+            await self._say_alive({attempt.place: attempt}, [asked])
+        except InvalidInput as error:
+            if not kept.done():
+                kept.set_exception(error)
+        except MillraceError:
+            return False
+        return kept.done()
 
     async def _say_alive(self, attempts: Mapping[Place, Attempt], asked: Sequence[Asked]) -> None:
         carried = {attempt.place: left for attempt, left, _ in asked}
@@ -227,7 +243,7 @@ class Leases:
     async def _say_page(self, page: Sequence[pb.Result]) -> None:
         request = pb.CompleteRequest(namespace=self._namespace, results=page)
         try:
-            response = await _until_answered(partial(self._stub.Complete, request, timeout=ANSWERS_WITHIN_S))
+            response = await self._until_answered(partial(self._stub.Complete, request, timeout=ANSWERS_WITHIN_S))
         except InvalidInput as error:
             if len(page) > 1:  # one of them spoils it for the others
                 for one in page:
@@ -254,12 +270,18 @@ class Leases:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._ended.join(), DRAIN_S)
 
-
-async def _until_answered(ask: Callable[[], Awaitable[T]]) -> T:
-    """Return control's answer; its being away, or having too much to do, is waited for."""
-    while True:
-        try:
-            return await ask()
-        except (Unavailable, Overloaded) as error:
-            log.warning("control_not_reached", reason=str(error))
-            await asyncio.sleep(max(AGAIN_AFTER_S, getattr(error, "retry_after_s", 0.0)))
+    async def _until_answered(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Return control's answer; its being away, or having too much to do, is waited for."""
+        while True:
+            try:
+                answer = await ask()
+            except InvalidInput:
+                raise
+            except MillraceError as error:
+                if not self._known and not isinstance(error, Unavailable | Overloaded):
+                    raise
+                log.warning("control_does_not_answer", error=type(error).__name__, reason=str(error))
+                await asyncio.sleep(max(AGAIN_AFTER_S, getattr(error, "retry_after_s", 0.0)))
+            else:
+                self._known = True
+                return answer

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from millrace.contracts import SERVICES
 from millrace.contracts.event import Namespace
+from millrace.contracts.portable import portable
 from millrace.core.errors import InvalidDocument
 from millrace.core.ir import Task, Workflow
 from millrace.core.parse import parse_workflow
@@ -281,15 +282,14 @@ def read_json(text: str, what: str) -> Any:  # noqa: ANN401 - a JSON value is an
     """Return the JSON in `text`.
 
     Raises:
-        InvalidInput: It is not JSON, or holds what PostgreSQL does not store: NUL, half a character, an endless number.
+        InvalidInput: It is not JSON, or cannot be carried and kept (`portable`).
     """
     try:
         value = json.loads(text)
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-    except UnicodeEncodeError as error:
-        raise InvalidInput(f"{what} holds half a character, which cannot be stored") from error
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{what} is not JSON: {error}") from error
-    if "\\u0000" in text:
-        raise InvalidInput(f"{what} holds a NUL character, which cannot be stored")
+    try:
+        portable(value)
+    except ValueError as error:
+        raise InvalidInput(f"{what} cannot be taken: {error}") from None
     return value
