@@ -91,8 +91,8 @@ def test_what_plain_kcat_sends_is_what_publish_sends() -> None:
         ({"id": ""}, "id: "),
         ({"subject": "a\nb"}, "subject: "),
         ({"time": datetime(2013, 1, 1)}, "time: "),  # noqa: DTZ001 - that it has no zone is the point
-        ({"data": {"delay": float("nan")}}, "is not JSON"),
-        ({"data": {"at": AT}}, "is not JSON"),
+        ({"data": {"delay": float("nan")}}, "it is no JSON"),
+        ({"data": {"at": AT}}, "it is no JSON"),
         ({"data": "a\0b"}, "NUL"),
         ({"data": "x" * 70_000}, "send a reference"),
     ],

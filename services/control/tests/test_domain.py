@@ -150,7 +150,7 @@ def test_an_events_own_time_is_read_where_it_is_one(time: str, read: datetime) -
         (r'{"a": "\ud800"}', "data_json cannot be taken: it holds half a character"),
         (r'{"a": "\u0000"}', "data_json cannot be taken: it holds a NUL character"),
         ("{", "data_json is not JSON"),
-        ("[" * 101 + "]" * 101, "data_json cannot be taken: it has lists and objects more than 100 levels down"),
+        ("[" * 102 + "]" * 102, "data_json cannot be taken: it has lists and objects more than 100 levels down"),
     ],
 )
 def test_data_that_cannot_be_stored_is_refused(text: str, said: str) -> None:
