@@ -27,7 +27,7 @@ class Drain:
         waiting: How many events waited at the beginning.
         seconds: How long it took.
         rss: The service's memory over time: seconds since the beginning, MiB.
-        rounds: How many events each of its transactions took.
+        rounds: How many events each of its transactions took, where that is known.
     """
 
     waiting: int = 0
@@ -54,9 +54,9 @@ class Drain:
     def __str__(self) -> str:
         """Return it for people."""
         most = max(mib for _, mib in self.rss)
+        together = f", {self.per_transaction:,.0f} a transaction" if self.rounds else ""
         return (
-            f"{self.waiting:,} events in {self.seconds:.1f} s: {self.rate:,.0f} events/s, "
-            f"{self.per_transaction:,.0f} a transaction; "
+            f"{self.waiting:,} events in {self.seconds:.1f} s: {self.rate:,.0f} events/s{together}; "
             f"memory at most {most:.0f} MiB, {self.growth_mib:+.1f} MiB from its first quarter to its last, "
             f"{self.growth_mib * MIB / self.waiting:+.0f} bytes an event"
         )

@@ -218,6 +218,8 @@ class Publisher:
             try:
                 self._topics = frozenset((await producer.client.fetch_all_metadata()).topics())
             except KafkaError:
+                if producer is not self._producer:
+                    return  # another took its place: to send by this one says so
                 await asyncio.sleep(RETRY_S)  # no broker answers now
                 continue
             if topic not in self._topics:
