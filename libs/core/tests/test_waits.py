@@ -1,9 +1,11 @@
+from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 import pytest
 from millrace.core.errors import InvalidDocument
 from millrace.core.parse import parse_workflow
-from millrace.core.state import CancelRequested, RunState, Signalled, Tick, Voted
+from millrace.core.state import AwaitEvent, CancelRequested, EventCame, RunState, Signalled, Tick, Voted
 from millrace.core.waits import MAX_SIGNALS
 from simulation import World, started
 
@@ -64,6 +66,41 @@ def test_a_run_that_ends_takes_no_signal_and_one_that_goes_on_not_too_many() -> 
     assert [one.reason.partition(" keeps ")[2] for one in refusals] == [
         "1000 signals already that no task has waited for"
     ]
+
+
+def keyed(key: Any) -> World:
+    wait = {"wait": {"event": "labels-arrived", "key": key}, "needs": ["first"]}
+    return started(first={"kind": "data.work"}, labels=wait, then=THEN)
+
+
+def test_a_task_asks_for_the_event_of_its_key_and_hands_it_on_whole() -> None:
+    world = keyed({"$from": "/tasks/first/output/job"})
+    world.succeed("first", job=7)
+    asked = AwaitEvent("labels", world.run.tasks["labels"].task_id, "labels-arrived", "7")
+    assert asked in world.decisions[-1].effects
+
+    other = EventCame("labels", UUID(int=1), {"n": 1})
+    refused = world.tell(other, EventCame("labels", asked.task_id, {"n": 3}), replace(other, event={"n": 4})).refused
+
+    assert world.order("then").input == {"x": 3}
+    assert [one.reason for one in refused] == [f"task labels of run {world.run.run_id} waits for no event"] * 2
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ({"job": {"no": "key"}}, "its key is not text, a number or a boolean"),
+        ({"job": "x" * 513}, "its key has 513 characters; at most 512 are read"),
+        ({}, "job"),
+    ],
+)
+def test_a_task_whose_key_is_none_fails_and_says_so(output: dict[str, Any], said: str) -> None:
+    world = keyed({"$from": "/tasks/first/output/job"})
+
+    world.succeed("first", **output)
+
+    assert said in world.run.cause
+    assert world.run.cause.startswith("task labels failed: InvalidWait: ")
 
 
 def asked(*, limited: bool = False, **more: Any) -> World:

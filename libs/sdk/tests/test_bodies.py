@@ -234,7 +234,7 @@ def test_the_python_of_the_page_on_workflows_is_its_yaml() -> None:
         traced += [value for value in names.values() if isinstance(value, Flow)]
 
     assert [flow.workflow.name for flow in traced] == [
-        *("flights.month", "fit.on.gpus", "fit.months", "labels.then.people"),
+        *("flights.month", "fit.on.gpus", "fit.months", "labels.by.batch", "labels.then.people"),
         *("months.once", "report.by.six", "fit.on.a.gpu", "large.values"),
     ]
     assert all(flow.workflow.document() == by_name[flow.workflow.name] for flow in traced)

@@ -61,6 +61,11 @@ def asked(trigger):
     return {"votes": ok["votes"], "paid": pay(budget=labels["budget"])["paid"]}
 
 
+@flow("awaited")
+def awaited(trigger):
+    return {"uri": wait(event="jobs", key="j1", name="job")["data"]["uri"]}
+
+
 @task("data.hang")
 def hang():
     print("hanging")
@@ -208,6 +213,13 @@ def test_what_a_run_waits_for_from_people_is_asked_and_taken_line_by_line(runs: 
     assert "ok: Spend?  [y/n, then a comment; as ada]" in done.stderr
     assert "write y to approve or n to reject" in done.stderr
     assert "form.budget: it is 'much', not a number" in done.stderr
+
+
+def test_an_event_that_a_run_waits_for_is_asked_for(runs: Runs) -> None:
+    done = runs("awaited.main()", said='{"uri": "file:///j1"}\n')
+
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"uri": "file:///j1"}), done.stderr
+    assert "job waits for an event that trigger jobs takes under key 'j1'; its data as JSON" in done.stderr
 
 
 def test_a_run_that_only_people_could_go_on_with_ends_when_nobody_can_answer(runs: Runs) -> None:

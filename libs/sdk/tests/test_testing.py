@@ -241,6 +241,23 @@ def test_people_signal_and_approve_as_they_may() -> None:
     assert [vote["by"] for vote in run.output_of("ok")["votes"]] == ["ada", "carl"]
 
 
+def test_an_event_goes_to_the_task_that_waits_under_its_key() -> None:
+    @flow("waits")
+    def waits(trigger: Ref) -> dict[str, Any]:
+        return {"uri": wait(event="jobs", key=trigger.data.job, name="job", timeout_s=60)["data"]["uri"]}
+
+    env = Environment(waits)
+    run, late = env.start(waits, {"job": 7}), env.start(waits, {"job": 8})
+
+    with pytest.raises(NotFound, match="no task waits for an event of jobs under key '8'; those that wait are"):
+        run.event("jobs", {"uri": "x"}, key="8")
+    run.event("jobs", {"uri": "file:///7"}, key="7")
+    env.sleep("60s")
+
+    assert (run.state, run.output) == ("succeeded", {"uri": "file:///7"})
+    assert late.cause == "task job failed: Timeout: not done within 60 s in all"
+
+
 def test_what_is_rejected_or_decided_by_nobody_ends_the_run() -> None:
     flow_ = decided(timeout_s=7 * DAY_S)
     env = Environment(flow_)

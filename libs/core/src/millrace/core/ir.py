@@ -326,7 +326,7 @@ class Task(Part):
         if self.subflow is not None:
             yield "subflow.data", self.subflow.data
         if self.wait is not None:
-            yield from (("wait.for_s", self.wait.for_s), ("wait.until", self.wait.until))
+            yield from ((f"wait.{name}", getattr(self.wait, name)) for name in ("for_s", "until", "key"))
         if self.foreach is not None and isinstance(self.foreach.items, Pointer):
             yield "foreach.items", self.foreach.items
 

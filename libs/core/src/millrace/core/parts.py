@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 
 MAX_INPUT_DEPTH = 32
 NAME = r"^[a-z][a-z0-9_]{0,62}$"
+TRIGGER_NAME = r"^[a-z][a-z0-9_.\-]{0,126}$"
+#: Of four bytes each, an index has room for so many.
+MAX_KEY_CHARS = 512
 WORKFLOW_NAME = r"^[a-z][a-z0-9_.\-]{0,126}$"
 DAY_S = 86_400
 #: The longest that a run may last or wait: a year.
@@ -86,23 +89,30 @@ class End(Part):
 
 
 class Wait(Part):
-    """A pause that holds no worker: for so long, until a moment, or until somebody says so; exactly one of these.
+    """A pause that holds no worker: for so long, until a moment, or until something comes; exactly one of these.
 
     Attributes:
         for_s: Seconds from when its needs are settled.
         until: An RFC 3339 time with its offset; one that has passed is waited for no more.
         signal: The name of a signal that somebody sends the run; one that came before is not waited for. The task hands
             on what came with it.
+        event: The name of a trigger without a workflow: the next event that it takes is waited for, and handed on
+            whole, as conditions of triggers see it.
+        key: Of those events only one under this key of the trigger: text, a number or a boolean.
     """
 
     for_s: Annotated[float, Field(ge=0, le=MAX_WAIT_S)] | Pointer | None = None
     until: str | Pointer | None = None
     signal: Name | None = None
+    event: Annotated[str, Field(pattern=TRIGGER_NAME)] | None = None
+    key: Annotated[str, Field(min_length=1, max_length=MAX_KEY_CHARS)] | Pointer | None = None
 
     @model_validator(mode="after")
     def _is_one_wait(self) -> Self:
-        if [self.for_s, self.until, self.signal].count(None) != 2:  # noqa: PLR2004 - all but one
-            raise ValueError("a wait has exactly one of `for_s`, `until`, `signal`")
+        if [self.for_s, self.until, self.signal, self.event].count(None) != 3:  # noqa: PLR2004 - all but one
+            raise ValueError("a wait has exactly one of `for_s`, `until`, `signal`, `event`")
+        if self.key is not None and self.event is None:
+            raise ValueError("`key` says which `event` is waited for")
         return self
 
 

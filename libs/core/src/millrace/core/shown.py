@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from millrace.core.paths import ROOT, inside, parent
 from millrace.core.plan import Plan
-from millrace.core.state import TaskRun
+from millrace.core.state import TaskRun, TaskState
 
 _NUMBER = re.compile(r"(\d+)")
 
@@ -46,6 +46,17 @@ def kind_of(name: str, plan: Plan) -> str:
         return "body"
     task = plan.step(name).task
     return task.kind or task.form
+
+
+def waits_for(task: TaskRun, plan: Plan) -> str:
+    """Return what a task waits for that waits for a signal or an event; nothing where it waits for neither."""
+    wait = plan.step(task.name).task.wait if task.state is TaskState.WAITING else None
+    if wait is None or not (wait.signal or wait.event):
+        return ""
+    if wait.signal is not None:
+        return f"waits for the signal {wait.signal}"
+    key = (task.inner or {}).get("key")
+    return f"waits for an event that trigger {wait.event} takes" + (f" under key {key!r}" if key else "")
 
 
 def fraction_of(task: TaskRun) -> float:

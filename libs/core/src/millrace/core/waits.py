@@ -1,4 +1,4 @@
-"""Tasks that wait and hold nobody: for a moment, for a signal, for people."""
+"""Tasks that wait and hold nobody: for a moment, for a signal, for an event, for people."""
 
 import json
 from datetime import datetime
@@ -11,7 +11,8 @@ from millrace.core.parts import Approve, Pointer, Wait
 from millrace.core.paths import parent
 from millrace.core.plan import value_at
 from millrace.core.pointer import PointerMissing
-from millrace.core.state import Failure, RunState, Signalled, TaskRun, TaskState, Voted
+from millrace.core.state import AwaitEvent, EventCame, Failure, RunState, Signalled, TaskRun, TaskState, Voted
+from millrace.core.triggers import key_text
 from millrace.core.values import document_of
 
 INVALID_WAIT, REJECTED, EXPIRED = "InvalidWait", "Rejected", "Expired"
@@ -30,6 +31,8 @@ def begin(draft: Draft, task: TaskRun) -> None:
         task.inner = {"title": _title(draft, task, spec.approve), "votes": []}
     elif spec.wait is not None and spec.wait.signal is not None:
         _take_kept(draft, task, spec.wait.signal)
+    elif spec.wait is not None and spec.wait.event is not None:
+        _await(draft, task, spec.wait.event, spec.wait.key)
     elif spec.wait is not None:
         _wait_until(draft, task, spec.wait)
 
@@ -46,6 +49,15 @@ def is_due(draft: Draft, task: TaskRun) -> None:
         _decide(draft, task, approved=otherwise == "approve", otherwise=otherwise, failure=told)
     else:
         draft.fail(task, Failure(TIMEOUT, f"not done within {spec.timeout_s:g} s in all", retryable=False))
+
+
+def came(draft: Draft, happened: EventCame) -> str | None:
+    """Take the event that a task waits for; return why it is refused, or None."""
+    known = draft.run.tasks.get(happened.name)
+    if known is None or known.task_id != happened.task_id or known.state is not TaskState.WAITING:
+        return f"task {happened.name} of run {draft.run.run_id} waits for no event"
+    _got(draft, draft.change(known.name), dict(happened.event))
+    return None
 
 
 def told(draft: Draft, happened: Signalled | Voted) -> str | None:
@@ -134,6 +146,25 @@ def _take_kept(draft: Draft, task: TaskRun, signal: str) -> None:
 def _got(draft: Draft, task: TaskRun, payload: Any) -> None:  # noqa: ANN401 - a JSON value
     task.output = payload if payload is not None else {}
     draft.settle(task, TaskState.SUCCEEDED)
+
+
+def _await(draft: Draft, task: TaskRun, trigger: str, wanted: str | Pointer | None) -> None:
+    try:
+        key = _key(draft, task, wanted)
+    except PointerMissing as error:
+        draft.fail(task, Failure(INVALID_WAIT, str(error), retryable=False))
+        return
+    except ValueError as error:
+        draft.fail(task, Failure(INVALID_WAIT, f"its key {error}", retryable=False))
+        return
+    task.inner = {"event": trigger, "key": key}
+    draft.effects.append(AwaitEvent(task.name, task.task_id, trigger, key))
+
+
+def _key(draft: Draft, task: TaskRun, wanted: str | Pointer | None) -> str:
+    if not isinstance(wanted, Pointer):
+        return wanted or ""
+    return key_text(value_at(wanted, document_of(draft.run, draft.plan, parent(task.name))))
 
 
 def _wait_until(draft: Draft, task: TaskRun, wait: Wait) -> None:

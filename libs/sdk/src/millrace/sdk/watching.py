@@ -138,6 +138,8 @@ def _said(task: Task, most_chars: int | None) -> str:
         return task.waits_for or f"waits for slots of pool {task.pool}"
     if task.error:
         return task.error
+    if task.state == "waiting" and task.waits_for:
+        return task.waits_for
     if task.state in _GOING:
         return f"{task.progress:.0%} {task.progress_message}".rstrip() if task.progress else ""
     output = json.loads(task.output_json) if task.output_json else None

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
 from millrace.core.errors import InvalidDocument, Problem, problems_of
-from millrace.core.parts import DAY_S, WORKFLOW_NAME, Part
+from millrace.core.parts import DAY_S, TRIGGER_NAME, WORKFLOW_NAME, Part
 from millrace.core.schedules.cron import every_hour, parse_cron
 from millrace.core.schedules.template import check_template
-from millrace.core.triggers.ir import TRIGGER_NAME, Strategy
+from millrace.core.triggers.ir import Strategy
 from pydantic import (
     AfterValidator,
     AwareDatetime,

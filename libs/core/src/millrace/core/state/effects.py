@@ -147,6 +147,16 @@ class TellCache:
 
 
 @dataclass(slots=True, frozen=True)
+class AwaitEvent:
+    """Tell the task of the next event that a trigger takes under a key, as `EventCame`, for as long as it waits."""
+
+    name: str
+    task_id: UUID
+    trigger: str
+    key: str
+
+
+@dataclass(slots=True, frozen=True)
 class DeadlineMissed:
     """Say that a task, or the run where none is named, was not done by its deadline, and what is done about that."""
 
@@ -204,7 +214,7 @@ class RunEnded:
 
 
 Lifecycle = RunStarted | RunPaused | RunResumed | RunEnded | DeadlineMissed
-Asked = AskSlots | FreeSlots | AskCache | TellCache
+Asked = AskSlots | FreeSlots | AskCache | TellCache | AwaitEvent
 Effect = Dispatch | CutChain | CancelAttempt | AttemptEnded | Collect | Asked | StartChild | TellChild | Lifecycle
 
 

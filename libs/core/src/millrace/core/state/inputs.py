@@ -135,6 +135,19 @@ class Signalled:
 
 
 @dataclass(slots=True, frozen=True)
+class EventCame:
+    """An event has come that a task waits for.
+
+    Attributes:
+        event: All of it.
+    """
+
+    name: str
+    task_id: UUID
+    event: Mapping[str, Any]
+
+
+@dataclass(slots=True, frozen=True)
 class Voted:
     """Somebody who may has approved or rejected."""
 
@@ -189,4 +202,4 @@ AttemptFact = Started | Progressed | Succeeded | Failed | CancelAcknowledged
 Wish = CancelRequested | PauseRequested | ResumeRequested | ResultSet | Signalled | Voted
 
 
-Input = Start | Tick | Wish | Admitted | ChildEnded | Collected | CacheAnswered | AttemptFact
+Input = Start | Tick | Wish | Admitted | ChildEnded | Collected | CacheAnswered | EventCame | AttemptFact

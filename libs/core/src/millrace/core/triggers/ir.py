@@ -3,12 +3,11 @@
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from millrace.core.errors import InvalidDocument, problems_of
-from millrace.core.parts import DAY_S, MAX_WAIT_S, NAME, WORKFLOW_NAME, Part
+from millrace.core.parts import DAY_S, MAX_WAIT_S, NAME, TRIGGER_NAME, WORKFLOW_NAME, Part
 from millrace.core.triggers.partitions import DAYS, MOST_PARTS
 from millrace.core.triggers.sources import Filter, Source, check_condition, check_pointer
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
-TRIGGER_NAME = r"^[a-z][a-z0-9_.\-]{0,126}$"
 MAX_MEMBERS = 1_000
 """The most events that wait for one another."""
 
@@ -142,14 +141,18 @@ class Throttle(Part):
 
 
 class Trigger(Part):
-    """A rule that starts runs of `workflow` for the events that it takes.
+    """A rule that starts runs of `workflow` for the events that it takes, or hands them to tasks that wait for them.
 
     Attributes:
+        workflow: What it starts. Without one it starts nothing: each event is for the tasks whose `wait.event` names
+            it, under its key: for all that wait when it comes, or else for those that do so first afterwards.
         source: Where its events come from; a topic has one source in a namespace, shared by its triggers. It may be
             left out where each member of a join has its own.
         when: CEL over `trigger`; an event for which it is false is not taken.
         dedupe: Pointer into the event; events with the same value start one run. Default: its source and id.
-        key: Pointer into the event; those with the same value are joined, batched or debounced. Default: all.
+        key: Pointer into the event; those with the same value are joined, batched or debounced, or are what a task
+            waits for. Default: all.
+        keep_s: Without a workflow: how long an event is kept that no task waits for yet. Default: a day.
         join: Events that start one run together.
         mode: Which of the events a run gets: each has its own (`per_event`), the newest of those that wait
             (`latest`), or all of some (`batch`).
@@ -163,12 +166,13 @@ class Trigger(Part):
     """
 
     name: Annotated[str, Field(pattern=TRIGGER_NAME)]
-    workflow: Annotated[str, Field(pattern=WORKFLOW_NAME)]
+    workflow: Annotated[str, Field(pattern=WORKFLOW_NAME)] | None = None
     source: Source | None = None
     filter: Filter = Filter()
     when: str | None = None
     dedupe: str | None = None
     key: str | None = None
+    keep_s: Seconds | None = None
     join: Join | None = None
     mode: Literal["per_event", "latest", "batch"] = "per_event"
     batch: Batch | None = None
@@ -202,7 +206,14 @@ class Trigger(Part):
         if self.mode == "per_event" and self.debounce:
             raise ValueError("`debounce` makes one run of several events: say mode latest or batch")
         if self.key is not None and not self.gathers:
-            raise ValueError("`key` is for a join, a batch or a debounce")
+            raise ValueError("`key` is for a join, a batch or a debounce, or for a trigger without a `workflow`")
+        if self.keep_s is not None and self.workflow is not None:
+            raise ValueError("`keep_s` is for a trigger without a `workflow`, whose events tasks wait for")
+        fields = type(self).model_fields
+        said = [name for name in _OF_RUNS if getattr(self, name) != fields[name].default]
+        if self.workflow is None and said:
+            told = "a trigger without a `workflow` hands each event to tasks, and has none of these"
+            raise ValueError(f"{', '.join(said)}: {told}")
         return self
 
     def _written_members(self) -> tuple[Member, ...]:
@@ -210,8 +221,13 @@ class Trigger(Part):
 
     @property
     def gathers(self) -> bool:
-        """Whether events wait for others before they start a run."""
-        return bool(self.join or self.debounce or self.mode == "batch")
+        """Whether events wait, for others before they start a run, or for tasks."""
+        return bool(self.join or self.debounce or self.mode == "batch" or self.workflow is None)
+
+    @property
+    def keeps_s(self) -> float:
+        """How long an event is kept that no task waits for yet, seconds."""
+        return self.keep_s if self.keep_s is not None else DAY_S
 
     def interests(self) -> tuple["Interest", ...]:
         """Return what it listens for: each member of a join, or itself."""
@@ -236,6 +252,9 @@ class Trigger(Part):
         """Return what decides which events wait for which: where it differs, those that wait do so by the old one."""
         fields = ("join", "mode", "batch", "debounce", "key")
         return self.model_construct(**{name: getattr(self, name) for name in fields})
+
+
+_OF_RUNS = ("join", "mode", "batch", "debounce", "throttle", "strategy", "limit")
 
 
 class Interest(NamedTuple):

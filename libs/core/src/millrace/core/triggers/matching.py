@@ -5,13 +5,13 @@ from dataclasses import dataclass, fields
 from typing import Any, Generic, Protocol, TypeVar
 
 from millrace.core.expression import ExpressionFailed, compile_condition
+from millrace.core.parts import MAX_KEY_CHARS
 from millrace.core.pointer import PointerMissing, parse_pointer, resolve
 from millrace.core.triggers.ir import Interest, Partitions, Trigger
 from millrace.core.triggers.partitions import period_of
 from millrace.core.triggers.sources import TRIGGER_VARIABLES, Filter, Source
 from pydantic import JsonValue
 
-MAX_KEY_CHARS = 512  # of four bytes each, an index has room for so many
 MAX_DEDUPE_CHARS = 1_024
 
 
@@ -150,10 +150,22 @@ def _text_at(pointer: str, document: Mapping[str, Any], what: str, most: int = M
         found = resolve(document, parse_pointer(pointer))
     except PointerMissing as error:
         raise _Unclear(f"it has no {what}: {error}") from error
+    try:
+        return key_text(found, most)
+    except ValueError as error:
+        raise _Unclear(f"its {what} at {pointer} {error}") from error
+
+
+def key_text(found: Any, most: int = MAX_KEY_CHARS) -> str:  # noqa: ANN401 - a JSON value
+    """Return what stands for a value in a key.
+
+    Raises:
+        ValueError: It cannot be one.
+    """
     if isinstance(found, dict | list) or found is None:
-        raise _Unclear(f"its {what} at {pointer} is not text, a number or a boolean")
+        raise ValueError("is not text, a number or a boolean")
     if len(text := str(found)) > most:
-        raise _Unclear(f"its {what} at {pointer} has {len(text)} characters; at most {most} are read")
+        raise ValueError(f"has {len(text)} characters; at most {most} are read")
     return text
 
 

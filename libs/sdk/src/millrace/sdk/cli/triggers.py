@@ -34,9 +34,11 @@ def list_(state: Folder = FOLDER, namespace: Namespace = NAMESPACE, as_json: Jso
     shown = table("trigger", "workflow", "strategy", "stands", "last match", "last error", *WAITING)
     for one in found:
         counts = (one.waiting_runs, one.queued_events, one.waiting_events)
-        strategy = json.loads(one.document_json)["strategy"]
+        strategy = json.loads(one.document_json)["strategy"] if one.workflow else ""
         times = (moment(one.last_match_at) or "never", moment(one.last_error_at))
-        shown.add_row(one.name, one.workflow, strategy, "; ".join(_stands(one)), *times, *map(str, counts))
+        shown.add_row(
+            one.name, one.workflow or "(for tasks)", strategy, "; ".join(_stands(one)), *times, *map(str, counts)
+        )
     return console.print(shown if found else f"no trigger in namespace {namespace}: `millrace apply trigger FILE`")
 
 
@@ -57,7 +59,7 @@ def show(name: Name, state: Folder = FOLDER, namespace: Namespace = NAMESPACE, a
         say("last error: {at}: {error}", at=moment(found.last_error_at), error=printable(found.last_error))
         console.print("of an event, `millrace explain event ID` says more")
     counts = f"{found.waiting_runs} runs wait for their turn, {found.queued_events} events came while it was paused"
-    return console.print(f"{counts}, {found.waiting_events} wait for others")
+    return console.print(f"{counts}, {found.waiting_events} wait for others, or for tasks")
 
 
 @trigger.command()

@@ -209,19 +209,32 @@ def wait(
     *,
     until: datetime | Ref | None = None,
     signal: str | None = None,
+    event: str | None = None,
+    key: str | Ref | None = None,
     name: str = "wait",
     after: Iterable[Node] = (),
     when: Condition | str | None = None,
     timeout_s: float | None = None,
 ) -> Node:
-    """Add a pause of so many seconds, until a moment, or until a signal comes; nobody is held up by it.
+    """Add a pause of so many seconds, until a moment, or until a signal or an event comes; nobody is held up by it.
 
-    It hands on what came with the signal.
+    It hands on what came with the signal, or the event: its `id`, `source`, `type`, `subject`, `time` and `data`.
+
+    Args:
+        for_s: How long.
+        until: Or when it is over.
+        signal: Or the name of the signal that ends it.
+        event: Or the trigger, one without a workflow, whose next event does.
+        key: Under which key of that trigger.
+        name: The step's name.
+        after: Steps that must be settled first, besides those referred to.
+        when: It is skipped when this is false.
+        timeout_s: How long is waited for any of it.
 
     Raises:
         ValueError: `until` has no offset from UTC.
     """
-    given = {"for_s": for_s, "until": moment_text(until, "until"), "signal": signal}
+    given = {"for_s": for_s, "until": moment_text(until, "until"), "signal": signal, "event": event, "key": key}
     limit = {"timeout_s": timeout_s} if timeout_s is not None else {}
     made = {"wait": {key: value for key, value in given.items() if value is not None}}
     return current().add(name, made | limit, after=after, when=when)

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from millrace.contracts.rpc.control.v1.control_pb2 import Run, Task
-from millrace.core.shown import duration_s, fraction_of, in_order, kind_of
+from millrace.core.shown import duration_s, fraction_of, in_order, kind_of, waits_for
 from millrace.core.state import CACHE, TASK_OPEN, TaskRun, TaskState
 from millrace.sdk.local.run import LocalRun
 
@@ -67,6 +67,7 @@ def task_message(run: LocalRun, name: str, task: TaskRun | None, now: datetime |
         dispatched_at=_time(began_at),
         ended_at=_time(task.ended_at),
         external_ref=task.carried.external_ref if task.carried is not None else "",
+        waits_for=waits_for(task, run.plan),
         deadline_at=_time(task.deadline_at),
         missed_at=_time(task.missed_at),
         cache_json=json.dumps(cache) if cache is not None else "",

@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from queue import SimpleQueue
 from typing import Any
 
@@ -49,8 +50,7 @@ class Question:
     def text(self) -> str:
         """Return what to ask now."""
         if self._spec.approve is None:
-            signal = self._spec.wait.signal if self._spec.wait is not None else ""
-            return f"{self.task} waits for the signal {signal}; its data as JSON, nothing for {{}}: "
+            return f"{self.task} waits for {self._awaited()}; its data as JSON, nothing for {{}}: "
         if self._fields:
             name, field = self._fields[0]
             more = "" if field.required else ", or nothing"
@@ -67,11 +67,21 @@ class Question:
         """
         if self._spec.approve is not None:
             return self._decided(self._spec.approve, line)
-        signal = self._spec.wait.signal if self._spec.wait is not None else None
         try:
-            return Signalled(signal or "", json.loads(line or "{}"))
+            data = json.loads(line or "{}")
         except ValueError as error:
             raise Misunderstood(f'that is no JSON ({error}); write such as {{"uri": "…"}}') from None
+        wait = self._spec.wait
+        if wait is not None and wait.event is not None:
+            return self.run.event_for(self.task, data, datetime.now(UTC))
+        return Signalled((wait.signal if wait is not None else None) or "", data)
+
+    def _awaited(self) -> str:
+        wait = self._spec.wait
+        if wait is None or wait.event is None:
+            return f"the signal {wait.signal if wait is not None else ''}"
+        key = (self.run.run.tasks[self.task].inner or {}).get("key")
+        return f"an event that trigger {wait.event} takes" + (f" under key {key!r}" if key else "")
 
     def _decided(self, approve: Approve, line: str) -> Input | None:
         if self._fields:

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from millrace.core.paths import parent
 from millrace.core.plan import Plan, compile_plan
-from millrace.core.state import Decision, Run, RunState, TaskRun, TaskState
+from millrace.core.state import Decision, EventCame, Run, RunState, TaskRun, TaskState
 from millrace.runtime.errors import MillraceError
 from millrace.sdk.local.bodies import Raised
 from millrace.sdk.values import LocalValues
@@ -119,7 +119,7 @@ class LocalRun:
 
     @property
     def waiting(self) -> list[str]:
-        """The paths of tasks that wait for a signal or for people, in the order in which they began."""
+        """The paths of tasks that wait for a signal, an event or for people, in the order in which they began."""
         return [name for name, task in self.run.tasks.items() if self._waits_for_somebody(name, task)]
 
     @property
@@ -127,6 +127,13 @@ class LocalRun:
         """How long it took on its clock until it ended; 0 before that."""
         run = self.run
         return (run.ended_at - run.started_at).total_seconds() if run.started_at and run.ended_at else 0.0
+
+    def event_for(self, task: str, data: Any, at: datetime) -> EventCame:  # noqa: ANN401 - a JSON value
+        """Return that the event which a task waits for has come, at a moment, with some data."""
+        record = self.run.tasks[task]
+        waits = record.inner or {}
+        about = {"id": str(uuid4()), "source": "/local", "type": waits["event"], "subject": waits["key"]}
+        return EventCame(task, record.task_id, {**about, "time": at.isoformat(), "data": data})
 
     def output_of(self, task: str) -> Any:  # noqa: ANN401 - a JSON value
         """Return what a task handed on, in full.
@@ -182,4 +189,4 @@ class LocalRun:
         if task.state is not TaskState.WAITING:
             return False
         spec = self.plan.step(name).task
-        return spec.approve is not None or (spec.wait is not None and spec.wait.signal is not None)
+        return spec.approve is not None or (spec.wait is not None and bool(spec.wait.signal or spec.wait.event))

@@ -34,6 +34,25 @@ class RunUnderTest(LocalRun):
         """
         self._tell(Signalled(name, {} if data is None else data))
 
+    def event(self, trigger: str, data: Any = None, *, key: str = "") -> None:  # noqa: ANN401 - a JSON value
+        """Let an event come that a trigger takes: each task of it gets it that waits for one under the key.
+
+        Args:
+            trigger: As the tasks name it.
+            data: The event's.
+            key: What the trigger's `key` leads to in it; empty for a trigger without one.
+
+        Raises:
+            NotFound: None does.
+        """
+        wanted = {"event": trigger, "key": key}
+        waiting = [name for name in self.waiting if self.run.tasks[name].inner == wanted]
+        if not waiting:
+            known = {name: self.run.tasks[name].inner for name in self.waiting}
+            raise NotFound(f"no task waits for an event of {trigger} under key {key!r}; those that wait are {known}")
+        for name in waiting:
+            self._tell(self.event_for(name, {} if data is None else data, self._environment.now))
+
     def approve(
         self,
         task: str,

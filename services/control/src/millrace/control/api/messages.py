@@ -14,7 +14,7 @@ from millrace.control.domain.explain import Explanation
 from millrace.control.domain.runs import KeptRun
 from millrace.control.domain.shown import in_order
 from millrace.control.store import ShownTrigger, Waiting
-from millrace.core.shown import duration_s, fraction_of, kind_of
+from millrace.core.shown import duration_s, fraction_of, kind_of, waits_for
 from millrace.core.state import CACHE, SET_BY, TAKEN_FROM, Failure, TaskRun
 
 SHOWN_BYTES = 2 * 1024 * 1024
@@ -187,7 +187,7 @@ def _task(name: str, task: TaskRun | None, kept: KeptRun, shown: _Shown, slots: 
         set_by=(task.inner or {}).get(SET_BY, ""),
         taken_from=(task.inner or {}).get(TAKEN_FROM, ""),
         pool=pool,
-        waits_for=slots.get(name, ""),
+        waits_for=slots.get(name) or waits_for(task, kept.plan),
         external_ref=task.carried.external_ref if task.carried is not None else "",
         deadline_at=time_message(task.deadline_at),
         missed_at=time_message(task.missed_at),

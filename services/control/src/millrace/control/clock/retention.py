@@ -89,6 +89,7 @@ def rules(run_retention: timedelta, event_retention: timedelta, begin: Transacti
         older_than(LEASE_RETENTION, "task_lease", Store.forget_leases, begin),
         older_than(timedelta(), "result", Store.forget_results, begin),
         older_than(timedelta(), "mail", Store.forget_mail, begin),
+        older_than(timedelta(), "awaited", Store.forget_awaited, begin),
         # Last: it may have to wait for those who read, and is then tried again in the next round.
         older_than(run_retention, "run", Store.drop_archive, begin),
     )

@@ -5,9 +5,9 @@ from typing import Annotated, Self
 
 from millrace.contracts.event import Namespace
 from millrace.core.errors import InvalidDocument
+from millrace.core.parts import TRIGGER_NAME
 from millrace.core.schedules import HORIZON, MAX_SCHEDULE_BYTES, Schedule, parse_schedule
 from millrace.core.schedules.document import Moment
-from millrace.core.triggers.ir import TRIGGER_NAME
 from millrace.core.yaml import load_document
 from millrace.runtime.command import Command
 from millrace.runtime.errors import InvalidInput

@@ -12,6 +12,7 @@ from millrace.control.domain.runs import KeptRun
 from millrace.control.domain.schedules import schedule_of
 from millrace.control.domain.triggers import waiting_reason
 from millrace.core.results import Slot
+from millrace.core.shown import waits_for
 from millrace.core.state import TASK_OPEN, RunState, TaskRun
 from millrace.core.triggers import Event, Trigger, match
 
@@ -190,7 +191,9 @@ def _how_it_stands(kept: KeptRun, turn: Turn | None, slots: Mapping[str, str]) -
     else:
         yield f"it is {run.state}" + (f": {run.cause}" if run.cause else "")
         open_tasks = [task for task in run.tasks.values() if task.state in TASK_OPEN]
-        yield from (_task(task, slots.get(task.name, "")) for task in open_tasks[:MAX_TASKS])
+        yield from (
+            _task(task, slots.get(task.name, ""), waits_for(task, kept.plan)) for task in open_tasks[:MAX_TASKS]
+        )
         if len(open_tasks) > MAX_TASKS:
             yield f"{len(open_tasks) - MAX_TASKS} more tasks are under way"
 
@@ -214,9 +217,9 @@ def _why_it_waits(kept: KeptRun, turn: Turn | None) -> Iterator[str]:
     yield f"{turn.waiting} runs wait before it"
 
 
-def _task(task: TaskRun, waits_for: str) -> str:
-    if waits_for:
-        return f"task {task.name} {waits_for}"
+def _task(task: TaskRun, slots: str, waits: str) -> str:
+    if slots:
+        return f"task {task.name} {slots}"
     due = f", until {task.due_at:%Y-%m-%d %H:%M:%S} UTC at most" if task.due_at else ""
     attempt = f" (attempt {task.attempt})" if task.attempt > 1 else ""
-    return f"task {task.name} is {task.state}{attempt}{due}"
+    return f"task {task.name} {waits or f'is {task.state}{attempt}'}{due}"

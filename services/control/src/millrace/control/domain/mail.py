@@ -10,6 +10,7 @@ from millrace.core.state import (
     CacheAnswered,
     CancelRequested,
     ChildEnded,
+    EventCame,
     Input,
     PauseRequested,
     ResumeRequested,
@@ -36,6 +37,8 @@ def mail_of(told: Input) -> dict[str, Any]:  # noqa: PLR0911 - one for each kind
             return {"resume": cause}
         case Admitted(name=name, ticket=ticket):
             return {"admitted": name, "ticket": str(ticket)}
+        case EventCame(name=name, task_id=task_id, event=event):
+            return {"event": dict(event), "name": name, "task_id": str(task_id)}
         case CacheAnswered():
             return {"result": {**asdict(told), "task_id": str(told.task_id)}}
         case Start():
@@ -55,6 +58,8 @@ def read_mail(told: dict[str, Any]) -> Input:  # noqa: PLR0911 - likewise
         return ResumeRequested(told["resume"])
     if "admitted" in told:
         return Admitted(told["admitted"], UUID(told["ticket"]))
+    if "event" in told:
+        return EventCame(told["name"], UUID(told["task_id"]), told["event"])
     if "start" in told:
         return Start()
     if "result" in told:

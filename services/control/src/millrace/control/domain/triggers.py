@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from millrace.core.triggers import Event, Firing, Member, Trigger
 from millrace.core.triggers.gathering import MAX_BYTES
@@ -66,7 +67,25 @@ def expired_reason(window_s: float, missing: Sequence[str]) -> str:
     return f"it waited {window_s:g} s for what belongs to it; {wanted}"
 
 
+def delivered_reason(tasks: Sequence[tuple[UUID, str]]) -> str:
+    """Return which tasks of which runs got an event."""
+    shown = ", ".join(f"task {name} of run {run_id}" for run_id, name in tasks[:10])
+    more = f" and {len(tasks) - 10} more" if len(tasks) > 10 else ""  # noqa: PLR2004
+    return f"{shown}{more} waited for it"
+
+
+def unclaimed_reason(key: str, keep_s: float) -> str:
+    """Return why an event was given to no task."""
+    return f"no task waited for it under key {key!r} within {keep_s:g} s"
+
+
 def waiting_reason(trigger: Trigger, key: str, until: datetime | None) -> str:
     """Return what an event waits for."""
+    if trigger.workflow is None:
+        return f"no task waits for it under key {key!r} yet" + _until(until)
     what = f"the others of its join under key {key!r}" if trigger.join else f"more events under key {key!r}"
-    return f"it waits for {what}" + (f", until {until:%Y-%m-%d %H:%M:%S} UTC at most" if until else "")
+    return f"it waits for {what}{_until(until)}"
+
+
+def _until(moment: datetime | None) -> str:
+    return f", until {moment:%Y-%m-%d %H:%M:%S} UTC at most" if moment else ""

@@ -17,6 +17,7 @@ from millrace.core.decide import decide
 from millrace.core.plan import Plan, compile_plan
 from millrace.core.state import (
     AskCache,
+    AwaitEvent,
     CancelAttempt,
     ChildEnded,
     Collect,
@@ -140,6 +141,8 @@ async def _done(kept: KeptRun, decision: Decision, tx: Store) -> Sequence[Input]
                 told += await stopped_unleased(kept, effect, tx)
             case AskCache() | TellCache():
                 tx.add_result_mail(kept.namespace, kept.run.run_id, effect)
+            case AwaitEvent():
+                tx.add_awaited(kept.namespace, kept.run.run_id, effect)
             case TellChild(run_id=run_id, told=wish):
                 tx.add_mail(run_id, wish)
             case RunEnded(state=ended, cause=cause) if kept.parent is not None:

@@ -8,6 +8,7 @@ from millrace.control.commands import (
     ResumeTrigger,
     UnblockTrigger,
 )
+from millrace.control.handlers.awaited import check_awaited
 from millrace.control.handlers.pools import check_pools
 from millrace.control.handlers.queues import check_queues
 from millrace.control.handlers.triggers import MAX_CANCELLED, MAX_DROPPED, Following, follow
@@ -23,10 +24,12 @@ async def apply_workflow(command: ApplyWorkflow, tx: Store) -> list[str] | None:
         What differs from the version before, a line each; None where it is in force already.
 
     Raises:
-        InvalidInput: A task is for a queue that is not there, or takes slots of a pool that has not as many.
+        InvalidInput: A task is for a queue that is not there, takes slots of a pool that has not as many, or waits for
+            an event that no trigger hands to tasks.
     """
     await check_queues(command.workflow, command.namespace, tx)
     await check_pools(command.workflow, command.namespace, tx)
+    await check_awaited(command.workflow, command.namespace, tx)
     before = await tx.put_workflow(command.namespace, command.workflow, command.principal)
     if not before:
         return None if before is None else []
@@ -38,10 +41,12 @@ async def apply_trigger(command: ApplyTrigger, tx: Store) -> bool:
 
     Raises:
         NotFound: Its workflow does not exist.
-        Conflict: A topic of it has another source, which other triggers listen to.
+        Conflict: A topic of it has another source, which other triggers listen to; or one of its name starts runs,
+            and this one does not, or the other way round.
     """
     trigger, namespace = command.trigger, command.namespace
-    await tx.plan_in_force(namespace, trigger.workflow)
+    if trigger.workflow is not None:
+        await tx.plan_in_force(namespace, trigger.workflow)
     sources = sorted(trigger.sources(), key=lambda source: source.topic)
     for source in sources:
         there = await tx.hold_source(namespace, source.topic)
@@ -55,6 +60,9 @@ async def apply_trigger(command: ApplyTrigger, tx: Store) -> bool:
     before = await tx.hold_trigger(namespace, trigger.name)
     if before == trigger:
         return False
+    if before is not None and (before.workflow is None) != (trigger.workflow is None):
+        what = "hands its events to tasks" if before.workflow is None else f"starts runs of {before.workflow}"
+        raise Conflict(f"trigger {trigger.name} {what}: give this one another name, or delete that first")
     for source in sources:
         tx.put_source(namespace, source)
     same_shape = before is not None and before.shape() == trigger.shape()

@@ -1,12 +1,13 @@
 """What triggers make of the events that they take: runs at once, or later, together, in turn, or none."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from millrace.control.domain.events import happened_at, size_of
 from millrace.control.domain.runs import KeptRun
+from millrace.control.handlers.awaited import hand_out_offered
 from millrace.control.handlers.deciding import begin_runs, pending
 from millrace.control.handlers.gathering import NewRun, Offered, gather_offered, new_run, settled_as, trace_of
 from millrace.control.store import HeldTrigger, InForce, QueuedEvent, Settled, Start, Store, Turn
@@ -82,7 +83,9 @@ async def _look(held: HeldTrigger, limit: int, following: Following, tx: Store) 
     for version in sorted({version for version, _ in due}):
         trigger = held.trigger if version == held.version else await tx.trigger_version(*held.key, version)
         keys = {key: list[Offered]() for at, key in due if at == version}
-        new += await gather_offered(held, trigger, version, keys, tx)
+        new += await _put_together(held, trigger, version, keys, tx)
+    begun = await tx.take_up_awaited(held, limit) if held.trigger.workflow is None else []
+    new += await _put_together(held, held.trigger, held.version, {key: [] for key in begun}, tx)
     queued: Sequence[QueuedEvent] = ()
     if held.draining:
         queued = await tx.queued_events(held, limit)
@@ -93,8 +96,8 @@ async def _look(held: HeldTrigger, limit: int, following: Following, tx: Store) 
     if new:
         await _arrive(held, new, following, tx)
     elif held.admitted < held.queued:
-        return len(due) + len(queued) + await _admit_next(held, limit, following, tx)
-    return len(due) + len(queued)
+        return len(due) + len(begun) + len(queued) + await _admit_next(held, limit, following, tx)
+    return len(due) + len(begun) + len(queued)
 
 
 async def _admit_next(held: HeldTrigger, limit: int, following: Following, tx: Store) -> int:
@@ -173,13 +176,23 @@ async def _offer(
         by_key: defaultdict[str, list[Offered]] = defaultdict(list)
         for one in offered:
             by_key[one.key].append(one)
-        return await gather_offered(held, held.trigger, held.version, by_key, tx)
+        return await _put_together(held, held.trigger, held.version, by_key, tx)
     runs = []
     for one in offered:
         settled = [settled_as(held.version, one.key, one.member, "started", one.run_id)]
         recorded = one.kept_as == "started"
         runs.append(new_run(held, one.run_id, one.event.document(), one.traceparent, settled, recorded=recorded))
     return runs
+
+
+async def _put_together(
+    held: HeldTrigger, trigger: Trigger, version: int, offered: Mapping[str, Sequence[Offered]], tx: Store
+) -> list[NewRun]:
+    """Put events with those that wait under their keys, and with tasks that do; return the runs that follow."""
+    if trigger.workflow is None:
+        await hand_out_offered(held, trigger, version, offered, tx)
+        return []
+    return await gather_offered(held, trigger, version, offered, tx)
 
 
 async def follow(following: Following, tx: Store) -> None:

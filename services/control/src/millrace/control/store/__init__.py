@@ -2,11 +2,12 @@
 
 from millrace.control.store.admission import Admissions, HeldAdmission
 from millrace.control.store.archive import Archive
+from millrace.control.store.awaited import Awaited, Awaiting
 from millrace.control.store.backfills import Backfills, HeldBackfill
 from millrace.control.store.definitions import InForce, Rules
 from millrace.control.store.due import LOOK, Look, Turn, look_of
 from millrace.control.store.events import Arrival, Kept, Start, key_of
-from millrace.control.store.gatherings import Gatherings, KeptMemory, QueuedEvent, Settled
+from millrace.control.store.gatherings import KeptMemory, QueuedEvent, Settled
 from millrace.control.store.health import Health, Seen
 from millrace.control.store.leases import Leases
 from millrace.control.store.operations import Operations
@@ -24,7 +25,7 @@ from millrace.control.store.turns import Turns
 class Store(
     SavedRuns,
     Archive,
-    Gatherings,
+    Awaited,
     Schedules,
     Backfills,
     Queues,
@@ -42,6 +43,7 @@ class Store(
 __all__ = [
     "LOOK",
     "Arrival",
+    "Awaiting",
     "HeldAdmission",
     "HeldBackfill",
     "HeldSchedule",

@@ -74,9 +74,9 @@ SELECT r.version AS rules, each.* FROM rules r LEFT JOIN (
         false AS paused, false AS draining
     FROM source
     UNION ALL
-    SELECT t.namespace, NULL, t.document::text, t.principal, w.sha256, t.shape_version, t.paused_at IS NOT NULL,
-        t.draining
-    FROM trigger t JOIN workflow w ON w.namespace = t.namespace AND w.name = t.workflow
+    SELECT t.namespace, NULL, t.document::text, t.principal, coalesce(w.sha256, ''), t.shape_version,
+        t.paused_at IS NOT NULL, t.draining
+    FROM trigger t LEFT JOIN workflow w ON w.namespace = t.namespace AND w.name = t.workflow
 ) AS each ON true
 """
 RULES_VERSION = "SELECT version FROM rules"

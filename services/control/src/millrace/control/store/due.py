@@ -11,7 +11,7 @@ from millrace.control.domain.schedules import schedule_of
 from millrace.control.store.rows import holds_up
 
 # What is due, what has mail, keys of results that have, and triggers of which something is due: events that have waited
-# long enough, events that came while one was paused, runs whose turn has come.
+# long enough, tasks that have begun to wait for one, events that came while one was paused, runs whose turn has come.
 DUE = f"""
 SELECT * FROM (
     SELECT run_id, NULL AS namespace, NULL AS trigger_name FROM run WHERE due_at <= now()
@@ -52,6 +52,10 @@ SELECT * FROM (
     SELECT NULL, g.namespace, g.trigger
     FROM (SELECT DISTINCT namespace, trigger FROM gathering WHERE due_at <= now()) AS g
     JOIN trigger t ON (t.namespace, t.name) = (g.namespace, g.trigger) AND t.paused_at IS NULL
+    UNION
+    SELECT NULL, a.namespace, a.trigger
+    FROM (SELECT DISTINCT namespace, trigger FROM awaited WHERE fresh) AS a
+    JOIN trigger t ON (t.namespace, t.name) = (a.namespace, a.trigger) AND t.workflow IS NULL AND t.paused_at IS NULL
     LIMIT 100
 ) AS triggers
 UNION ALL

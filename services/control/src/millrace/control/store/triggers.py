@@ -16,7 +16,8 @@ from millrace.runtime.transaction import one
 
 # Always in the order of their names, after events and before runs.
 HOLD = """
-SELECT t.*, w.sha256 FROM trigger t JOIN workflow w ON w.namespace = t.namespace AND w.name = t.workflow
+SELECT t.*, coalesce(w.sha256, '') AS sha256 FROM trigger t
+LEFT JOIN workflow w ON w.namespace = t.namespace AND w.name = t.workflow
 WHERE (t.namespace, t.name) IN (SELECT * FROM unnest($1::text[], $2::text[])) ORDER BY t.namespace, t.name
 FOR UPDATE OF t
 """
@@ -104,7 +105,7 @@ class HeldTrigger:
     """A trigger whose row is held.
 
     Attributes:
-        sha256: The version of its workflow that its runs get.
+        sha256: The version of its workflow that its runs get; empty where it hands its events to tasks.
         version: Since which version events wait for one another as it says.
         queued: The place of the run that was queued last.
         admitted: No run up to this place waits.
@@ -139,6 +140,7 @@ class ShownTrigger:
     """How a trigger stands.
 
     Attributes:
+        workflow: What it starts; empty where it hands its events to tasks.
         blocked_by: The run that failed, behind which those of a strict sequence wait.
         next_at: When its throttle lets the next run begin.
         waiting_runs: Those that wait for their turn; of these and the others at most 10,000 are counted.
@@ -263,7 +265,7 @@ def _held(row: asyncpg.Record) -> HeldTrigger:
 def _shown(row: asyncpg.Record) -> ShownTrigger:
     return ShownTrigger(
         name=row["name"],
-        workflow=row["workflow"],
+        workflow=row["workflow"] or "",
         document=row["document"],
         principal=row["principal"],
         applied_at=row["applied_at"],

@@ -1,0 +1,76 @@
+"""Events that tasks wait for are handed to them, under the lock of the trigger that takes those."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from millrace.control.domain.triggers import delivered_reason, unclaimed_reason
+from millrace.control.handlers.gathering import Offered, settled_as
+from millrace.control.store import Awaiting, HeldTrigger, KeptMemory, Settled, Store
+from millrace.core.ir import Workflow
+from millrace.core.plan import compile_plan
+from millrace.core.state import EventCame
+from millrace.core.triggers import Event, Handed, Member, Memory, Trigger, hand_out
+from millrace.runtime.errors import InvalidInput
+
+
+async def hand_out_offered(
+    held: HeldTrigger, trigger: Trigger, version: int, offered: Mapping[str, Sequence[Offered]], tx: Store
+) -> None:
+    """Give each task that waits under some keys an event, of those that come and those that are kept."""
+    keys = sorted(offered)
+    waiting = await tx.waiting_members(held, version, keys)
+    # Those of a version that is not in force any more are for nobody: they expire.
+    awaiting = await tx.awaiting(held, keys) if version == held.version else {}
+    for key in keys:
+        arrivals = [one.member for one in offered[key]]
+        new = frozenset(arrivals)  # which are kept as waiting already
+        before = [member for member in waiting.get(key, ()) if member not in new]
+        tasks = awaiting.get(key, [])
+        found = hand_out(trigger.keeps_s, before, arrivals, tx.now, waited_for=bool(tasks))
+        kept_as = {one.member: one.kept_as for one in offered[key]}
+        settled = [one for one in _settle(found, trigger, version, key, tasks) if kept_as.get(one[0]) != one[1]]
+        tx.settle_matches(held.key, [one for _, _, one in settled])
+        tx.save_gathering(held, version, key, KeptMemory(Memory()), found.due_at)
+        if found.given is not None:
+            known = {(one.event.source, one.event.id): one.event for one in offered[key]}
+            event = known.get(place := (found.given.source, found.given.id))
+            _tell(tasks, event or (await tx.events(held.namespace, [place]))[place][0], tx)
+
+
+def _tell(tasks: Sequence[Awaiting], event: Event, tx: Store) -> None:
+    tx.remove_awaited(tasks)
+    for one in tasks:
+        tx.add_mail(one.run_id, EventCame(one.name, one.task_id, event.document()))
+
+
+def _settle(
+    found: Handed, trigger: Trigger, version: int, key: str, tasks: Sequence[Awaiting]
+) -> Iterator[tuple[Member, str, Settled]]:
+    """Yield each event with what becomes of it."""
+    for member in found.waiting:
+        yield member, "waiting", settled_as(version, key, member, "waiting")
+    for members, how, why in (
+        (found.expired, "expired", unclaimed_reason(key, trigger.keeps_s)),
+        (found.refused, "dropped", "as many events wait under its key as may"),
+    ):
+        for member in members:
+            yield member, how, settled_as(version, key, member, how, None, why)
+    if found.given is not None:
+        why = delivered_reason([(one.run_id, one.name) for one in tasks])
+        yield found.given, "delivered", settled_as(version, key, found.given, "delivered", tasks[0].run_id, why)
+
+
+async def check_awaited(workflow: Workflow, namespace: str, tx: Store) -> None:
+    """Do nothing when each event that a task of a workflow waits for is one that a trigger hands to tasks.
+
+    Raises:
+        InvalidInput: One is not; it names the task and the trigger.
+    """
+    steps = compile_plan(workflow).steps.items()
+    wanted = {path: wait.event for path, step in steps if (wait := step.task.wait) is not None and wait.event}
+    there = await tx.handing_triggers(namespace, wanted.values()) if wanted else set()
+    for path, name in wanted.items():
+        if name not in there:
+            raise InvalidInput(
+                f"workflow: task {path}: wait.event: namespace {namespace} has no trigger {name} without a workflow: "
+                "apply that first"
+            )
