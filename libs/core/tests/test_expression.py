@@ -37,6 +37,14 @@ def test_a_condition_knows_what_it_reads() -> None:
     assert named.members == {("outputs", "a"), ("outputs", "b"), ("status", "c")}
     assert named.outputs == {"a", "b"}
     assert computed.outputs is None
+    assert computed.members == {("outputs", "a"), ("trigger", "data")}
+
+
+def test_what_stands_in_a_text_or_is_called_is_not_read() -> None:
+    texts = compile_condition("""outputs.a.x == "trigger.dta and outputs['b']" && trigger.size() > 1""", ALL)
+
+    assert texts.members == {("outputs", "a")}
+    assert texts.outputs == {"a"}
 
 
 @pytest.mark.parametrize("text", ["(" * 400 + "1" + ")" * 400, "!" * 999 + "true", "'" + "a" * 990, "", "[" * 900])

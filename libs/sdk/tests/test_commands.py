@@ -296,6 +296,21 @@ async def test_a_workflow_in_force_is_listed_shown_drawn_and_compared(world: Wor
     assert "~ a: kind" in applied
 
 
+async def test_a_subflow_that_is_not_there_yet_is_warned_of_until_it_is(world: World) -> None:
+    outer = {"name": "early", "tasks": {"sub": {"subflow": {"workflow": "comes.later"}}}}
+    (world.folder / "early.yaml").write_text(json.dumps(outer))
+    (world.folder / "later.yaml").write_text(json.dumps({"name": "comes.later", "tasks": {"a": {"kind": "data.x"}}}))
+
+    alone = await world.command("apply", "early.yaml")
+    (told,) = await world.json("apply", "early.yaml")
+    together = await world.command("apply", "early.yaml", "later.yaml")
+
+    missing = "tasks.sub.subflow.workflow: there is no workflow comes.later in namespace"
+    assert f"warning: workflow early: {missing}" in alone
+    assert told["warnings"][0].startswith(missing)
+    assert "warning" not in together
+
+
 NIGHTLY = """
 name: nightly
 workflow: monthly

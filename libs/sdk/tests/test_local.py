@@ -8,10 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from millrace.core.errors import InvalidDocument
+from millrace.core.parse import parse_workflow
 from millrace.runtime.errors import InvalidInput
 from millrace.sdk import work
 from millrace.sdk.flows import Flow, Node, Ref, TaskKind, flow, foreach, parallel, plan, subflow, task, wait
 from millrace.sdk.local import RunFailed
+from millrace.sdk.local.clock import Clock
+from millrace.sdk.local.play import Options, play
 
 DAY_S = 86_400
 
@@ -218,9 +222,23 @@ def test_work_that_takes_longer_than_it_may_is_tried_again() -> None:
 
 
 def test_silent_work_that_is_alive_is_not_taken_for_dead() -> None:
-    run = once(lambda **_: time.sleep(0.5), heartbeat_timeout_s=0.1).run_local(1, quiet=True)
+    workflow = parse_workflow({"name": "w", "tasks": {"a": {"kind": "data.a", "heartbeat_timeout_s": 0.1}}})
+    bodies = {"data.a": lambda **_: time.sleep(0.5)}
+
+    run = play(workflow, bodies, {}, clock=Clock(), options=Options(quiet=True))
 
     assert (run.state, len(run.calls)) == ("succeeded", 1)
+
+
+def test_what_control_would_refuse_is_no_flow_either_and_says_which_line() -> None:
+    silent = (
+        r"tasks\.work\.heartbeat_timeout_s: is less than 15: workers are heard of every 5 s \[.*test_local\.py:\d+\]"
+    )
+
+    with pytest.raises(InvalidDocument, match=silent):
+        once(lambda **_: None, heartbeat_timeout_s=5)
+    with pytest.raises(InvalidDocument, match=r"tasks\.wait\.wait\.for_s: is 604800, and its run ends after 86400 s"):
+        flow("waits")(lambda: wait(7 * DAY_S))
 
 
 def test_of_branches_at_once_the_first_wins_and_the_others_stop() -> None:

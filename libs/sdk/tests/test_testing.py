@@ -312,7 +312,7 @@ def test_work_that_is_no_longer_wanted_before_it_began_is_not_done() -> None:
 
 @pytest.mark.parametrize(("on_stop", "left"), [("cancel", "cancelled"), ("abandon", "succeeded")])
 def test_a_run_that_a_step_has_started_ends_with_it_or_goes_on_by_itself(on_stop: Any, left: str) -> None:
-    @flow("inner")
+    @flow("inner", timeout_s=2 * DAY_S)
     def inner() -> None:
         wait(DAY_S)
 

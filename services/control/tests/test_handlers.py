@@ -39,6 +39,7 @@ from millrace.control.handlers import (
     explain_event,
     fire_due,
     look_at_triggers,
+    missing_subflows,
     signal_run,
     start_run,
     take_records,
@@ -250,7 +251,10 @@ async def test_what_a_task_plans_is_shown_before_it_runs_and_done_by_whoever_rea
     ("task", "said"),
     [
         ({"kind": "nobody.x"}, "InvalidPlan: a: there is no queue nobody"),
-        ({"kind": "data.x", "heartbeat_timeout_s": 1}, "InvalidPlan: a: heartbeat_timeout_s is less than 15"),
+        (
+            {"kind": "data.x", "heartbeat_timeout_s": 1},
+            "InvalidPlan: ask.plan0.a: heartbeat_timeout_s: is less than 15",
+        ),
         (
             {"kind": "data.x", "needs": ["b"]},
             "InvalidPlan: tasks.ask.planned.plan0.tasks.a.needs: there is no",
@@ -272,6 +276,19 @@ async def test_what_only_a_run_can_plan_is_refused_from_an_author() -> None:
 
     with pytest.raises(InvalidInput, match="what is planned is found out in a run"):
         ApplyWorkflow(namespace="demo", principal="ada", workflow=workflow)
+
+
+async def test_a_subflow_may_be_applied_later_and_is_told_of_until_it_is(tx: Store) -> None:
+    sub = {"subflow": {"workflow": "child"}}
+    outer = parse_workflow({"name": "w", "tasks": {"a": {"foreach": {"items": [1], "do": {"tasks": {"b": sub}}}}}})
+
+    before = await missing_subflows(outer, "demo", tx)
+    await tx.put_workflow("demo", parse_workflow({"name": "child", "tasks": {"a": {"kind": "data.x"}}}), "ada")
+
+    field = "tasks.a.foreach.do.tasks.b.subflow.workflow"
+    assert before == [f"{field}: there is no workflow child in namespace demo yet: apply it before a run comes to this"]
+    assert await missing_subflows(outer, "demo", tx) == []
+    assert len(await missing_subflows(outer, "other", tx)) == 1
 
 
 async def family(tx: Store, **subflow: Any) -> tuple[UUID, UUID]:
@@ -729,12 +746,13 @@ async def test_a_run_goes_on_with_the_trace_that_started_it(tx: Store, landed: A
     [
         ({"kind": "nobody.x"}, "task a: there is no queue nobody; queues are "),
         ({"kind": "data.x", "queue": "dta"}, "task a: there is no queue dta"),
-        ({"kind": "data.x", "heartbeat_timeout_s": 5}, "task a: heartbeat_timeout_s is less than 15"),
+        ({"kind": "data.x", "heartbeat_timeout_s": 5}, "tasks.a.heartbeat_timeout_s: is less than 15"),
         (
             {"wait": {"for_s": 604_800}},
-            "task a: wait.for_s is 604800, and its run ends after 86400 s: give the workflow",
+            "tasks.a.wait.for_s: is 604800, and its run ends after 86400 s: give the workflow",
         ),
-        ({"approve": {}, "timeout_s": 604_800}, "task a: timeout_s is 604800, and its run ends after 86400 s"),
+        ({"kind": "data.x", "when": "trigger.dta.n > 1"}, "tasks.a.when: trigger has no 'dta': did you mean 'data'"),
+        ({"approve": {}, "timeout_s": 604_800}, "tasks.a.timeout_s: is 604800, and its run ends after 86400 s"),
     ],
 )
 async def test_a_workflow_that_cannot_be_done_is_refused(tx: Store, task: dict[str, Any], said: str) -> None:

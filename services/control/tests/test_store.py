@@ -84,6 +84,7 @@ async def test_a_workflow_is_found_in_force_or_by_its_version(tx: Store) -> None
     assert (before["sha256"], before["principal"]) == (WORKFLOW.sha256, "")
     assert [row["name"] for row in await tx.workflows("demo", "", 9)] == ["w"]
     assert await tx.workflows("other", "", 9) == []
+    assert await tx.workflows_there("demo", ["w", "v"]) == {"w"}
     with pytest.raises(NotFound, match="workflow w 00 in namespace demo"):
         await tx.workflow("demo", "w", "00")
 

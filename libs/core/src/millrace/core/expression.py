@@ -14,8 +14,10 @@ MAX_COMPREHENSIONS = 1  # two nested ones over a 64 KiB value are minutes of wor
 _COMPREHENSION = re.compile(r"\.(all|exists|exists_one)\(\s*([A-Za-z_]\w*)\s*,")
 _BUILDING = re.compile(r"\.(map|filter|reduce)\(")
 _STRING = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"")
+# A text is taken whole, so that nothing is found within it.
 _MEMBER = re.compile(
-    r"(?<![\w.])(outputs|status|item|index|last|error)\s*(?:\.\s*([A-Za-z_]\w*)|\[\s*(?:'(\w+)'|\"(\w+)\")\s*\])"
+    rf"{_STRING.pattern}|(?<![\w.])(outputs|status|trigger|item|index|last|error)\s*"
+    r"(?:\.\s*([A-Za-z_]\w*)(?!\w|\s*\()|\[\s*(?:'(\w+)'|\"(\w+)\")\s*\])"
 )
 _OUTPUTS = re.compile(r"\boutputs\b")
 #: What a compiled program raises for its data: missing keys, wrong types, overflow, division by zero.
@@ -40,7 +42,7 @@ class Condition:
 
     Attributes:
         variables: The variables it reads.
-        members: What it reads of its variables by a literal name, such as (`outputs`, `ingest`).
+        members: What it reads of its variables by a literal name, such as (`outputs`, `ingest`) or (`trigger`, `data`).
         outputs: All outputs that it reads, or None when it works out a name.
     """
 

@@ -1,8 +1,9 @@
 """Reads a workflow document and says everything that is wrong with it before anything runs."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from difflib import get_close_matches
 
 from millrace.core.errors import InvalidDocument, Problem, problems_of
 from millrace.core.expression import InvalidExpression, compile_condition
@@ -210,7 +211,7 @@ def _bad_condition(field: str, name: str, text: str, sees: _Sees) -> Iterator[Pr
         if variable in TOLD:
             if (variable, other) not in sees.told:
                 yield Problem(field, f"{variable}.{other}: {_not_told(variable, other, sees)}")
-        elif other not in sees.settled:
+        elif variable != "trigger" and other not in sees.settled:
             yield Problem(field, f"{variable}.{other}: {_not_upstream(name, other, sees)}")
 
 
@@ -229,14 +230,23 @@ def _bad_pointers(
                 yield Problem(f"{here}{dot}{place}.$from", complaint)
 
 
+def no_trigger_field(name: str, known: Sequence[str] = TRIGGER_FIELDS) -> str:
+    """Return in words that what starts a run has no such field, and what is meant; nothing where it has."""
+    if name in known:
+        return ""
+    near = get_close_matches(name, known, n=1)
+    meant = f": did you mean {near[0]!r}?" if near else ", what an event carries is in 'data'"
+    return f"trigger has no {name!r}{meant}; it has {', '.join(known)}"
+
+
 def _pointer_complaint(name: str, text: str, sees: _Sees) -> str | None:
     try:
         tokens = parse_pointer(text)
     except ValueError as error:
         return str(error)
     match tokens:
-        case ("trigger", *rest) if not rest or rest[0] in TRIGGER_FIELDS:
-            return None
+        case ("trigger", *rest):
+            return no_trigger_field(rest[0]) if rest else None
         case ("run", field) if field in RUN_FIELDS:
             return None
         case ("tasks", other, "output", *_):

@@ -5,6 +5,7 @@ from typing import Any
 from millrace.core.draft import Draft
 from millrace.core.errors import InvalidDocument
 from millrace.core.ir import Workflow
+from millrace.core.misfits import misfit
 from millrace.core.parse import parse_workflow
 from millrace.core.paths import inside
 from millrace.core.plan import compile_plan
@@ -40,8 +41,12 @@ def splice(draft: Draft, task: TaskRun, plan: Any) -> None:  # noqa: ANN401 - a 
         told = "; ".join(map(str, error.problems[:TOLD_PROBLEMS]))
         draft.fail(task, Failure(INVALID_PLAN, told, retryable=False))
         return
-    draft.planned = workflow
-    draft.plan = compile_plan(workflow)
+    before, after = draft.plan, compile_plan(workflow)
+    new = ((path, misfit(step.task)) for path, step in after.steps.items() if path not in before.steps)
+    if told := next((f"{path}: {problem}" for path, problem in new if problem is not None), ""):
+        draft.fail(task, Failure(INVALID_PLAN, told, retryable=False))
+        return
+    draft.planned, draft.plan = workflow, after
     draft.run_changed = True
     task.state, task.token, task.due_at, task.inner = TaskState.OPEN, None, draft.deadline(task), {"plan": name}
     draft.open(inside(task.name, name))

@@ -1,13 +1,18 @@
 """Triggers as they are written: which events start runs of what, when, and together with which."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from millrace.core.errors import InvalidDocument, problems_of
+from millrace.core.errors import InvalidDocument, Problem, problems_of
+from millrace.core.expression import compile_condition
+from millrace.core.parse import TRIGGER_FIELDS, no_trigger_field
 from millrace.core.parts import DAY_S, MAX_WAIT_S, NAME, TRIGGER_NAME, WORKFLOW_NAME, Part
 from millrace.core.triggers.partitions import DAYS, MOST_PARTS
-from millrace.core.triggers.sources import Filter, Source, check_condition, check_pointer
+from millrace.core.triggers.sources import TRIGGER_VARIABLES, Filter, Source, check_condition, check_pointer
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
+#: What conditions on an event may read; that there is a `schedule` is told to runs only.
+EVENT_FIELDS = tuple(field for field in TRIGGER_FIELDS if field != "schedule")
 MAX_MEMBERS = 1_000
 """The most events that wait for one another."""
 
@@ -274,9 +279,23 @@ def parse_trigger(document: JsonValue) -> Trigger:
         InvalidDocument: It is not one; each problem names its field.
     """
     try:
-        return Trigger.model_validate(document)
+        trigger = Trigger.model_validate(document)
     except ValidationError as error:
         raise InvalidDocument("trigger", problems_of(error, KNOWN_FIELDS)) from error
+    # Not of a trigger that is in force, which goes on as it began.
+    if problems := [*_unknown_fields(trigger)]:
+        raise InvalidDocument(f"trigger {trigger.name}", problems)
+    return trigger
+
+
+def _unknown_fields(trigger: Trigger) -> Iterator[Problem]:
+    members = trigger.join.members if trigger.join else ()
+    conditions = [("when", trigger.when), *((f"join.members.{n}.when", one.when) for n, one in enumerate(members))]
+    for field, text in conditions:
+        if text is not None:
+            read = compile_condition(text, TRIGGER_VARIABLES).members
+            said = (no_trigger_field(name, EVENT_FIELDS) for _, name in sorted(read))
+            yield from (Problem(field, told) for told in said if told)
 
 
 KNOWN_FIELDS = f"{', '.join(Trigger.model_fields)}; " + "; ".join(

@@ -1,7 +1,7 @@
 """`millrace apply`: declarations put in force."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, get_args
 
 import typer
@@ -31,6 +31,7 @@ class Applied:
         hash: SHA-256 of its canonical form; a trigger or a schedule has none.
         unchanged: Whether it was in force already; None where that is not told.
         differences: What differs from the version before, a line each; told of workflows.
+        warnings: What would fail if its turn came now, such as a subflow that is not there yet; likewise.
     """
 
     kind: Kind
@@ -38,6 +39,7 @@ class Applied:
     hash: str = ""
     unchanged: bool | None = None
     differences: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @app.command()
@@ -56,7 +58,12 @@ def apply(what: What, state: Folder = FOLDER, namespace: Namespace = NAMESPACE, 
     documents = _documents(what)
 
     async def put_in_force(client: Client) -> list[Applied]:
-        return [done for kind, text in documents for done in await _apply(client, kind, text)]
+        found = [(text, done) for kind, text in documents for done in await _apply(client, kind, text)]
+        # What was not there yet may have come with the same command.
+        return [
+            replace(done, warnings=(*(await client.apply_workflow(text)).warnings,)) if done.warnings else done
+            for text, done in found
+        ]
 
     applied = asked(state, namespace, put_in_force)
     if as_json:
@@ -65,7 +72,11 @@ def apply(what: What, state: Folder = FOLDER, namespace: Namespace = NAMESPACE, 
     for one in applied:
         done = "unchanged" if one.unchanged else "applied"
         shown.add_row(one.kind, one.name, done, one.hash[:12], "\n".join(one.differences))
-    return console.print(shown)
+    console.print(shown)
+    for one in applied:
+        for warning in one.warnings:
+            console.print(f"warning: workflow {one.name}: {warning}", highlight=False, soft_wrap=True)
+    return None
 
 
 def _documents(what: Sequence[str]) -> list[tuple[Kind, str]]:
@@ -95,7 +106,8 @@ async def _apply(client: Client, kind: Kind, text: str) -> list[Applied]:
             return [Applied(kind, view.view, view.view_hash) for view in await client.apply_views(text)]
         case "workflow":
             workflow = await client.apply_workflow(text)
-            return [Applied(kind, workflow.name, workflow.hash, workflow.unchanged, (*workflow.differences,))]
+            told = (*workflow.differences,), (*workflow.warnings,)
+            return [Applied(kind, workflow.name, workflow.hash, workflow.unchanged, *told)]
         case "trigger":
             trigger = await client.apply_trigger(text)
             return [Applied(kind, trigger.name, unchanged=trigger.unchanged)]

@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 from millrace.core.errors import InvalidDocument
 from millrace.core.ir import Workflow
+from millrace.core.misfits import check_fits
 from millrace.core.parse import parse_workflow
 from millrace.sdk.flows.bodies import Catch, attempt, body_of, foreach, loop, parallel, plan, switch
 from millrace.sdk.flows.refs import Condition, Default, Node, Place, Ref, plain
@@ -51,9 +52,13 @@ class Flow(Starts):
     Attributes:
         workflow: What was traced: equal to the same workflow written in YAML.
         bodies: What does each kind of its work in this process.
+
+    Raises:
+        InvalidDocument: Something in it could never be as it says, so that it could not be applied either.
     """
 
     def __init__(self, workflow: Workflow, bodies: dict[str, LocalBody]) -> None:
+        check_fits(workflow)
         super().__init__(workflow)
         self.bodies = bodies
 

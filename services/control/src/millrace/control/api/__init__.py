@@ -26,6 +26,7 @@ from millrace.control.handlers import (
     apply_queue,
     apply_workflow,
     decide_task,
+    missing_subflows,
     start_run,
     why_tasks_wait,
 )
@@ -48,7 +49,11 @@ class ControlApi(Operations, TriggerApi, ScheduleApi, PoolApi):
         command = ApplyWorkflow(namespace=request.namespace, principal=caller().principal, workflow=workflow)
         changed = await apply_workflow(command, tx)
         return pb.ApplyWorkflowResponse(
-            name=workflow.name, hash=workflow.sha256, unchanged=changed is None, differences=changed or ()
+            name=workflow.name,
+            hash=workflow.sha256,
+            unchanged=changed is None,
+            differences=changed or (),
+            warnings=await missing_subflows(workflow, command.namespace, tx),
         )
 
     async def GetWorkflow(self, request: pb.GetWorkflowRequest, tx: Store) -> pb.GetWorkflowResponse:

@@ -8,10 +8,10 @@ from millrace.contracts import SERVICES
 from millrace.contracts.event import Namespace
 from millrace.contracts.portable import portable
 from millrace.core.errors import InvalidDocument
-from millrace.core.ir import Task, Workflow
+from millrace.core.ir import Workflow
+from millrace.core.misfits import check_fits
 from millrace.core.parse import parse_workflow
 from millrace.core.parts import NAME
-from millrace.core.plan import compile_plan
 from millrace.core.state import RunState
 from millrace.core.triggers import Trigger, parse_trigger
 from millrace.core.yaml import load_document
@@ -21,8 +21,6 @@ from pydantic import AwareDatetime, Field, JsonValue, field_validator
 
 MAX_DATA_BYTES = 64 * 1024
 MAX_LISTED = 500
-MIN_HEARTBEAT_TIMEOUT_S = 15.0
-"""Workers are heard of every 5 s."""
 
 
 class ApplyWorkflow(Command):
@@ -35,11 +33,7 @@ class ApplyWorkflow(Command):
     @field_validator("workflow")
     @classmethod
     def _can_be_done(cls, workflow: Workflow) -> Workflow:
-        for name, step in compile_plan(workflow).steps.items():
-            if step.task.planned:
-                raise ValueError(f"task {name}: what is planned is found out in a run, and not written")
-            if why := misfit(step.task) or outlives(step.task, workflow.timeout_s):
-                raise ValueError(f"task {name}: {why}")
+        check_fits(workflow)
         return workflow
 
 
@@ -221,24 +215,6 @@ class ExplainEvent(Command):
 def carries_tasks(topic: str) -> bool:
     """Return whether a topic is of orders and reports, which start no runs."""
     return topic.endswith(".tasks") or topic.startswith("control.tasks.")
-
-
-def misfit(task: Task) -> str:
-    """Return why a task can never be done; nothing when it can."""
-    if task.heartbeat_timeout_s < MIN_HEARTBEAT_TIMEOUT_S:
-        return f"heartbeat_timeout_s is less than {MIN_HEARTBEAT_TIMEOUT_S:g}"
-    return ""
-
-
-def outlives(task: Task, run_s: float) -> str:
-    """Return why a run of so many seconds is over before a task's wait can be; nothing when it is not."""
-    if task.wait is not None and isinstance(task.wait.for_s, float) and task.wait.for_s >= run_s:
-        field, waits_s = "wait.for_s", task.wait.for_s
-    elif task.approve is not None and (task.timeout_s or 0.0) >= run_s:
-        field, waits_s = "timeout_s", task.timeout_s or 0.0
-    else:
-        return ""
-    return f"{field} is {waits_s:g}, and its run ends after {run_s:g} s: give the workflow a longer `timeout_s`"
 
 
 def read_workflow(text: str) -> Workflow:

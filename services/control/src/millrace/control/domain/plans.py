@@ -4,7 +4,6 @@ from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from millrace.control.commands import misfit
 from millrace.control.domain.queues import unknown_queue
 from millrace.control.domain.slots import unknown_pool
 from millrace.core.ir import Body, Task
@@ -27,7 +26,7 @@ def misfit_in_plan(
         slots: How many slots the pools have that it names.
     """
     tasks = planned_tasks(output)
-    found = ((path, misfit(task) or unknown_queue(task, live) or unknown_pool(task, slots)) for path, task in tasks)
+    found = ((path, unknown_queue(task, live) or unknown_pool(task, slots)) for path, task in tasks)
     return next((f"{path}: {why}" for path, why in found if why), "")
 
 

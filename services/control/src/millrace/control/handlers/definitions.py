@@ -14,6 +14,8 @@ from millrace.control.handlers.queues import check_queues
 from millrace.control.handlers.triggers import MAX_CANCELLED, MAX_DROPPED, Following, follow
 from millrace.control.store import HeldTrigger, ShownTrigger, Store
 from millrace.core.difference import differences
+from millrace.core.ir import Workflow
+from millrace.core.plan import compile_plan
 from millrace.runtime.errors import Conflict
 
 
@@ -34,6 +36,18 @@ async def apply_workflow(command: ApplyWorkflow, tx: Store) -> list[str] | None:
     if not before:
         return None if before is None else []
     return [*differences((await tx.plans([before]))[before].workflow, command.workflow)]
+
+
+async def missing_subflows(workflow: Workflow, namespace: str, tx: Store) -> list[str]:
+    """Return which of a workflow's subflows are not there yet, a line each: they may be applied after it."""
+    steps = compile_plan(workflow).steps.values()
+    named = {f"{step.field}.subflow.workflow": step.task.subflow.workflow for step in steps if step.task.subflow}
+    there = await tx.workflows_there(namespace, {*named.values()}) if named else set()
+    return [
+        f"{field}: there is no workflow {name} in namespace {namespace} yet: apply it before a run comes to this"
+        for field, name in named.items()
+        if name not in there
+    ]
 
 
 async def apply_trigger(command: ApplyTrigger, tx: Store) -> bool:

@@ -39,6 +39,7 @@ WORKFLOWS = """
 SELECT name, sha256, '' AS document, principal, applied_at FROM workflow WHERE namespace = $1 AND name > $2
 ORDER BY name LIMIT $3
 """
+THERE = "SELECT name FROM workflow WHERE namespace = $1 AND name = ANY($2)"
 VERSIONS = f"""
 SELECT sha256, document FROM workflow_version WHERE sha256 = ANY($1)
 UNION ALL SELECT sha256, document FROM {everywhere("run_plan")} AS p
@@ -150,6 +151,10 @@ class Definitions(Transaction):
     async def workflows(self, namespace: str, after: str, limit: int) -> list[asyncpg.Record]:
         """Return up to `limit` workflows in force, by name, after one."""
         return await self.fetch(WORKFLOWS, namespace, after, limit)
+
+    async def workflows_there(self, namespace: str, names: Iterable[str]) -> set[str]:
+        """Return which of some workflows are in force."""
+        return {row["name"] for row in await self.fetch(THERE, namespace, list(names))}
 
     async def put_workflow(self, namespace: str, workflow: Workflow, principal: str) -> str | None:
         """Put a workflow in force.

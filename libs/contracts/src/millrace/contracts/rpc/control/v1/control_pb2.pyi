@@ -21,16 +21,18 @@ class ApplyWorkflowRequest(_message.Message):
     def __init__(self, namespace: _Optional[str] = ..., request_id: _Optional[str] = ..., workflow: _Optional[str] = ...) -> None: ...
 
 class ApplyWorkflowResponse(_message.Message):
-    __slots__ = ("name", "hash", "unchanged", "differences")
+    __slots__ = ("name", "hash", "unchanged", "differences", "warnings")
     NAME_FIELD_NUMBER: _ClassVar[int]
     HASH_FIELD_NUMBER: _ClassVar[int]
     UNCHANGED_FIELD_NUMBER: _ClassVar[int]
     DIFFERENCES_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
     name: str
     hash: str
     unchanged: bool
     differences: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., hash: _Optional[str] = ..., unchanged: bool = ..., differences: _Optional[_Iterable[str]] = ...) -> None: ...
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., hash: _Optional[str] = ..., unchanged: bool = ..., differences: _Optional[_Iterable[str]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetWorkflowRequest(_message.Message):
     __slots__ = ("namespace", "name", "hash")
