@@ -270,6 +270,21 @@ async def test_a_plan_that_no_worker_could_do_fails_its_task(tx: Store, task: di
     assert said in (await tx.run("demo", run_id)).run.cause
 
 
+async def test_a_run_tells_why_its_tasks_were_skipped(tx: Store) -> None:
+    work = {"kind": "data.x"}
+    await force(tx, a=work, b={**work, "needs": ["a"], "when": "outputs.a.n > 1"}, c={**work, "needs": ["b"]})
+    run_id = await started(tx)
+    await report(tx, success(orders(tx)[-1], n=1))
+
+    told = (await ControlApi().GetRun(pb.GetRunRequest(namespace="demo", run_id=str(run_id)), tx)).run.tasks
+
+    assert [(task.state, task.skipped_because) for task in told] == [
+        ("succeeded", ""),
+        ("skipped", "its `when` was false: outputs.a.n > 1"),
+        ("skipped", "it needs b, which was skipped"),
+    ]
+
+
 async def test_what_only_a_run_can_plan_is_refused_from_an_author() -> None:
     planned = {"plan0": {"tasks": {"a": {"kind": "data.x"}}}}
     workflow = parse_workflow({"name": "w", "tasks": {"ask": {**PLANNING["ask"], "planned": planned}}})

@@ -1,13 +1,14 @@
 """How a run is shown: its tasks in the workflow's order, each followed by what is in it."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from millrace.core.paths import ROOT, inside, parent
 from millrace.core.plan import Plan
-from millrace.core.state import TaskRun, TaskState
+from millrace.core.state import SET_BY, TaskRun, TaskState
 
 _NUMBER = re.compile(r"(\d+)")
+_BECAME = {TaskState.SKIPPED: "was skipped", TaskState.CANCELLED: "was cancelled"}
 
 
 def in_order(plan: Plan, tasks: Mapping[str, TaskRun]) -> Iterator[tuple[str, TaskRun | None]]:
@@ -57,6 +58,28 @@ def waits_for(task: TaskRun, plan: Plan) -> str:
         return f"waits for the signal {wait.signal}"
     key = (task.inner or {}).get("key")
     return f"waits for an event that trigger {wait.event} takes" + (f" under key {key!r}" if key else "")
+
+
+def skipped_because(task: TaskRun, plan: Plan, record: Callable[[str], TaskRun | None]) -> str:
+    """Return why a task was skipped, in words; nothing where it was not, or where somebody has said so by hand.
+
+    Args:
+        task: Which.
+        plan: What its run does.
+        record: Returns the record of a task of its scope, by its path.
+    """
+    if task.state is not TaskState.SKIPPED or SET_BY in (task.inner or {}):
+        return ""
+    spec = plan.step(task.name).task
+    needed = {need: record(inside(parent(task.name), need)) for need in spec.needs}
+    unmet = [
+        f"{need}, which {_BECAME.get(one.state, one.state)}"
+        for need, one in needed.items()
+        if one is not None and one.state is not TaskState.SUCCEEDED
+    ]
+    if spec.run_if == "succeeded" and unmet:
+        return f"it needs {' and '.join(unmet)}"
+    return f"its `when` was false: {spec.when}" if spec.when is not None else ""
 
 
 def fraction_of(task: TaskRun) -> float:

@@ -133,11 +133,11 @@ def _needs(task: Task) -> str:
 
 
 def _said(task: Task, most_chars: int | None) -> str:
-    """Return what a task says: what it waits for, its error, how far it is, or what it handed on."""
+    """Return what a task says: what it waits for, why it was skipped, its error, how far it is, what it handed on."""
     if task.state == "queued":
         return task.waits_for or f"waits for slots of pool {task.pool}"
-    if task.error:
-        return task.error
+    if task.error or task.skipped_because:
+        return task.error or task.skipped_because
     if task.state == "waiting" and task.waits_for:
         return task.waits_for
     if task.state in _GOING:

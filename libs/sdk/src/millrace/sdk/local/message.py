@@ -2,12 +2,13 @@
 
 import itertools
 import json
+from collections import ChainMap
 from collections.abc import Iterator
 from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from millrace.contracts.rpc.control.v1.control_pb2 import Run, Task
-from millrace.core.shown import duration_s, fraction_of, in_order, kind_of, waits_for
+from millrace.core.shown import duration_s, fraction_of, in_order, kind_of, skipped_because, waits_for
 from millrace.core.state import CACHE, TASK_OPEN, TaskRun, TaskState
 from millrace.sdk.local.run import LocalRun
 
@@ -72,6 +73,7 @@ def task_message(run: LocalRun, name: str, task: TaskRun | None, now: datetime |
         missed_at=_time(task.missed_at),
         cache_json=json.dumps(cache) if cache is not None else "",
         resources_json=resources.model_dump_json(exclude_defaults=True) if resources is not None else "",
+        skipped_because=skipped_because(task, run.plan, ChainMap(run.run.tasks, run.past).get),
     )
 
 

@@ -14,7 +14,7 @@ from millrace.control.domain.explain import Explanation
 from millrace.control.domain.runs import KeptRun
 from millrace.control.domain.shown import in_order
 from millrace.control.store import ShownTrigger, Waiting
-from millrace.core.shown import duration_s, fraction_of, kind_of, waits_for
+from millrace.core.shown import duration_s, fraction_of, kind_of, skipped_because, waits_for
 from millrace.core.state import CACHE, SET_BY, TAKEN_FROM, Failure, TaskRun
 
 SHOWN_BYTES = 2 * 1024 * 1024
@@ -39,7 +39,8 @@ def run_message(
         attempts: Rows of those that ended without a result.
     """
     run, shown = kept.run, _Shown()
-    told = [_task(name, task, kept, shown, slots) for name, task in in_order(kept, past)] if tasks else []
+    records = dict(in_order(kept, past)) if tasks else {}
+    told = [_task(name, records, kept, shown, slots) for name in records]
     by_id = {task.task_id: task for task in told}
     for row in attempts:
         if (task := by_id.get(str(row["task_id"]))) is not None:
@@ -165,7 +166,10 @@ class _Shown:
         return text
 
 
-def _task(name: str, task: TaskRun | None, kept: KeptRun, shown: _Shown, slots: Mapping[str, str]) -> pb.Task:
+def _task(
+    name: str, records: Mapping[str, TaskRun | None], kept: KeptRun, shown: _Shown, slots: Mapping[str, str]
+) -> pb.Task:
+    task = records[name]
     kind = kind_of(name, kept.plan)
     pool = "" if kept.plan.is_scope(name) else kept.plan.step(name).task.pool or ""
     if task is None:
@@ -193,6 +197,7 @@ def _task(name: str, task: TaskRun | None, kept: KeptRun, shown: _Shown, slots: 
         missed_at=time_message(task.missed_at),
         cache_json=json.dumps(cache) if cache is not None else "",
         resources_json=_resources(name, kept),
+        skipped_because=skipped_because(task, kept.plan, records.get),
     )
 
 

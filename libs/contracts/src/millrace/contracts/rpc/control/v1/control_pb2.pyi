@@ -967,7 +967,7 @@ class Run(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., workflow: _Optional[str] = ..., workflow_hash: _Optional[str] = ..., state: _Optional[str] = ..., cause: _Optional[str] = ..., principal: _Optional[str] = ..., trigger: _Optional[str] = ..., event_source: _Optional[str] = ..., event_id: _Optional[str] = ..., trigger_data_json: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., tasks: _Optional[_Iterable[_Union[Task, _Mapping]]] = ..., trace_id: _Optional[str] = ..., output_json: _Optional[str] = ..., schedule_json: _Optional[str] = ..., rerun_of: _Optional[str] = ..., paused_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., paused_by: _Optional[str] = ..., refresh: bool = ..., deadline_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., missed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("task_id", "name", "kind", "state", "attempts", "duration_s", "output_json", "error", "progress", "progress_message", "dispatched_at", "ended_at", "set_by", "taken_from", "pool", "waits_for", "external_ref", "deadline_at", "missed_at", "cache_json", "resources_json", "ended_attempts")
+    __slots__ = ("task_id", "name", "kind", "state", "attempts", "duration_s", "output_json", "error", "progress", "progress_message", "dispatched_at", "ended_at", "set_by", "taken_from", "pool", "waits_for", "external_ref", "deadline_at", "missed_at", "cache_json", "resources_json", "ended_attempts", "skipped_because")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -990,6 +990,7 @@ class Task(_message.Message):
     CACHE_JSON_FIELD_NUMBER: _ClassVar[int]
     RESOURCES_JSON_FIELD_NUMBER: _ClassVar[int]
     ENDED_ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_BECAUSE_FIELD_NUMBER: _ClassVar[int]
     task_id: str
     name: str
     kind: str
@@ -1012,7 +1013,8 @@ class Task(_message.Message):
     cache_json: str
     resources_json: str
     ended_attempts: _containers.RepeatedCompositeFieldContainer[EndedAttempt]
-    def __init__(self, task_id: _Optional[str] = ..., name: _Optional[str] = ..., kind: _Optional[str] = ..., state: _Optional[str] = ..., attempts: _Optional[int] = ..., duration_s: _Optional[float] = ..., output_json: _Optional[str] = ..., error: _Optional[str] = ..., progress: _Optional[float] = ..., progress_message: _Optional[str] = ..., dispatched_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., set_by: _Optional[str] = ..., taken_from: _Optional[str] = ..., pool: _Optional[str] = ..., waits_for: _Optional[str] = ..., external_ref: _Optional[str] = ..., deadline_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., missed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., cache_json: _Optional[str] = ..., resources_json: _Optional[str] = ..., ended_attempts: _Optional[_Iterable[_Union[EndedAttempt, _Mapping]]] = ...) -> None: ...
+    skipped_because: str
+    def __init__(self, task_id: _Optional[str] = ..., name: _Optional[str] = ..., kind: _Optional[str] = ..., state: _Optional[str] = ..., attempts: _Optional[int] = ..., duration_s: _Optional[float] = ..., output_json: _Optional[str] = ..., error: _Optional[str] = ..., progress: _Optional[float] = ..., progress_message: _Optional[str] = ..., dispatched_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., set_by: _Optional[str] = ..., taken_from: _Optional[str] = ..., pool: _Optional[str] = ..., waits_for: _Optional[str] = ..., external_ref: _Optional[str] = ..., deadline_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., missed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., cache_json: _Optional[str] = ..., resources_json: _Optional[str] = ..., ended_attempts: _Optional[_Iterable[_Union[EndedAttempt, _Mapping]]] = ..., skipped_because: _Optional[str] = ...) -> None: ...
 
 class EndedAttempt(_message.Message):
     __slots__ = ("attempt", "error", "lost", "dispatched_at", "ended_at")
