@@ -5,7 +5,8 @@ It knows nothing of the inside and does no I/O. That it finds nothing is the pro
 
 from collections.abc import Callable, Iterator
 
-from tests.faults.claims import lineage, registries, runs
+from tests.faults.claims import evidence, lineage, registries, runs
+from tests.faults.claims.evidence import SEEN
 from tests.faults.claims.lineage import COMPLETE
 from tests.faults.claims.registries import COSTS, COUNTED, EFFECTS, REGISTRIES
 from tests.faults.claims.runs import ANSWERS, DONE, ENDS, ONE_RUN, ORDER, TASKS, TOLD, told_once
@@ -32,12 +33,18 @@ CLAIMS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     lineage.ways_whole,
     lineage.no_cycle,
     lineage.answers_explained,
+    evidence.clients_whole,
 )
 
 
 def check(facts: Facts) -> list[Finding]:
     """Return what is not as promised."""
     return [finding for claim in CLAIMS for finding in claim(facts)]
+
+
+def verdict(facts: Facts) -> list[Finding]:
+    """Return what is not as promised, or was not there to be judged."""
+    return [*check(facts), *evidence.seen(facts)]
 
 
 __all__ = [
@@ -52,9 +59,11 @@ __all__ = [
     "ONE_RUN",
     "ORDER",
     "REGISTRIES",
+    "SEEN",
     "TASKS",
     "TOLD",
     "Finding",
     "check",
     "told_once",
+    "verdict",
 ]

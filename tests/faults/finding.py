@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["lost", "doubled", "open", "failed", "disordered", "changed", "incomplete"]
+Kind = Literal["lost", "doubled", "open", "failed", "disordered", "changed", "incomplete", "unseen"]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from tests.faults.checker import Finding, check
+from tests.faults.checker import Finding, verdict
 from tests.faults.declared import prepared
 from tests.faults.facts import Facts
 from tests.faults.history import History
@@ -107,7 +107,8 @@ class Judged:
                 That they are there is for the row to see, in `fault.findings`.
 
         Raises:
-            AssertionError: Something was lost, doubled or out of order, or the recovery took too long.
+            AssertionError: Something was lost, doubled, out of order or not there to be judged, or the recovery took
+                too long.
         """
         bound = ROWS[number].bound_s if bound_s is None else bound_s
         result = Result(number, injected, bound)
@@ -129,7 +130,7 @@ class Judged:
             result.load_s = time.monotonic() - began
             await settled(stack, load, settle_s)
             fault.seen = await facts(stack, load, begins, effects[-1].receipt if effects else 0, before)
-            fault.findings = check(fault.seen)
+            fault.findings = verdict(fault.seen)
             result.judge_s = time.monotonic() - began - result.load_s
             _judge(result, fault, [finding for finding in fault.findings if not expected(finding)])
         finally:

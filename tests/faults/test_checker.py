@@ -6,7 +6,7 @@ import pytest
 from millrace.contracts.rpc.control.v1 import control_pb2
 from millrace.runtime.errors import NotFound
 
-from tests.faults.checker import check
+from tests.faults.checker import SEEN, check, verdict
 from tests.faults.claims.example import EVENT, RUN, again, changed, cost, entry, found, good, known, told, without
 from tests.faults.effects import Effect
 from tests.faults.facts import Facts, grown
@@ -17,7 +17,56 @@ COUNTED = "each event is counted once by who counts them"
 
 
 def test_where_all_is_well_nothing_is_found() -> None:
-    assert check(good()) == []
+    assert verdict(good()) == []
+
+
+def test_a_history_in_which_nothing_is_asked_for_is_refused() -> None:
+    assert check(Facts()) == []
+    assert {finding.claim for finding in verdict(Facts())} == {SEEN}
+
+
+@pytest.mark.parametrize(
+    ("missing", "unseen"),
+    [
+        ("trigger", "not one event was acknowledged"),
+        ("start", "not one run was started by a call"),
+        ("predict", "not one prediction was answered"),
+    ],
+)
+def test_what_was_never_answered_is_missed(missing: str, unseen: str) -> None:
+    facts = good()
+    unanswered = [
+        replace(one, outcome="unknown") if (one.op, one.outcome) == (missing, "ok") else one for one in facts.history
+    ]
+
+    assert unseen in {finding.detail for finding in verdict(replace(facts, history=unanswered))}
+
+
+def test_a_request_that_nobody_repeated_and_a_prediction_that_nobody_explained_are_missed() -> None:
+    facts = good()
+    asked = [one for one in facts.history if one.op == "start"]
+    once = [one for one in facts.history if one is not asked[0]]
+
+    assert [str(one) for one in verdict(replace(facts, history=once))] == [
+        f"{SEEN}: unseen: not one request was answered twice"
+    ]
+    assert "not one prediction was explained" in {one.detail for one in verdict(replace(facts, explanations={}))}
+
+
+def test_runs_of_one_service_alone_are_not_the_main_job() -> None:
+    facts = good()
+    alone = control_pb2.Run(run_id=RUN, state="succeeded", event_id=EVENT, tasks=facts.runs[RUN].tasks[:1])
+
+    findings = verdict(replace(facts, runs={**facts.runs, RUN: alone}))
+
+    assert "not one run over 3 services succeeded" in {finding.detail for finding in findings}
+
+
+def test_a_client_that_broke_is_found() -> None:
+    facts = good()
+    broken = entry("broken", "load-1", "unknown", "OSError(28, 'No space left on device')")
+
+    assert found(replace(facts, history=[*facts.history, broken])) == {("no client of the load breaks", "failed")}
 
 
 def test_an_event_that_was_not_acknowledged_may_have_come_to_nothing() -> None:
