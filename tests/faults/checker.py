@@ -15,6 +15,7 @@ from tests.faults.finding import Finding
 
 CLAIMS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     runs.one_run,
+    runs.refused_has_no_run,
     runs.every_run_ends,
     runs.every_run_succeeds,
     runs.tasks_once,

@@ -121,6 +121,16 @@ def test_a_second_run_of_an_event_is_found() -> None:
     assert ("each acknowledged event led to exactly one run or a recorded refusal", "doubled") in findings
 
 
+def test_a_run_of_an_event_that_was_refused_each_time_is_found_and_of_one_that_was_open_once_is_not() -> None:
+    facts = good()
+    others = [one for one in facts.history if one.op != "trigger"]
+    refused, still_open = entry("trigger", EVENT, "fail"), entry("trigger", EVENT, "unknown")
+    claim = "an event that was refused each time led to no run"
+
+    assert found(replace(facts, history=[*others, refused, refused])) == {(claim, "changed")}
+    assert check(replace(facts, history=[*others, still_open, refused])) == []
+
+
 def test_a_run_that_does_not_end_is_found() -> None:
     facts = good()
     runs = {**facts.runs, "run-2": changed(facts.runs["run-2"], state="running")}

@@ -9,6 +9,7 @@ from tests.journeys.shop import ENDED
 
 ONE_RUN = "each acknowledged event led to exactly one run or a recorded refusal"
 ENDS = "every run ends, once"
+REFUSED = "an event that was refused each time led to no run"
 DONE = "what is asked for is done: an event starts a run, and a run succeeds"
 TASKS = "a task is done once"
 ORDER = "facts of a key are told in order, without a gap"
@@ -42,6 +43,19 @@ def one_run(facts: Facts) -> Iterator[Finding]:
     for event, known in runs.items():
         if len(known) > 1:
             yield Finding(ONE_RUN, "doubled", f"{event} has runs {sorted(known)}")
+
+
+def refused_has_no_run(facts: Facts) -> Iterator[Finding]:
+    """Who is told each time that an event is not taken may count on it: nothing comes of it."""
+    outcomes: dict[str, set[str]] = defaultdict(set)
+    for entry in facts.history:
+        if entry.op == "trigger":
+            outcomes[entry.key].add(entry.outcome)
+    started = {event_of(run) for run in facts.runs.values()}
+    started |= {event for event, one in facts.explained.items() if any(match.run_id for match in one.matches)}
+    for event in sorted(event for event, seen in outcomes.items() if seen - {"invoke"} == {"fail"}):
+        if event in started:
+            yield Finding(REFUSED, "changed", f"event {event} was refused and has a run")
 
 
 def every_run_ends(facts: Facts) -> Iterator[Finding]:
