@@ -296,6 +296,29 @@ async def test_a_workflow_in_force_is_listed_shown_drawn_and_compared(world: Wor
     assert "~ a: kind" in applied
 
 
+async def test_the_items_that_failed_are_shown_alone_and_the_rest_page_by_page(world: World) -> None:
+    item = {"tasks": {"nap": {"wait": {"for_s": {"$from": "/item/each"}}}}}
+    each = {"foreach": {"items": [0.001, "long", 0.001], "tolerate": {"count": 1}, "do": item}}
+    async with world.client() as client:
+        await client.apply_workflow(json.dumps({"name": "naps", "tasks": {"each": each}}))
+        run = [one async for one in client.watch_run((await client.start_run("naps")).run_id)][-1]
+        first = await client.run_page(run.run_id, limit=1)
+        second = await client.run_page(run.run_id, limit=1, after=first.next_after)
+
+    failed = await world.command("run", "show", run.run_id, "--items", "failed")
+    rest = await world.json("run", "show", run.run_id, "--after", first.next_after)
+
+    assert run.state == "succeeded"
+    assert [[one.name for one in page.run.tasks if one.name.endswith("]")] for page in (first, second)] == [
+        ["each[1]"],
+        ["each[0]"],
+    ]
+    assert "[1]" in failed
+    assert "[0]" not in failed
+    assert [one["name"] for one in rest["tasks"]] == ["each", "each[0]", "each[0].nap", "each[2]", "each[2].nap"]
+    assert rest["next_after"] == ""
+
+
 async def test_a_subflow_that_is_not_there_yet_is_warned_of_until_it_is(world: World) -> None:
     outer = {"name": "early", "tasks": {"sub": {"subflow": {"workflow": "comes.later"}}}}
     (world.folder / "early.yaml").write_text(json.dumps(outer))

@@ -22,7 +22,7 @@ from millrace.control.handlers import apply_workflow, cancel_run, explain_run, f
 from millrace.control.store import Store, definitions
 from millrace.control.store.archive import MOST_ROWS, MOST_RUNS, TABLES
 from millrace.control.store.operations import LOOK_ALL, RERUNS
-from millrace.control.store.runs import ALL_TASKS, ARCHIVED_RUN, LISTS, PAST
+from millrace.control.store.runs import ALL_TASKS, ARCHIVED_RUN, LISTS, PAST, PAST_ITEMS
 from millrace.core.parse import parse_workflow
 from millrace.core.state import Failed, Failure, RunState
 from millrace.runtime.database import Database, Transactions
@@ -31,7 +31,7 @@ from millrace.runtime.testing import Server, fresh_database
 
 from .test_handlers import PLANNING, failure, force, orders, report, started, success
 from .test_operations import many
-from .test_store import kept, tell
+from .test_store import every_item, kept, tell
 
 ADA = {"namespace": "demo", "principal": "ada"}
 DAY = timedelta(days=1)
@@ -63,7 +63,8 @@ async def shown(tx: Store, run_id: UUID) -> list[Any]:
     read = await tx.run("demo", run_id)
     listed = [one for one in await tx.list_runs("demo", "", "", None, 50) if one.run.run_id == run_id]
     why = (await explain_run(GetRun(namespace="demo", run_id=run_id), tx))[1]
-    return [comparable(read), *map(comparable, listed), await tx.past(run_id, 100), await tx.attempts(run_id), why]
+    past = await tx.past(run_id, 100)
+    return [comparable(read), *map(comparable, listed), past.records, await tx.attempts(run_id), why]
 
 
 def comparable(made: KeptRun) -> tuple[KeptRun, str]:
@@ -188,7 +189,8 @@ async def test_no_part_is_read_whole_to_find_runs(tx: Store) -> None:
         *((LISTS[state], "text, text, uuid, int") for state in ("", "succeeded")),
         (LOOK_ALL, "text, uuid, uuid, text, text, text[], int"),
         (ALL_TASKS, "uuid[]"),
-        (PAST, "uuid, int"),
+        (PAST, "uuid, text[]"),
+        (PAST_ITEMS, "uuid, int, text, int, timestamptz, text"),
         (RERUNS, "uuid[]"),
     ):
         await tx.fetch(f"PREPARE asked ({types}) AS {sql}")
@@ -358,7 +360,7 @@ async def test_a_run_with_very_many_records_is_moved_in_pieces_and_is_whole_all_
     where = []
     while await moved(tx, tx.now + DAY):
         where.append(run_id in await here(tx, "run"))
-        assert len(await tx.past(run_id, 3 * MOST_ROWS)) == records
+        assert len(await every_item(tx, run_id)) == records
         assert (await tx.run("demo", run_id)).run.tasks.keys() == {"a"}
 
     assert where == [True, True, False]

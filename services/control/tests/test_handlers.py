@@ -170,7 +170,7 @@ async def test_a_run_goes_over_a_list_that_a_task_has_made_and_hands_on_what_eac
     assert order.input == {"scores": [month * 10 for month in range(12)]}
     assert most <= 3 + 2 * 2, "a decision reads what goes on, not what is over"
     kept = await tx.run("demo", run_id)
-    shown = [name for name, task in in_order(kept, await tx.past(run_id, 100)) if task is not None]
+    shown = [name for name, task in in_order(kept, (await tx.past(run_id, 100)).records) if task is not None]
     assert kept.run.state == "succeeded"
     assert shown[:5] == ["list", "each", "each[0]", "each[0].fit", "each[1]"]
     assert shown[-3:] == ["each[11]", "each[11].fit", "best"]
@@ -283,6 +283,28 @@ async def test_a_run_tells_why_its_tasks_were_skipped(tx: Store) -> None:
         ("skipped", "its `when` was false: outputs.a.n > 1"),
         ("skipped", "it needs b, which was skipped"),
     ]
+
+
+async def test_items_of_a_run_are_told_by_their_state_whether_they_are_kept_at_hand_or_not(tx: Store) -> None:
+    fit = {"kind": "data.x", "retries": {"max_attempts": 1}, "compensate": {"tasks": {"undo": {"kind": "data.y"}}}}
+    body = {"tasks": {"fit": fit}}
+    await force(tx, each={"foreach": {"items": [0, 1, 2, 3], "tolerate": {"count": 2}, "do": body}})
+    run_id = await started(tx)
+    first = orders(tx)
+    await report(tx, success(first[0]), failure(first[1]), success(first[2]))
+
+    async def told(**asked: Any) -> tuple[list[str], str]:
+        request = pb.GetRunRequest(namespace="demo", run_id=str(run_id), **asked)
+        found = await ControlApi().GetRun(request, tx)
+        return [task.name for task in found.run.tasks if task.name.endswith("]")], found.next_after
+
+    assert await told() == (["each[0]", "each[1]", "each[2]", "each[3]"], "")
+    assert await told(items="failed") == (["each[1]"], "")
+    assert await told(items="succeeded") == (["each[0]", "each[2]"], "")
+    with pytest.raises(InvalidInput, match="items"):
+        await told(items="broken")
+    with pytest.raises(InvalidInput, match="after"):
+        await told(after="each[1]")
 
 
 async def test_what_only_a_run_can_plan_is_refused_from_an_author() -> None:

@@ -262,7 +262,7 @@ async def test_of_a_list_only_the_items_that_did_not_succeed_are_done_again_m3(t
     await succeed(tx, orders(tx)[-1])
     run_id = third.kept.run.run_id
     assert await state(tx, run_id) == "succeeded"
-    taken = {task.name: (task.inner or {}).get(TAKEN_FROM) for task in await tx.past(run_id, 100)}
+    taken = {task.name: (task.inner or {}).get(TAKEN_FROM) for task in (await tx.past(run_id, 100)).records}
     assert (taken["each[0]"], taken["each[1]"]) == (str(first), None)
 
 

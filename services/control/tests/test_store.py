@@ -4,9 +4,11 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+from millrace.control.commands import ShowRun
 from millrace.control.domain.events import read_record
 from millrace.control.domain.runs import KeptRun
 from millrace.control.store import LOOK, Arrival, HeldTrigger, Start, Store, Turn, look_of
+from millrace.control.store.runs import MOST_RECORDS
 from millrace.core.decide import decide
 from millrace.core.parse import parse_workflow
 from millrace.core.state import Decision, Failed, Failure, Input, Run, RunState, Succeeded
@@ -60,6 +62,77 @@ def tell(made: KeptRun, happened: Input, tx: Store) -> Decision:
     made.run = decision.run
     tx.save_decisions([(made, decision)])
     return decision
+
+
+async def every_item(tx: Store, run_id: UUID, limit: int = 1_000, state: str = "") -> list[str]:
+    """Return the paths of all that is over in a run, page by page; what is on several is there so often."""
+    names, after = [], ""
+    while True:
+        asked = ShowRun(namespace="demo", run_id=run_id, after=after)
+        page = await tx.past(run_id, limit, state, asked.after)
+        names += [task.name for task in page.records]
+        if not (after := page.next_after):
+            return names
+
+
+async def over(tx: Store, **states: str) -> UUID:
+    """Add a run with records of what is over, a second after one another; return its id."""
+    made = await kept(tx)
+    for n, (name, state) in enumerate(states.items()):
+        await tx.fetch(
+            "INSERT INTO task_past"
+            " (run_id, name, task_id, state, attempt, failures, losses, fraction, message, began_at)"
+            " VALUES ($1, $2, gen_random_uuid(), $3, 1, 0, 0, 1, '', '2026-01-01'::timestamptz + $4 * interval '1 s')",
+            made.run.run_id,
+            name,
+            state,
+            n,
+        )
+    return made.run.run_id
+
+
+async def test_pages_of_items_begin_with_those_that_failed_and_hold_all_that_is_in_them(tx: Store) -> None:
+    run_id = await over(
+        tx,
+        **{"side.left": "succeeded", "each[1]": "succeeded", "each[1].fit": "succeeded", "each[2]": "failed"},
+        **{"each[2].fit": "failed", "each[3]": "cancelled"},
+    )
+
+    names = await every_item(tx, run_id, 1)
+
+    assert [name for name in names if name != "side.left"] == [
+        *("each[2]", "each[2].fit"),
+        *("each[1]", "each[1].fit"),
+        "each[3]",
+    ]
+    assert sorted({*names}) == sorted(await every_item(tx, run_id))
+    assert await every_item(tx, run_id, 1, "cancelled") == ["side.left", "each[3]"]
+    assert await every_item(tx, run_id, 1, "failed") == ["side.left", "each[2]", "each[2].fit"]
+
+
+async def test_an_item_within_another_comes_with_what_it_is_in(tx: Store) -> None:
+    run_id = await over(
+        tx,
+        **{"a[1].pick.large.b[x]": "failed", "a[1].pick.large.b[x].c": "failed", "a[1].pick.large.b[y]": "succeeded"},
+        **{"a[1].pick.large": "succeeded", "a[1].pick": "succeeded", "a[1]": "succeeded", "a[2]": "succeeded"},
+    )
+
+    names = await every_item(tx, run_id, 10, "failed")
+
+    assert {*names} == {
+        *("a[1]", "a[1].pick", "a[1].pick.large", "a[1].pick.large.b[x]", "a[1].pick.large.b[x].c"),
+    }
+
+
+async def test_a_page_of_items_ends_where_it_has_very_many_records(tx: Store) -> None:
+    items = {f"each[{n}]": "succeeded" for n in range(6)}
+    inner = {f"each[{n}].t{m}": "succeeded" for n in range(6) for m in range(MOST_RECORDS // 4)}
+    run_id = await over(tx, **items, **inner)
+
+    page = await tx.past(run_id, 1_000)
+
+    assert sum(task.name.endswith("]") for task in page.records) == 4
+    assert sorted(await every_item(tx, run_id)) == sorted([*items, *inner])
 
 
 async def test_a_workflow_in_force_is_the_version_applied_last(tx: Store) -> None:

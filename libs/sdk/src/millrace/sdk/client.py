@@ -176,6 +176,21 @@ class Client(Operations):
         """Return a run, with its tasks."""
         return (await self._control.GetRun(control.GetRunRequest(namespace=self.namespace, run_id=run_id))).run
 
+    async def run_page(
+        self, run_id: str, *, items: str = "", limit: int = 0, after: str = ""
+    ) -> control.GetRunResponse:
+        """Return a run with a page of its items and iterations that are over, and where the next page begins.
+
+        Args:
+            run_id: Which.
+            items: Only those that are `succeeded`, `failed` or `cancelled`.
+            limit: How many at most; default: 1,000. Failed ones come first.
+            after: `next_after` of the page before.
+        """
+        return await self._control.GetRun(
+            control.GetRunRequest(namespace=self.namespace, run_id=run_id, items=items, limit=limit, after=after)
+        )
+
     async def runs(
         self, *, workflow: str = "", state: str = "", limit: int = 50, before_run_id: str = ""
     ) -> Sequence[control.Run]:

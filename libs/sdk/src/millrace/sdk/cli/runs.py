@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from millrace.contracts.rpc.control.v1.control_pb2 import Run
+from millrace.contracts.rpc.control.v1.control_pb2 import GetRunResponse, Run
 from millrace.runtime.errors import NotFound
 from millrace.sdk.cli.connection import FOLDER, NAMESPACE, Folder, Json, Namespace, asked
 from millrace.sdk.cli.documents import read_json
@@ -54,18 +54,35 @@ def runs(
 
 
 @run.command()
-def show(run_id: RunId = LAST, state: Folder = FOLDER, namespace: Namespace = NAMESPACE, as_json: Json = False) -> None:
+def show(
+    run_id: RunId = LAST,
+    items: Annotated[
+        str,
+        typer.Option(
+            "--items", metavar="STATE", help="Only items and iterations that are succeeded, failed, cancelled."
+        ),
+    ] = "",
+    after: Annotated[str, typer.Option("--after", help="The page after one that said so.")] = "",
+    state: Folder = FOLDER,
+    namespace: Namespace = NAMESPACE,
+    as_json: Json = False,
+) -> None:
     """Show a run with its tasks: states, attempts and why they failed, durations, outputs and errors.
 
+    Of items that are over it shows 1,000, those that failed first, and says how to go on.
+
     Example: `millrace run show last`
+
+    Example: `millrace run show last --items failed`
     """
 
-    async def read(client: Client) -> Run:
-        return await client.run(await named(client, run_id))
+    async def read(client: Client) -> GetRunResponse:
+        return await client.run_page(await named(client, run_id), items=items, after=after)
 
-    found = asked(state, namespace, read)
+    page = asked(state, namespace, read)
+    found = page.run
     if as_json:
-        return print_json(found)
+        return print_json({**plain(found), "next_after": page.next_after})
     console.print(f"namespace {namespace}   principal {found.principal}   trace {found.trace_id or '-'}")
     if found.rerun_of:
         console.print(f"does run {found.rerun_of} again")
@@ -82,7 +99,11 @@ def show(run_id: RunId = LAST, state: Folder = FOLDER, namespace: Namespace = NA
         console.print(f"schedule {told['name']}   {told['kind']}{backfill} for {told['local']}")
     elif found.trigger:
         console.print(f"trigger {found.trigger}   event {found.event_id} of {found.event_source}")
-    return console.print(run_table(found, wide=True))
+    console.print(run_table(found, wide=True))
+    if page.next_after:
+        only = f" --items {items}" if items else ""
+        console.print(f"more items: millrace run show {found.run_id}{only} --after '{page.next_after}'", soft_wrap=True)
+    return None
 
 
 @run.command()

@@ -18,6 +18,7 @@ from millrace.control.commands import (
     GetWorkflow,
     ListApprovals,
     ListRuns,
+    ShowRun,
     StartRun,
     read_data,
     read_workflow,
@@ -35,8 +36,6 @@ from millrace.runtime.caller import caller
 from millrace.runtime.database import Transactions
 from millrace.runtime.errors import Denied
 
-SHOWN = 1_000
-"""The most tasks of scopes that are over that are shown of a run."""
 WATCH_POLL_S = 1.0
 """How often a watched run is looked at when nothing in this process has changed it, seconds."""
 
@@ -92,11 +91,18 @@ class ControlApi(Operations, TriggerApi, ScheduleApi, PoolApi):
         return pb.StartRunResponse(run=run_message(await start_run(command, tx)))
 
     async def GetRun(self, request: pb.GetRunRequest, tx: Store) -> pb.GetRunResponse:
-        asked = GetRun(namespace=request.namespace, run_id=request.run_id)
+        asked = ShowRun(
+            namespace=request.namespace,
+            run_id=request.run_id,
+            items=request.items,
+            limit=request.limit or ShowRun.model_fields["limit"].default,
+            after=request.after,
+        )
         kept = await tx.run(asked.namespace, asked.run_id)
-        past, slots = await tx.past(kept.run.run_id, SHOWN), await why_tasks_wait(kept, tx)
-        attempts = await tx.attempts(kept.run.run_id)
-        return pb.GetRunResponse(run=run_message(kept, past=past, slots=slots, attempts=attempts))
+        past = await tx.past(asked.run_id, asked.limit, asked.items, asked.after)
+        slots, attempts = await why_tasks_wait(kept, tx), await tx.attempts(asked.run_id)
+        told = run_message(kept, past=past.records, items=asked.items, slots=slots, attempts=attempts)
+        return pb.GetRunResponse(run=told, next_after=past.next_after)
 
     async def WatchRun(
         self, request: pb.WatchRunRequest, begin: Transactions[Store]

@@ -26,6 +26,7 @@ def run_message(
     *,
     tasks: bool = True,
     past: Sequence[TaskRun] = (),
+    items: str = "",
     slots: Mapping[str, str] = MappingProxyType({}),
     attempts: Iterable[Mapping[str, Any]] = (),
 ) -> pb.Run:
@@ -35,11 +36,12 @@ def run_message(
         kept: Which.
         tasks: With its tasks.
         past: Those of scopes that are over.
+        items: Of items and iterations only those in this state, and what they are in.
         slots: What those wait for that wait for slots, by name.
         attempts: Rows of those that ended without a result.
     """
     run, shown = kept.run, _Shown()
-    records = dict(in_order(kept, past)) if tasks else {}
+    records = dict(in_order(kept, past, items)) if tasks else {}
     told = [_task(name, records, kept, shown, slots) for name in records]
     by_id = {task.task_id: task for task in told}
     for row in attempts:

@@ -185,6 +185,24 @@ class GetRun(Command):
     run_id: UUID
 
 
+class ShowRun(GetRun):
+    """Look at one run, and a page of its items that are over.
+
+    Attributes:
+        items: In which state those are that are told; all when it is empty.
+        after: As `Past.next_after` says it.
+    """
+
+    items: Literal["", "succeeded", "failed", "cancelled"] = ""
+    limit: Annotated[int, Field(ge=1, le=1_000)] = 1_000
+    after: tuple[int, AwareDatetime, str] | None = None
+
+    @field_validator("after", mode="before")
+    @classmethod
+    def _as_told(cls, value: object) -> object:
+        return value.split(" ", 2) if isinstance(value, str) and value else value or None
+
+
 class ListRuns(Command):
     """Look at the newest runs."""
 

@@ -13,6 +13,7 @@ from millrace.control.store.due import LOOK, Turn, look_of
 from millrace.control.store.hot import HotRuns
 from millrace.control.store.rows import everywhere, kept_run, size_of, task_run
 from millrace.core.parts import Approve
+from millrace.core.paths import ROOT, scopes_around
 from millrace.core.plan import Plan
 from millrace.core.state import RunState, TaskRun
 from millrace.runtime.transaction import one
@@ -41,7 +42,29 @@ LISTS = {
     )
     for state in ("", *map(str, RunState))
 }
-PAST = f"SELECT * FROM {everywhere('task_past')} AS t WHERE run_id = $1 ORDER BY began_at, name LIMIT $2"
+# Of items and iterations that are over, which a page has; `before` are the records of those before it on the page.
+# What a record is in, or is, is its name up to the last `]`: keys have none.
+_ITEM = r"substring(name FROM '^.*\]')"
+PAST_ITEMS = f"""
+WITH past AS MATERIALIZED (
+    SELECT name, state, coalesce(began_at, 'epoch') AS began_at, {_ITEM} AS item
+    FROM {everywhere("task_past")} AS t WHERE run_id = $1 AND strpos(name, ']') > 0
+), page AS (
+    SELECT name, (state <> 'failed')::int AS fine, began_at FROM past
+    WHERE name = item AND ($3 = '' OR state = $3)
+        AND ($4::int IS NULL OR ((state <> 'failed')::int, began_at, name) > ($4, $5::timestamptz, $6::text))
+    ORDER BY fine, began_at, name LIMIT $2
+)
+SELECT page.*, sum(records) OVER (ORDER BY fine, page.began_at, name) - records AS before
+FROM page JOIN (SELECT item, count(*) AS records FROM past GROUP BY item) AS c ON c.item = name
+ORDER BY fine, began_at, name
+"""
+PAST = f"""
+SELECT * FROM {everywhere("task_past")} AS t WHERE run_id = $1 AND coalesce({_ITEM}, '') = ANY($2)
+ORDER BY began_at, name
+"""
+MOST_RECORDS = 1_000
+"""A page of items has no further one once it has so many records."""
 # Of the scopes in a task, not of what is in those.
 _ITEMS = """
 FROM ({tables}) AS t
@@ -86,6 +109,19 @@ class Waiting:
     inner: dict[str, Any]
     began_at: datetime
     due_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A page of what is over in a run that goes on, or of one that has ended.
+
+    Attributes:
+        records: The items and iterations with all that is in them and that they are in, and what is in none.
+        next_after: Where the next page begins; empty after the last.
+    """
+
+    records: list[TaskRun]
+    next_after: str
 
 
 class Runs(Definitions):
@@ -170,9 +206,23 @@ class Runs(Definitions):
         look = look_of((await self.fetch(LOOK))[0])
         return look.runs, look.turns
 
-    async def past(self, run_id: UUID, limit: int) -> list[TaskRun]:
-        """Return up to `limit` records of a run's scopes that are over, in the order in which they began."""
-        return [task_run(row) for row in await self.fetch(PAST, run_id, limit)]
+    async def past(
+        self, run_id: UUID, limit: int, state: str = "", after: tuple[int, datetime, str] | None = None
+    ) -> Past:
+        """Return up to `limit` items of a run that are over, with what is in them: those that failed first.
+
+        Args:
+            run_id: Which run.
+            limit: How many at most, as they began; fewer where they have more than `MOST_RECORDS` records.
+            state: Only those in this one.
+            after: Whether the last one of the page before had not failed, when it began, and its path.
+        """
+        rows = await self.fetch(PAST_ITEMS, run_id, limit + 1, state, *(after or (None, None, None)))
+        page = [row for row in rows[:limit] if row["before"] < MOST_RECORDS]
+        last = page[-1] if len(page) < len(rows) else None
+        scopes = {ROOT, *(scope for row in page for scope in scopes_around(row["name"]))}
+        records = [task_run(row) for row in await self.fetch(PAST, run_id, list(scopes))]
+        return Past(records, f"{last['fine']} {last['began_at'].isoformat()} {last['name']}" if last else "")
 
     async def outputs(self, run_id: UUID, name: str) -> list[Any] | None:
         """Return what the items of a foreach handed on, in their order; None when it is too much to be read."""
