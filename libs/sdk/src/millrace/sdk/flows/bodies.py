@@ -1,9 +1,12 @@
-"""Steps with bodies: a function per body, called once while the flow is traced, with references to what it will see."""
+"""Steps with bodies: a function per body, called once while the flow is traced, with references to what it will see.
+
+Every step, with bodies or without, is made by `Step`, so that what all may say, `Common`, is written once.
+"""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypedDict, Unpack
 
 from millrace.sdk.flows.refs import Condition, Node, Place, Ref, plain
 from millrace.sdk.flows.trace import Trace, current
@@ -49,6 +52,27 @@ def plan(function: BodyFunction) -> dict[str, Any]:
     return {"$plan": body}
 
 
+class Common(TypedDict, total=False):
+    """What every step may say, besides its name.
+
+    Attributes:
+        after: Steps that must be settled first, besides those referred to.
+        when: It is skipped when this is false.
+        run_if: `settled` runs it whatever became of the steps before it; `succeeded`, the default, skips it then.
+        timeout_s: How long it may take in all, with its attempts, items and waits, seconds; an `end` and a `gate` take
+            no time.
+        compensate: Calls what undoes it, when what it is in fails later; given a reference to its output.
+        teardown: Calls what is done once nothing needs it any more, however that ended; given the same.
+    """
+
+    after: Iterable[Node]
+    when: Condition | str | None
+    run_if: Literal["succeeded", "settled"]
+    timeout_s: float | None
+    compensate: BodyFunction | None
+    teardown: BodyFunction | None
+
+
 class Step:
     """A step whose bodies are being traced."""
 
@@ -69,13 +93,16 @@ class Step:
         self.needs |= dict.fromkeys(sorted(condition.needs))
         return condition.text
 
-    def add(
-        self, task: dict[str, Any], after: Iterable[Node], when: Condition | str | None, timeout_s: float | None = None
-    ) -> Node:
+    def add(self, task: dict[str, Any], common: Common) -> Node:
         """Add it to the flow."""
+        made, after, when = dict(task), common.get("after", ()), common.get("when")
+        plain_fields = {"run_if": common.get("run_if"), "timeout_s": common.get("timeout_s")}
+        made |= {field: value for field, value in plain_fields.items() if value is not None}
+        for field, function in (("compensate", common.get("compensate")), ("teardown", common.get("teardown"))):
+            if function is not None:
+                made[field] = self.body(field, function, Node(self.name).output)
         trace = current()
-        limit = {"timeout_s": timeout_s} if timeout_s is not None else {}
-        node = trace.add(self.name, task | limit, after=after, when=when, needs=self.needs)
+        node = trace.add(self.name, made, after=after, when=when, needs=self.needs)
         for field, body in self._traces:
             trace.include(self.name, field, body)
         return node
@@ -88,9 +115,7 @@ def foreach(
     concurrency: int | None = None,
     tolerate: Mapping[str, float] | None = None,
     name: str | None = None,
-    after: Iterable[Node] = (),
-    when: Condition | None = None,
-    timeout_s: float | None = None,
+    **common: Unpack[Common],
 ) -> Callable[[BodyFunction], Node]:
     """Return a decorator that makes a function the body for each item of a list.
 
@@ -103,9 +128,7 @@ def foreach(
         concurrency: How many items are under way at once.
         tolerate: `count` or `percent` of items that may fail.
         name: The step's name; default: the function's.
-        after: Steps that must be settled first, besides those referred to.
-        when: The step is skipped when this is false.
-        timeout_s: For all items together.
+        common: What every step may say; `timeout_s` is for all items together.
     """
 
     def trace(function: BodyFunction) -> Node:
@@ -113,7 +136,7 @@ def foreach(
         body = step.body("foreach.do", function, told("item", step.name), told("index", step.name))
         more = {"key": key, "concurrency": concurrency, "tolerate": tolerate}
         made = {"items": items, **{k: value for k, value in more.items() if value is not None}, "do": body}
-        return step.add({"foreach": made}, after, when, timeout_s)
+        return step.add({"foreach": made}, common)
 
     return trace
 
@@ -123,9 +146,7 @@ def loop(
     *,
     max_iterations: int | None = None,
     name: str | None = None,
-    after: Iterable[Node] = (),
-    when: Condition | None = None,
-    timeout_s: float | None = None,
+    **common: Unpack[Common],
 ) -> Callable[[BodyFunction], Node]:
     """Return a decorator that makes a function the body of a loop.
 
@@ -136,9 +157,7 @@ def loop(
         goes_on: Returns the condition on which it is done once more.
         max_iterations: The step fails when it would go on after so many.
         name: The step's name; default: the function's.
-        after: Steps that must be settled first, besides those referred to.
-        when: The step is skipped when this is false.
-        timeout_s: For all iterations together.
+        common: What every step may say; `timeout_s` is for all iterations together.
     """
 
     def trace(function: BodyFunction) -> Node:
@@ -147,7 +166,7 @@ def loop(
         condition = step.condition(goes_on(*refs))
         limit = {"max_iterations": max_iterations} if max_iterations is not None else {}
         made = {"condition": condition, **limit, "do": step.body("while.do", function, *refs)}
-        return step.add({"while": made}, after, when, timeout_s)
+        return step.add({"while": made}, common)
 
     return trace
 
@@ -157,9 +176,7 @@ def switch(
     default: BodyFunction | None = None,
     *,
     name: str = "switch",
-    after: Iterable[Node] = (),
-    when: Condition | None = None,
-    timeout_s: float | None = None,
+    **common: Unpack[Common],
 ) -> Node:
     """Add a step that does the first case whose condition holds, else the default, and hands on what that did."""
     step = Step(name)
@@ -171,7 +188,7 @@ def switch(
     }
     if default is not None:
         made["default"] = step.body("switch.default", default)
-    return step.add({"switch": made}, after, when, timeout_s)
+    return step.add({"switch": made}, common)
 
 
 def parallel(
@@ -179,9 +196,7 @@ def parallel(
     *,
     quorum: int | None = None,
     name: str = "parallel",
-    after: Iterable[Node] = (),
-    when: Condition | None = None,
-    timeout_s: float | None = None,
+    **common: Unpack[Common],
 ) -> Node:
     """Add a step that does all branches at once, and hands on what each did by its name.
 
@@ -190,7 +205,7 @@ def parallel(
     step = Step(name)
     made = {branch: step.body(f"parallel.branches.{branch}", do) for branch, do in branches.items()}
     limit = {"quorum": quorum} if quorum is not None else {}
-    return step.add({"parallel": {"branches": made, **limit}}, after, when, timeout_s)
+    return step.add({"parallel": {"branches": made, **limit}}, common)
 
 
 @dataclass(frozen=True)
@@ -213,9 +228,7 @@ def attempt(
     catch: Sequence[Catch] = (),
     last: BodyFunction | None = None,
     name: str = "attempt",
-    after: Iterable[Node] = (),
-    when: Condition | None = None,
-    timeout_s: float | None = None,
+    **common: Unpack[Common],
 ) -> Node:
     """Add a step that does something, then the first catch that applies when that fails, and `last` in any case.
 
@@ -232,4 +245,4 @@ def attempt(
     made |= {"catch": catches} if catches else {}
     if last is not None:
         made["finally"] = step.body("try.finally", last, error)
-    return step.add({"try": made}, after, when, timeout_s)
+    return step.add({"try": made}, common)

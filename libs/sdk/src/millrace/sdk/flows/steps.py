@@ -2,15 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from millrace.core.parts import Retries
-from millrace.sdk.flows.bodies import BodyFunction, Step
+from millrace.sdk.flows.bodies import Common, Step
 from millrace.sdk.flows.refs import Condition, Default, Node, Ref
 from millrace.sdk.flows.trace import current
 from millrace.sdk.local import LocalBody
-
-RunIf = Literal["succeeded", "settled"]
 
 
 class TaskKind:
@@ -47,40 +45,28 @@ class TaskKind:
         self,
         name: str | None = None,
         *,
-        after: Iterable[Node] = (),
-        when: Condition | str | None = None,
-        run_if: RunIf = "succeeded",
-        compensate: BodyFunction | None = None,
-        teardown: BodyFunction | None = None,
         priority: int | Ref | Default | None = None,
         fairness_key: str | Ref | Default | None = None,
+        **common: Unpack[Common],
     ) -> Callable[..., Node]:
         """Return the same kind, to be called once as a step with its own name, order, condition or turn.
 
         Args:
             name: The step's name; default: the body's name, or the verb of the kind.
-            after: Steps that must be settled first, besides those whose outputs it is given.
-            when: It is skipped when this is false.
-            run_if: `settled` runs it whatever became of the steps before it.
-            compensate: Calls what undoes it, when what it is in fails later; given a reference to its output.
-            teardown: Calls what is done once nothing needs it any more, however that ended; given the same.
             priority: Of those that wait for slots of its pool, the higher goes first.
             fairness_key: Those of one priority share the pool fairly among their keys.
+            common: What every step may say: `after`, `when`, `run_if`, `timeout_s`, `compensate`, `teardown`.
         """
         own = getattr(self.body, "__name__", "")
         default = own if own.isidentifier() else self.kind.split(".", 1)[-1]  # a lambda's name is no name
 
         def call(**inputs: Any) -> Node:  # noqa: ANN401 - inputs are JSON or references
-            task = {"kind": self.kind, "input": inputs, "run_if": run_if, **self._options}
+            task = {"kind": self.kind, "input": inputs, **self._options}
             turn = {"priority": priority, "fairness_key": fairness_key}
             task |= {field: value for field, value in turn.items() if value is not None}
-            step = Step(name or default)
-            for field, function in (("compensate", compensate), ("teardown", teardown)):
-                if function is not None:
-                    task[field] = step.body(field, function, Node(step.name).output)
             if self.body is not None:
                 current().local[self.kind] = self.body
-            return step.add(task, after, when)
+            return Step(name or default).add(task, common)
 
         return call
 
@@ -156,13 +142,10 @@ def end(
     *,
     reason: str | Ref | Default = "",
     name: str = "end",
-    after: Iterable[Node] = (),
-    when: Condition | str | None = None,
-    run_if: RunIf = "succeeded",
+    **common: Unpack[Common],
 ) -> Node:
     """Add the end of the run to the flow being traced."""
-    ending = {"end": {"state": state, "reason": reason}, "run_if": run_if}
-    return current().add(name, ending, after=after, when=when)
+    return Step(name).add({"end": {"state": state, "reason": reason}}, common)
 
 
 def gate(
@@ -171,11 +154,12 @@ def gate(
     otherwise: Literal["refused", "failed"] = "refused",
     reason: str | Ref | Default = "",
     name: str = "gate",
-    after: Iterable[Node] = (),
+    **common: Unpack[Common],
 ) -> Node:
     """Add a condition that the run must meet: it ends as `otherwise` says when it is false."""
-    made = {"gate": {"condition": condition.text, "otherwise": otherwise, "reason": reason}}
-    return current().add(name, made, after=after, needs=sorted(condition.needs))
+    step = Step(name)
+    made = {"condition": step.condition(condition), "otherwise": otherwise, "reason": reason}
+    return step.add({"gate": made}, common)
 
 
 def subflow(
@@ -184,9 +168,7 @@ def subflow(
     *,
     on_stop: Literal["cancel", "abandon"] = "cancel",
     name: str = "subflow",
-    after: Iterable[Node] = (),
-    when: Condition | str | None = None,
-    timeout_s: float | None = None,
+    **common: Unpack[Common],
 ) -> Node:
     """Add a run of another workflow of the namespace; it hands on what that does.
 
@@ -195,13 +177,9 @@ def subflow(
         data: What it starts with.
         on_stop: What becomes of it when this step is stopped: it is cancelled and waited for, or goes on by itself.
         name: The step's name.
-        after: Steps that must be settled first, besides those referred to.
-        when: It is skipped when this is false.
-        timeout_s: How long is waited for its end.
+        common: What every step may say; `timeout_s` is how long is waited for its end.
     """
-    limit = {"timeout_s": timeout_s} if timeout_s is not None else {}
-    made = {"subflow": {"workflow": workflow, "data": data, "on_stop": on_stop}, **limit}
-    return current().add(name, made, after=after, when=when)
+    return Step(name).add({"subflow": {"workflow": workflow, "data": data, "on_stop": on_stop}}, common)
 
 
 def wait(
@@ -212,9 +190,7 @@ def wait(
     event: str | None = None,
     key: str | Ref | None = None,
     name: str = "wait",
-    after: Iterable[Node] = (),
-    when: Condition | str | None = None,
-    timeout_s: float | None = None,
+    **common: Unpack[Common],
 ) -> Node:
     """Add a pause of so many seconds, until a moment, or until a signal or an event comes; nobody is held up by it.
 
@@ -227,17 +203,14 @@ def wait(
         event: Or the trigger, one without a workflow, whose next event does.
         key: Under which key of that trigger.
         name: The step's name.
-        after: Steps that must be settled first, besides those referred to.
-        when: It is skipped when this is false.
-        timeout_s: How long is waited for any of it.
+        common: What every step may say.
 
     Raises:
         ValueError: `until` has no offset from UTC.
     """
     given = {"for_s": for_s, "until": moment_text(until, "until"), "signal": signal, "event": event, "key": key}
-    limit = {"timeout_s": timeout_s} if timeout_s is not None else {}
-    made = {"wait": {key: value for key, value in given.items() if value is not None}}
-    return current().add(name, made | limit, after=after, when=when)
+    made = {key: value for key, value in given.items() if value is not None}
+    return Step(name).add({"wait": made}, common)
 
 
 def approve(
@@ -250,9 +223,7 @@ def approve(
     rejected: Literal["refused", "failed", "go_on"] = "refused",
     expired: Literal["refused", "failed", "go_on", "approve"] = "failed",
     name: str = "approve",
-    after: Iterable[Node] = (),
-    when: Condition | str | None = None,
-    timeout_s: float | None = None,
+    **common: Unpack[Common],
 ) -> Node:
     """Add a decision of people; it hands on `approved` and the `votes`, each with `by`, `comment` and `form`.
 
@@ -265,11 +236,7 @@ def approve(
         rejected: How the run then ends, or `go_on`.
         expired: The same when nobody has decided within `timeout_s`; `approve` takes silence for consent.
         name: The step's name.
-        after: Steps that must be settled first, besides those referred to.
-        when: It is skipped when this is false.
-        timeout_s: How long is waited for a decision.
+        common: What every step may say; `timeout_s` is how long is waited for a decision.
     """
     asked = {"title": title, "assignees": [*assignees], "role": role, "need": need, "form": dict(form or {})}
-    limit = {"timeout_s": timeout_s} if timeout_s is not None else {}
-    made = {"approve": {**asked, "rejected": rejected, "expired": expired}, **limit}
-    return current().add(name, made, after=after, when=when)
+    return Step(name).add({"approve": {**asked, "rejected": rejected, "expired": expired}}, common)
