@@ -7,9 +7,10 @@ import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -18,7 +19,10 @@ from millrace.core.yaml import load_workflow
 from millrace.runtime import held, held_keys
 from millrace.runtime.client import FixedToken
 from millrace.runtime.database import Database, Transactions
+from millrace.runtime.envelope import headers_of
 from millrace.runtime.errors import Denied, InvalidInput, NotFound
+from millrace.runtime.ids import new_id
+from millrace.runtime.inbox import first_id
 from millrace.runtime.subscriptions import Record
 from millrace.runtime.testing import create_topics, publish, until
 from millrace.runtime.testing.process import Deployment, deployed
@@ -101,6 +105,12 @@ class World:
 
     async def work(self, event_uri: str) -> str:
         """Do the task that was ordered for an event; return its run."""
+        done = await self.done(event_uri)
+        await publish(self._servers, [done])
+        return str(done.run_id)
+
+    async def done(self, event_uri: str) -> TaskSucceeded:
+        """Return what is said when the task that was ordered for an event is done."""
         async with asyncio.timeout(30):
             async for record in self._orders:
                 headers = dict(record.headers)
@@ -111,9 +121,7 @@ class World:
                     names = ("namespace", "task_id", "attempt", "token", "run_id", "kind", "name", "workflow")
                     about = {name: getattr(order, name) for name in names}
                     output = {"good_rows": 26_398}
-                    done = TaskSucceeded(**about, service=order.queue, output=output, duration_s=1.5, cpu_s=1.0)
-                    await publish(self._servers, [done])
-                    return str(order.run_id)
+                    return TaskSucceeded(**about, service=order.queue, output=output, duration_s=1.5, cpu_s=1.0)
         raise AssertionError(f"nothing was ordered for {event_uri}")
 
 
@@ -588,6 +596,68 @@ async def test_what_would_unpark_other_keys_than_was_said_is_refused(
     assert told.startswith("millrace: ")
     assert said in told
     assert sorted(await _parked(world)) == sorted(waiting)
+
+
+@pytest.fixture
+async def dead(world: World) -> AsyncIterator[list[str]]:
+    """The ids of three events that are held as dead, and could be handled by now."""
+    ids = [f"dead-{uuid4().hex[:8]}" for _ in range(3)]
+    async with Database(world.dsn, pool_size=1) as database, Transactions(database, Transaction)() as tx:
+        for offset, event_id in enumerate(ids):
+            held.hold(tx, "control", _record(world, 3, offset, event_id, event_id, "day.landed"), "rain")
+    yield ids
+    await world.command("held", "drop", "--service", "control", "--topic", world.topic)
+
+
+@pytest.mark.parametrize(("command", "done"), [("replay", "handled"), ("drop", "dropped")])
+async def test_a_dry_run_only_counts_and_no_more_events_than_the_rate_says_go_in_a_second(
+    world: World, dead: list[str], command: str, done: str
+) -> None:
+    which = ("--service", "control", "--reason", "rain")
+    counted = await world.json("held", command, *which, "--dry-run")
+    told = await world.command("held", command, *which, "--dry-run")
+    left = await world.json("held", "list", *which)
+    before = await _pages(world)
+
+    outcome = await world.json("held", command, *which, "--rate", "4/s")
+
+    first, *_, last = at = (await _pages(world))[len(before) :]
+    assert (counted, told) == ({"matched": 3}, f"3 would be {done}\n")
+    assert sorted(one["event_id"] for one in left["held"]) == sorted(dead)
+    assert outcome == {done: 3, "failed": 0, "reason": ""}
+    assert len(at) >= len(dead), "an event a page"
+    assert last - first > (len(dead) - 1) * timedelta(seconds=0.2), "a quarter of a second apart, or nearly"
+    assert not (await world.json("held", "list", *which))["held"]
+    assert sorted(await _handled(world, dead)) == (sorted(dead) if done == "handled" else [])
+
+
+async def _pages(world: World) -> list[datetime]:
+    """Return when control has handled a page of held events: each is one row of its audit."""
+    async with Database(world.dsn, pool_size=1) as database, Transactions(database, Transaction)() as tx:
+        rows = await tx.fetch("SELECT time FROM request WHERE method LIKE '%Held%' ORDER BY time")
+    return [row["time"] for row in rows]
+
+
+async def test_what_is_too_old_to_deduplicate_is_replayed_once_that_is_accepted(world: World) -> None:
+    event = ("publish", world.topic, "month.landed", SOURCE, "--id", "old", "--data", '{"uri": "file:///old"}')
+    await world.command(*event)
+    done = await world.done("file:///old")
+    now = datetime.now(UTC)
+    long_ago = UUID(int=first_id(now - timedelta(days=9)).int | (new_id().int & ((1 << 80) - 1)))
+    headers = tuple((name, text.encode()) for name, text in headers_of(done, long_ago, now, None, "").items())
+    value = done.model_dump_json().encode()
+    record = Record(done.topic_name(), 0, 1_000_000, done.key().encode(), value, headers, 0)
+    async with Database(world.dsn, pool_size=1) as database, Transactions(database, Transaction)() as tx:
+        held.hold(tx, "control", record, "too old to deduplicate")
+    which = ("--service", "control", "--topic", done.topic_name())
+
+    refused = await world.command("held", "replay", *which, status=1)
+    replayed = await world.json("held", "replay", *which, "--accept-duplicate")
+
+    assert "replay it with --accept-duplicate if it was not handled before" in refused
+    assert replayed == {"handled": 1, "failed": 0, "reason": ""}
+    assert (await world.json("run", "show", str(done.run_id)))["state"] == "succeeded"
+    assert not (await world.json("held", "list", *which))["held"]
 
 
 async def _write_poison(world: World) -> None:
