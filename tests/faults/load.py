@@ -18,6 +18,7 @@ from millrace.sdk.publish import CloudEvent, Publisher
 from tests.faults.declared import FULL, LIGHT, MODEL, NAMESPACE, Prepared, land_readings, prepared
 from tests.faults.history import OPEN, History
 from tests.faults.stack import Stack
+from tests.faults.topics import caught_up
 from tests.journeys.shop import ENDED
 
 LIGHT_PER_S = 3.0
@@ -155,7 +156,14 @@ class Load:
         return run
 
     async def probe(self) -> None:
-        """Return when all is as before: parts are ready, a fresh event's run has ended, a prediction is answered."""
+        """Return when all is as before.
+
+        Parts are ready, each group has read what was there at the call, a fresh event's run has ended, and a prediction
+        is answered.
+        """
+        await asyncio.gather(caught_up(self.stack.servers), self._serves())
+
+    async def _serves(self) -> None:
         await self.stack.ready(seconds=600)
         event = await self.light()
         while True:

@@ -3,17 +3,21 @@
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 from millrace.contracts import SERVICES
 from millrace.contracts.catalogue import FOREIGN, catalogue
 
 from infra.documents import subscriptions
 from tests.faults.records import ends_of, groups, places
 from tests.journeys.shop import Told
+
+LOOK_S = 0.1
 
 
 async def ends(servers: str) -> dict[TopicPartition, int]:
@@ -81,10 +85,25 @@ def _event(record: Any) -> tuple[str, Told] | None:
         return None
 
 
-async def lag(servers: str) -> dict[str, int]:
+async def caught_up(servers: str) -> None:
+    """Return when each group has noted as read all that was there at the call, or once a broker answered after it."""
+    marks: Mapping[TopicPartition, int] = {}
+    while True:
+        with suppress(KafkaError, OSError):
+            marks = marks or await ends_of(servers, places())
+            if not await lag(servers, marks):
+                return
+        await asyncio.sleep(LOOK_S)
+
+
+async def lag(servers: str, marks: Mapping[TopicPartition, int] | None = None) -> dict[str, int]:
     """Return how many records each group has not read yet, by its committed offsets; those with none left out.
 
     What it has noted nothing of, such as a topic that was made again, it has not read at all.
+
+    Args:
+        servers: Where Kafka answers.
+        marks: Up to where it should have read; up to where each partition ends now by default.
     """
     names = [group for service in SERVICES for group in groups(service)]
     admin = AIOKafkaAdminClient(bootstrap_servers=servers)
@@ -100,8 +119,11 @@ async def lag(servers: str) -> dict[str, int]:
     own = {service: _own_places(service) for service in SERVICES}
     known = sorted({place for of in (*noted.values(), *own.values()) for place in of})
     first, last = await _bounds_of(servers, known)
+    until = last if marks is None else marks
     behind = {
-        name: sum(last[place] - (offsets.get(place, first[place])) for place in {*offsets, *own.get(name, ())})
+        name: sum(
+            max(0, until.get(place, 0) - offsets.get(place, first[place])) for place in {*offsets, *own.get(name, ())}
+        )
         for name, offsets in noted.items()
     }
     return {name: count for name, count in behind.items() if count}
