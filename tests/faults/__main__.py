@@ -1,7 +1,7 @@
 """The fault matrix: `python -m tests.faults`, or `ROWS=1,6,11 python -m tests.faults` for some of its rows.
 
-It prints a table and last `N passed, N failed`, and exits with 0 only when nothing failed and every row asked for ran;
-where none is asked for, every one that is built.
+It prints a table, how long that took of what it may, and last `N passed, N failed`. It exits with 0 only when nothing
+failed and every row asked for ran; where none is asked for, every one that is built.
 """
 
 import os
@@ -13,7 +13,7 @@ os.environ["MILLRACE_FAULTS_FULL"] = "1"  # read when the rows are
 import pytest
 
 from tests.faults.result import Result
-from tests.faults.rows import MEASURED, RESULT, ROWS
+from tests.faults.rows import MEASURED, RESULT, ROWS, WHOLE_S
 from tests.faults.table import Line, all_ran, show
 
 #: Why a test has no outcome of its own.
@@ -84,8 +84,8 @@ def main() -> int:
     began = time.monotonic()
     matrix = Matrix(chosen)
     code = pytest.main(["-q", "tests/faults", *sys.argv[1:]], plugins=[matrix])
-    print(f"{time.monotonic() - began:.0f} s")
-    show(matrix.lines, chosen)
+    took = f"{time.monotonic() - began:.0f} s"
+    show(matrix.lines, chosen, took if asked else f"{took} of {WHOLE_S:.0f}")
     done = {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}
     failed = any(line.outcome == "failed" for line in matrix.lines)
     wanted = chosen if asked else [number for number in chosen if not ROWS[number].later]

@@ -12,7 +12,7 @@ import pytest
 from tests.faults.judge import Judged
 from tests.faults.reads import quiet
 from tests.faults.result import Result
-from tests.faults.rows import FULL, RESULT
+from tests.faults.rows import FULL, RESULT, SHORT_S
 from tests.faults.stack import Stack, running
 
 #: How long the load runs before a fault, after the recovery, and at least in all; in the short set about 10 s.
@@ -37,7 +37,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     rows = [report for report in told if isinstance(report, pytest.TestReport) and "row" in report.keywords]
     if rows:
         names = {report.nodeid for report in rows}
-        terminalreporter.write_line(f"{len(names)} tests of fault rows: {sum(row.duration for row in rows):.0f} s")
+        limit = "" if FULL else f" of {SHORT_S:.0f}"
+        took = f"{sum(row.duration for row in rows):.0f} s{limit}"
+        terminalreporter.write_line(f"{len(names)} tests of fault rows: {took}")
         for row in rows:
             for name, value in row.user_properties if row.when == "call" else ():
                 if name == RESULT:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -94,6 +95,7 @@ class Judged:
         rate: float = 1.0,
         settle_s: float = SETTLE_S,
         expected: Callable[[Finding], bool] = lambda _: False,
+        shows: str = "held",
     ) -> AsyncIterator[Fault]:
         """Run load, let the block inject a fault, wait for the recovery, and judge.
 
@@ -104,14 +106,15 @@ class Judged:
             rate: Times the usual load.
             settle_s: How long what is under way may take to end after the load.
             expected: Findings that are no failure: of what the block itself takes away or ends otherwise, by `about`.
-                That they are there is for the row to see, in `fault.findings`.
+                The table tells them apart; that they are there is for the row to see, in `fault.findings`.
+            shows: What the table says of a row that holds, where less is shown than that all came to be as it was.
 
         Raises:
             AssertionError: Something was lost, doubled, out of order or not there to be judged, or the recovery took
                 too long.
         """
         bound = ROWS[number].bound_s if bound_s is None else bound_s
-        result = Result(number, injected, bound)
+        result = Result(number, injected, bound, shows)
         history = History()
         try:
             load = Load(stack, history, rate)
@@ -132,15 +135,17 @@ class Judged:
             fault.seen = await facts(stack, load, begins, effects[-1].receipt if effects else 0, before)
             fault.findings = verdict(fault.seen)
             result.judge_s = time.monotonic() - began - result.load_s
-            _judge(result, fault, [finding for finding in fault.findings if not expected(finding)])
+            _judge(result, fault, expected)
         finally:
             with contextlib.suppress(OSError):
                 history.keep(stack.folder / f"history-{number}.jsonl")
             self.keep(result)
 
 
-def _judge(result: Result, fault: Fault, findings: list[Finding]) -> None:
+def _judge(result: Result, fault: Fault, expected: Callable[[Finding], bool]) -> None:
     assert fault.seen is not None
+    result.expected = Counter(finding.kind for finding in fault.findings if expected(finding))
+    findings = [finding for finding in fault.findings if not expected(finding)]
     result.lost = sum(finding.kind == "lost" for finding in findings)
     result.doubled = sum(finding.kind == "doubled" for finding in findings)
     result.repeated_calls = sum(effect.calls - 1 for effect in fault.seen.effects)

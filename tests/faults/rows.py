@@ -9,6 +9,8 @@ import pytest
 
 #: Set by the runner: all rows with their full load; else only the short set, with little.
 FULL = bool(os.environ.get("MILLRACE_FAULTS_FULL"))
+#: How long all rows together may take on two cores, seconds: the whole matrix, and the short set in `make test`.
+WHOLE_S, SHORT_S = 3600.0, 180.0
 #: Under which name a test's report carries a line of the table.
 RESULT = "fault"
 #: Under which name it carries what else was measured, for people.

@@ -36,8 +36,8 @@ def all_ran(lines: Sequence[Line], wanted: Sequence[int]) -> bool:
     return {line.number for line in lines} >= {*wanted} and all(line.ran for line in lines)
 
 
-def show(lines: Sequence[Line], chosen: Sequence[int]) -> None:
-    """Print the table of the rows chosen, and last how many passed and failed."""
+def show(lines: Sequence[Line], chosen: Sequence[int], took: str) -> None:
+    """Print the table of the rows chosen, how long it took, and last how many passed and failed."""
     table = Table(title="The fault matrix")
     for name in ("row", "fault", "injected", "held", "recovered / bound", "lost", "doubled"):
         table.add_column(name, overflow="fold")
@@ -51,6 +51,7 @@ def show(lines: Sequence[Line], chosen: Sequence[int]) -> None:
                 table.add_row(str(number), row.name, *cells)
     Console(file=sys.stdout, width=160).print(table)
     passed, failed = (sum(line.outcome == outcome for line in lines) for outcome in ("passed", "failed"))
+    print(took)
     print(f"{passed} passed, {failed} failed")
 
 
@@ -68,5 +69,13 @@ def _cells(line: Line) -> list[tuple[str, str, str, str, str]]:
 def _cells_of(result: Result) -> tuple[str, str, str, str, str]:
     bound = "" if result.bound_s is None else f"{result.bound_s:g} s"
     took = "" if result.recovered_s is None else f"{result.recovered_s:.1f} s"
-    judged = (str(result.lost), str(result.doubled)) if result.judge_s else ("?", "?")
-    return result.injected, "held" if result.held else "NOT HELD", f"{took} / {bound}", *judged
+    lost, doubled = _count(result, "lost", result.lost), _count(result, "doubled", result.doubled)
+    return result.injected, result.shows if result.held else "NOT HELD", f"{took} / {bound}", lost, doubled
+
+
+def _count(result: Result, kind: str, unexpected: int) -> str:
+    if not result.judge_s:
+        return "?"
+    expected = result.expected.get(kind, 0)
+    told = [str(unexpected)] if unexpected or not expected else []
+    return " + ".join([*told, *([f"{expected} (expected)"] if expected else [])])
