@@ -117,12 +117,23 @@ def test_a_task_goes_to_the_queue_of_its_kind_unless_it_names_another() -> None:
             "tasks.a.priority: must be a whole number or `{$from: …}`",
         ),
         ({"a": {"foreach": {"items": 5, "do": {"tasks": {"b": {"kind": "d.x"}}}}}}, "items: must be a list or `{$from"),
-        ({"a": {"wait": {"until": {"from": "/x"}}}}, "tasks.a.wait.until: must be a text;"),
+        ({"a": {"wait": {"until": {"from": "/x"}}}}, "not valid: tasks.a.wait.until.$from: Field required;"),
         ({f"t{n}": {"kind": "d.x"} for n in range(MAX_TASKS + 1)}, "at most 500"),
     ],
 )
 def test_what_cannot_run_is_refused_with_its_field_and_what_would_be_right(tasks: dict[str, Any], said: str) -> None:
     assert said in complaint(**tasks)
+
+
+@pytest.mark.parametrize(
+    ("wait", "said"),
+    [
+        ({"for_s": -1}, "tasks.a.wait.for_s: Input should be greater than or equal to 0"),
+        ({"event": "t", "key": 7}, "tasks.a.wait.key: must be a text or `{$from: …}`"),
+    ],
+)
+def test_what_may_be_a_pointer_is_told_once_what_is_wrong(wait: dict[str, Any], said: str) -> None:
+    assert complaint(a={"wait": wait}) == f"workflow is not valid: {said}"
 
 
 def test_all_problems_are_told_at_once() -> None:

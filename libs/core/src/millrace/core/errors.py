@@ -1,8 +1,10 @@
 """What is wrong with a document that a user wrote: a workflow, a source or a trigger."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 _UNKNOWN_FIELD = "extra_forbidden"
 _POINTER = "Pointer"
@@ -42,6 +44,9 @@ def problems_of(error: ValidationError, known: str) -> list[Problem]:
     findings = error.errors(include_url=False, include_context=False, include_input=False)
     # What may be a pointer, too, has a finding for either form, and the form's name at the end of its place.
     either = {finding["loc"][: finding["loc"].index(_POINTER)] for finding in findings if _POINTER in finding["loc"]}
+    findings = [one for place in either for one in _meant(place, findings)] + [
+        one for one in findings if not any(one["loc"][: len(place)] == place for place in either)
+    ]
     found: dict[tuple[str, str], list[str]] = {}
     for finding in findings:
         place = finding["loc"]
@@ -55,3 +60,13 @@ def problems_of(error: ValidationError, known: str) -> list[Problem]:
         else:
             found[field, finding["msg"].removeprefix("Value error, ")] = []
     return [Problem(field, said + " or ".join(wanted)) for (field, said), wanted in found.items()]
+
+
+def _meant(place: tuple[int | str, ...], findings: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """Return the findings of what may be a pointer that are about the form that was meant."""
+    here = [one for one in findings if one["loc"][: len(place)] == place]
+    pointer = [one for one in here if _POINTER in one["loc"]]
+    value = [one for one in here if _POINTER not in one["loc"]]
+    if any(one["loc"][-1] != _POINTER for one in pointer):
+        return pointer  # an object: something is wrong within it
+    return value if any(one["type"] not in _WANTED for one in value) else [*value, *pointer]
