@@ -154,7 +154,11 @@ async def test_l4_a_large_value_goes_from_function_to_function_and_is_taken_from
     for run in (first, second):
         assert (run.state, json.loads(run.output_json)) == ("succeeded", {"n": 300}), run
         output = json.loads(run.tasks[0].output_json)
-        assert (output["n"], output["memory"], output["table"].keys()) == (300, 1024**3, {"$artifact", "$bytes"})
+        assert (output["n"], output["memory"], output["table"].keys()) == (
+            300,
+            1024**3,
+            {"$artifact", "$bytes", "$items"},
+        )
         assert run.tasks[1].state == "succeeded"
     found = [json.loads(run.tasks[0].cache_json)["found"] for run in (first, second)]
     assert (found, [run.tasks[0].attempts for run in (first, second)]) == (["miss", "hit"], [1, 0])

@@ -59,6 +59,60 @@ def test_who_looks_into_a_reference_fails_and_is_told_what_to_do(task: dict[str,
     assert "hand on what is needed of it in a field of its own" in failure.message
 
 
+LIST = {**LARGE, "$items": 3}
+
+
+def over_list(listed: dict[str, Any] = LIST, body: dict[str, Any] | None = None, **foreach: Any) -> World:
+    """A run that goes over a list which is kept as an artifact."""
+    do = {"tasks": {"use": {"kind": "data.use", **(body or {})}}}
+    items = {"$from": "/tasks/first/output/table"}
+    one = started(first=FIRST, each={"needs": ["first"], "foreach": {"items": items, "do": do, **foreach}})
+    one.succeed("first", table=listed)
+    return one
+
+
+def test_a_foreach_goes_over_a_list_that_is_kept_as_an_artifact_with_a_reference_to_each_item() -> None:
+    told = {"all": {"$from": "/item/each"}, "name": {"$from": "/item/each/a~1b/0"}, "n": {"$from": "/index/each"}}
+    one = over_list(body={"input": told})
+
+    def part(at: str) -> dict[str, Any]:
+        return {"$artifact": {"of": "ab" * 32, "at": at}}
+
+    orders = {order.name: order.input for order in one.orders if order.name != "first"}
+    assert orders == {f"each[{n}].use": {"all": part(f"/{n}"), "name": part(f"/{n}/a~1b/0"), "n": n} for n in range(3)}
+    for name in orders:
+        one.succeed(name)
+    assert one.run.tasks["each"].output == {"total": 3, "succeeded": 3, "failed": 0}
+
+
+@pytest.mark.parametrize(
+    ("listed", "foreach", "said"),
+    [
+        (
+            LARGE,
+            {},
+            "LargeValue: foreach each cannot go over it: the value at /tasks/first/output/table has 70000 bytes",
+        ),
+        (LIST, {"key": "/name"}, "LargeValue: foreach each cannot name its items by `key` /name: the value at"),
+        ({**LARGE, "$items": 100_001}, {}, "InvalidItems: 100001 items; at most 100000 are allowed"),
+    ],
+)
+def test_a_list_that_cannot_be_gone_over_unread_fails_its_foreach_by_name(
+    listed: dict[str, Any], foreach: dict[str, Any], said: str
+) -> None:
+    one = over_list(listed, **foreach)
+
+    assert str(one.run.tasks["each"].failure).startswith(said)
+
+
+def test_a_condition_on_an_item_that_is_kept_elsewhere_fails_and_says_so() -> None:
+    one = over_list(body={"when": "item.each.n == 1"}, concurrency=1)
+
+    assert (
+        "LargeValue: 'item.each.n == 1' cannot be evaluated: the value at item.each is in an artifact" in one.run.cause
+    )
+
+
 @pytest.mark.parametrize(
     ("when", "what"),
     [

@@ -34,7 +34,7 @@ tasks:
     start_timeout_s: 60
     resources: {cpu: 2, memory: 4Gi}
     deadline: {after_s: 600, action: fail}
-  day: {wait: {for_s: 86400}, deadline: {at: {$from: /tasks/fetch/output/by}, action: notify}, needs: [fetch]}
+  day: {wait: {for_s: 43200}, deadline: {at: {$from: /tasks/fetch/output/by}, action: notify}, needs: [fetch]}
   each:
     needs: [fetch]
     deadline: {at: "2026-01-01T00:00:00+00:00"}
@@ -49,7 +49,7 @@ def test_a_flow_says_what_yaml_says_of_caches_deadlines_and_resources() -> None:
     def traced() -> None:
         got = wants()
         deadline(got, after_s=600, action="fail")
-        deadline(wait(86_400, name="day"), at=got["by"])
+        deadline(wait(43_200, name="day"), at=got["by"])
 
         @foreach([1], after=[got])
         def each() -> None:
@@ -184,7 +184,7 @@ def test_the_large_values_of_the_page_go_from_function_to_function() -> None:
     run = on_the_page("large.values").run_local({"n": 2_000}, quiet=True)
 
     assert run.output == {"n": 2_000}
-    assert run.tasks["rows"].output["table"].keys() == {"$artifact", "$bytes"}
+    assert run.tasks["rows"].output["table"].keys() == {"$artifact", "$bytes", "$items"}
 
 
 def test_work_is_told_what_the_page_says_that_it_needs() -> None:

@@ -1,5 +1,6 @@
 """Whatever a workflow's document may say of a task can be said of a step in Python, whichever it is."""
 
+from collections.abc import Callable
 from itertools import product
 from typing import Any
 
@@ -50,7 +51,7 @@ TAKES_NO_TIME = {"end", "gate"}
 def step(form: str, first: Node, **common: Any) -> Node:
     """Add a step of a form, called `it`."""
     common["name"] = "it"
-    return {
+    made: dict[str, Callable[[], Node]] = {
         "kind": work.step(**common),
         "end": lambda: end("succeeded", **common),
         "wait": lambda: wait(5, **common),
@@ -62,13 +63,14 @@ def step(form: str, first: Node, **common: Any) -> Node:
         "switch": lambda: switch({"yes": (first["n"] > 1, body)}, **common),
         "parallel": lambda: parallel({"left": body}, **common),
         "try": lambda: attempt(body, last=last, **common),
-    }[form]()
+    }
+    return made[form]()
 
 
 def said(field: str, first: Node) -> tuple[dict[str, Any], Any]:
     """Return how a field is said in Python, and what the document has then."""
     undoing = {"tasks": {"undoes": {"kind": "data.undo", "input": {"of": {"$from": "/tasks/it/output"}}}}}
-    return {
+    made: dict[str, tuple[dict[str, Any], Any]] = {
         "needs": ({"after": [first]}, ["first"]),
         "run_if": ({"run_if": "settled"}, "settled"),
         "when": ({"when": first["n"] > 1}, "outputs.first.n > 1"),
@@ -76,7 +78,8 @@ def said(field: str, first: Node) -> tuple[dict[str, Any], Any]:
         "deadline": ({}, {"after_s": 60.0}),
         "compensate": ({"compensate": given}, undoing),
         "teardown": ({"teardown": given}, undoing),
-    }[field]
+    }
+    return made[field]
 
 
 @pytest.mark.parametrize(

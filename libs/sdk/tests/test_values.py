@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from millrace.contracts.tasks import Carried, Resources, TaskDispatched
 from millrace.core.parts import canonical_json
-from millrace.core.references import is_reference
+from millrace.core.references import ItemsElsewhere, is_reference, within
 from millrace.runtime.artifacts import Artifacts
 from millrace.runtime.errors import Conflict, InvalidInput, NotFound
 from millrace.runtime.tasks.attempts import MAX_OUTPUT_BYTES, check_size
 from millrace.sdk import values
-from millrace.sdk.flows import Flow, Ref, flow, subflow, task
+from millrace.sdk.flows import Flow, Node, Ref, flow, foreach, subflow, task
 from millrace.sdk.testing import Environment
 from millrace.sdk.values import NoArtifacts, by_reference, in_full
 from millrace.sdk.worker.bodies import kinds_of
@@ -61,6 +61,42 @@ def test_the_largest_fields_go_by_reference_until_the_rest_fits(artifacts: Artif
     assert given_["table"]["$bytes"] == len(canonical_json(LARGE))
     check_size(ORDER, given_)
     assert in_full(given_, artifacts) == output
+
+
+def test_a_part_of_a_list_is_read_for_who_is_given_it_and_is_his_own(artifacts: Artifacts) -> None:
+    listed = by_reference("f", {"table": [{"n": [n], "text": "x" * 100} for n in range(1_000)]}, artifacts)["table"]
+    first, deep = ItemsElsewhere(listed)[0], within(ItemsElsewhere(listed)[999], ["n", "0"])
+
+    assert listed["$items"] == 1_000
+    assert in_full({"n": deep, "one": first}, artifacts) == {"n": 999, "one": {"n": [0], "text": "x" * 100}}
+    in_full(first, artifacts)["n"].append("mine")
+    assert in_full(first, artifacts)["n"] == [0]
+    with pytest.raises(InvalidInput, match=r"leads to no value: /0/m: there is no 'm'"):
+        in_full(within(first, ["m"]), artifacts)
+
+
+def test_thousands_of_items_of_a_list_that_is_kept_as_an_artifact_are_gone_over() -> None:
+    @task("data.list")
+    def listing() -> dict[str, Any]:
+        return {"months": [{"n": n, "name": f"month {n}"} for n in range(2_500)]}
+
+    @task("data.double")
+    def double(month: dict[str, Any], n: int) -> dict[str, Any]:
+        return {"n": month["n"] + n}
+
+    @flow("large.list")
+    def large() -> Node:
+        @foreach(listing()["months"], concurrency=100)
+        def each(item: Ref) -> Ref:
+            return double(month=item, n=item["n"])["n"]
+
+        return each
+
+    run = Environment(large).start(large)
+
+    assert run.tasks["listing"].output["months"].keys() == {"$artifact", "$bytes", "$items"}
+    assert run.state == "succeeded", run.cause
+    assert run.output["items"] == [2 * n for n in range(2_500)]
 
 
 def test_what_fits_travels_as_it_is_and_stores_nothing(artifacts: Artifacts) -> None:

@@ -29,8 +29,18 @@ ROWS: dict[str, Any] = {"kind": "data.rows", "input": {"n": {"$from": "/trigger/
 FLOW: dict[str, Any] = {
     "rows": ROWS,
     "count": {"kind": "data.count", "needs": ["rows"], "input": {"table": {"$from": "/tasks/rows/output/table"}}},
+    "each": {
+        "needs": ["rows"],
+        "foreach": {
+            "items": {"$from": "/tasks/rows/output/table"},
+            "do": {
+                "tasks": {"one": {"kind": "data.count", "input": {"table": {"$from": "/item/each"}}}},
+                "output": {"$from": "/tasks/one/output/n"},
+            },
+        },
+    },
     "large": {"kind": "data.tell", "needs": ["rows"], "when": "outputs.rows.n > 100"},
-    "wrong": {"kind": "data.tell", "needs": ["rows", "count"], "when": "size(outputs.rows.table) > 100"},
+    "wrong": {"kind": "data.tell", "needs": ["rows", "count", "each"], "when": "size(outputs.rows.table) > 100"},
 }
 
 
@@ -84,7 +94,7 @@ async def test_l4_a_large_value_goes_through_control_by_reference_and_from_the_c
         run = (await tx.run("demo", run_id)).run
         outputs.append({name: task.output for name, task in run.tasks.items()})
         assert {name: str(task.state) for name, task in run.tasks.items()} == {
-            **dict.fromkeys(("rows", "count", "large"), "succeeded"),
+            **dict.fromkeys(("rows", "count", "each", "large"), "succeeded"),
             "wrong": "failed",
         }
         assert str(run.tasks["wrong"].failure).startswith("LargeValue: ")
@@ -92,4 +102,5 @@ async def test_l4_a_large_value_goes_through_control_by_reference_and_from_the_c
     assert [order.kind for order in orders(tx)].count("data.rows") == 1
     assert outputs[0] == outputs[1]
     assert outputs[0]["count"] == {"n": 300}
-    assert outputs[0]["rows"]["table"].keys() == {"$artifact", "$bytes"}
+    assert outputs[0]["each"]["items"] == [1_000] * 300
+    assert outputs[0]["rows"]["table"].keys() == {"$artifact", "$bytes", "$items"}

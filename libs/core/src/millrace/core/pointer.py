@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from millrace.core.references import is_reference, told
+from millrace.core.references import is_reference, is_within_artifact, told, within
 
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
@@ -34,7 +34,7 @@ def parse_pointer(text: str) -> tuple[str, ...]:
 
 
 def resolve(document: Any, tokens: tuple[str, ...]) -> Any:  # noqa: ANN401 - a JSON value is any value
-    """Return the value at `tokens`.
+    """Return the value at `tokens`; in an item of a list that is kept as an artifact, a reference to it.
 
     Raises:
         PointerMissing: There is none; `KeptElsewhere`: it is in an artifact.
@@ -46,6 +46,8 @@ def resolve(document: Any, tokens: tuple[str, ...]) -> Any:  # noqa: ANN401 - a 
         elif isinstance(value, list) and _INDEX.fullmatch(token) and int(token) < len(value):
             value = value[int(token)]
         else:
+            if is_within_artifact(value):
+                return within(value, tokens[depth:])
             here = "/" + "/".join(tokens[:depth])
             if is_reference(value):
                 raise KeptElsewhere(f"/{'/'.join(tokens)}: {told(here, value)}")

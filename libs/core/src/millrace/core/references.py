@@ -1,13 +1,15 @@
 """Values that are kept as artifacts: a reference stands where the value would, `{"$artifact": <SHA-256>, "$bytes": n}`.
 
-Only those who do work read what is behind one. Decisions hand references on, and refuse to look into them.
+Only those who do work read what is behind one. Decisions hand references on, and refuse to look into them. One to a
+list says how many `$items` that has, so that a `foreach` goes over it unread: each item is a reference into the list,
+`{"$artifact": {"of": <SHA-256>, "at": <JSON pointer>}}`.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-REFERENCE = "$artifact"
+REFERENCE, ITEMS = "$artifact", "$items"
 _STEP = r"\s*\.\s*([A-Za-z_]\w*)(?!\w|\s*\()|\[\s*(?:'([^'\\]*)'|\"([^\"\\]*)\"|(\d{1,9}))\s*\]"
 _TOKEN = re.compile(_STEP)
 _READ = re.compile(rf"(?<![\w.])(outputs|trigger|item|last|error)((?:{_STEP})*)")
@@ -18,6 +20,32 @@ HOW = "hand on what is needed of it in a field of its own"
 def is_reference(value: Any) -> bool:  # noqa: ANN401 - a JSON value
     """Return whether a value is a reference to one that is kept as an artifact."""
     return isinstance(value, dict) and REFERENCE in value
+
+
+def is_within_artifact(value: Any) -> bool:  # noqa: ANN401 - a JSON value
+    """Return whether a value is a reference to a part of what is kept, such as an item of a list."""
+    return is_reference(value) and isinstance(value[REFERENCE], dict)
+
+
+def within(reference: Mapping[str, Any], tokens: Sequence[str]) -> dict[str, Any]:
+    """Return a reference to what is at some tokens of a pointer in what a reference leads to."""
+    kept = reference[REFERENCE]
+    of, at = (kept["of"], kept["at"]) if isinstance(kept, Mapping) else (kept, "")
+    further = "".join("/" + token.replace("~", "~0").replace("/", "~1") for token in tokens)
+    return {REFERENCE: {"of": of, "at": at + further}}
+
+
+class ItemsElsewhere(Sequence[Any]):
+    """The items of a list that is kept as an artifact: a reference to each."""
+
+    def __init__(self, reference: Mapping[str, Any]) -> None:
+        self._reference = reference
+
+    def __len__(self) -> int:
+        return int(self._reference[ITEMS])
+
+    def __getitem__(self, index: Any) -> Any:  # noqa: ANN401 - an index; what a Sequence returns
+        return within(self._reference, [str(index)])
 
 
 def has_references(value: Any) -> bool:  # noqa: ANN401 - a JSON value
@@ -55,4 +83,5 @@ def told(place: str, reference: Any) -> str:  # noqa: ANN401 - a JSON value
     """Return in words that a value is not to be looked into, and what helps."""
     if not is_reference(reference):
         return f"something in the value at {place} is kept as an artifact: {HOW}"
-    return f"the value at {place} has {reference.get('$bytes', '?')} bytes and is kept as an artifact: {HOW}"
+    size = f"has {reference['$bytes']} bytes and is kept as" if "$bytes" in reference else "is in"
+    return f"the value at {place} {size} an artifact: {HOW}"

@@ -11,7 +11,7 @@ from millrace.core.parts import Pointer
 from millrace.core.paths import inside, leaf, parent, scopes_around
 from millrace.core.plan import Plan, value_at
 from millrace.core.pointer import KeptElsewhere, PointerMissing
-from millrace.core.references import has_references, is_reference, looked_into, told
+from millrace.core.references import ITEMS, ItemsElsewhere, has_references, is_reference, looked_into, told
 from millrace.core.state import TASK_OPEN, Failure, Run, TaskRun, TaskState
 
 MISSING_INPUT, LARGE_VALUE = "MissingInput", "LargeValue"
@@ -76,21 +76,31 @@ def document_of(run: Run, plan: Plan, scope: str) -> dict[str, Any]:
 
 
 def items_of(run: Run, plan: Plan, task: str, foreach: Foreach) -> Sequence[Any]:
-    """Return the list that a foreach goes over.
+    """Return the list that a foreach goes over; of one that is kept as an artifact, a reference to each item.
 
     Raises:
-        PointerMissing: There is nothing where it should be; `KeptElsewhere`: it is in an artifact.
+        PointerMissing: There is nothing where it should be; `KeptElsewhere`: it is in an artifact that is no list of
+            its own, or items in one are to be named by what is in them.
         TypeError: It is no list.
     """
     items = foreach.items
     if isinstance(items, Pointer):
         found = value_at(items, document_of(run, plan, parent(task)))
         if is_reference(found):
-            raise KeptElsewhere(told(items.pointer, found))
+            return _elsewhere(task, items.pointer, found, foreach)
         if not isinstance(found, list):
             raise TypeError(f"{items.pointer} is {type(found).__name__}, not a list")
         return found
     return items
+
+
+def _elsewhere(task: str, pointer: str, reference: dict[str, Any], foreach: Foreach) -> ItemsElsewhere:
+    if ITEMS not in reference:
+        raise KeptElsewhere(f"foreach {task} cannot go over it: {told(pointer, reference)}")
+    if foreach.key is not None:
+        named = f"foreach {task} cannot name its items by `key` {foreach.key}"
+        raise KeptElsewhere(f"{named}: {told(pointer, reference)}, or leave `key` out")
+    return ItemsElsewhere(reference)
 
 
 def _settled(run: Run, plan: Plan, scope: str) -> dict[str, TaskRun]:

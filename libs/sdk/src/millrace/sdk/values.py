@@ -6,12 +6,14 @@ import shutil
 import tempfile
 import threading
 import weakref
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from millrace.core.parts import canonical_json
-from millrace.core.references import REFERENCE, has_references, is_reference
+from millrace.core.pointer import PointerMissing, parse_pointer, resolve
+from millrace.core.references import ITEMS, REFERENCE, has_references, is_reference, is_within_artifact
 from millrace.runtime.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -25,7 +27,11 @@ MAX_OUTPUT_BYTES = 64 * 1024 * 1024
 """The most that a task hands on, as JSON."""
 MAX_INPUT_BYTES = 256 * 1024 * 1024
 """The most that is read of what an input refers to, as JSON."""
-_REFERENCE_BYTES = 110
+REMEMBERED_BYTES = 8 * 1024 * 1024
+"""The most of a list, as JSON, that stays in memory for who takes the next item of it."""
+#: What was read last of which only a part was wanted, by its digest: its items are asked for one after the other.
+_recent: dict[str, Any] = {}
+_REFERENCE_BYTES = 130
 _TOLD = "set WORKER_ARTIFACTS_URL to the one that the services have (their ARTIFACTS_URL)"
 
 
@@ -74,7 +80,8 @@ def _travels(output: dict[str, Any]) -> bool:
 
 def _kept(value: Any, artifacts: "Artifacts | NoArtifacts") -> dict[str, Any]:  # noqa: ANN401 - a JSON value
     content = canonical_json(value)
-    return {REFERENCE: artifacts.put_bytes(content), "$bytes": len(content)}
+    items = {ITEMS: len(value)} if isinstance(value, list) else {}
+    return {REFERENCE: artifacts.put_bytes(content), "$bytes": len(content), **items}
 
 
 class NoArtifacts:
@@ -107,11 +114,31 @@ class _Reading:
         self._left = MAX_INPUT_BYTES
 
     def in_full(self, given: Any) -> Any:  # noqa: ANN401 - a JSON value
+        if is_within_artifact(given):
+            return self._part(given[REFERENCE])
         if is_reference(given):
             return json.loads(self._read(given[REFERENCE]))
         if isinstance(given, dict):
             return {key: self.in_full(value) for key, value in given.items()}
         return [self.in_full(value) for value in given] if isinstance(given, list) else given
+
+    def _part(self, kept: dict[str, Any]) -> Any:  # noqa: ANN401 - a JSON value
+        """Return a part of what is kept, such as an item of a list, which others take theirs of next."""
+        try:
+            of, tokens = kept["of"], parse_pointer(kept["at"])
+            return deepcopy(resolve(self._whole(of), tokens))
+        except (KeyError, TypeError, ValueError, PointerMissing) as error:
+            raise InvalidInput(f"{REFERENCE} {kept} leads to no value: {error}") from error
+
+    def _whole(self, of: Any) -> Any:  # noqa: ANN401 - a JSON value
+        if (known := _recent.get(of)) is not None:
+            return known
+        content = self._read(of)
+        whole = json.loads(content)
+        _recent.clear()
+        if len(content) <= REMEMBERED_BYTES:
+            _recent[of] = whole
+        return whole
 
     def _read(self, digest: Any) -> bytes:  # noqa: ANN401 - a JSON value
         if not isinstance(digest, str):
