@@ -8,13 +8,12 @@ from functools import cache
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from millrace.contracts import SERVICES
 from millrace.contracts.catalogue import FOREIGN, catalogue
 
 from infra.documents import subscriptions
-from tests.faults.records import ends_of, groups, places
+from tests.faults.records import administration, ends_of, groups, places
 from tests.journeys.shop import Told
 
 LOOK_S = 0.1
@@ -87,46 +86,51 @@ def _event(record: Any) -> tuple[str, Told] | None:
 
 async def caught_up(servers: str) -> None:
     """Return when each group has noted as read all that was there at the call, or once a broker answered after it."""
-    marks: Mapping[TopicPartition, int] = {}
+    bounds: tuple[dict[TopicPartition, int], dict[TopicPartition, int]] | None = None
     while True:
         with suppress(KafkaError, OSError):
-            marks = marks or await ends_of(servers, places())
-            if not await lag(servers, marks):
+            bounds = bounds or await _bounds_of(servers, places())
+            if not unread(await _noted(servers), *bounds):
                 return
         await asyncio.sleep(LOOK_S)
 
 
-async def lag(servers: str, marks: Mapping[TopicPartition, int] | None = None) -> dict[str, int]:
+async def lag(servers: str) -> dict[str, int]:
     """Return how many records each group has not read yet, by its committed offsets; those with none left out.
 
     What it has noted nothing of, such as a topic that was made again, it has not read at all.
-
-    Args:
-        servers: Where Kafka answers.
-        marks: Up to where it should have read; up to where each partition ends now by default.
     """
+    noted = await _noted(servers)
+    known = sorted({place for of in (*noted.values(), *map(_own_places, SERVICES)) for place in of})
+    return unread(noted, *await _bounds_of(servers, known))
+
+
+async def _noted(servers: str) -> dict[str, dict[TopicPartition, int]]:
+    """Return how far each group of a service has read."""
     names = [group for service in SERVICES for group in groups(service)]
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
-    await admin.start()
-    try:
+    async with administration(servers) as admin:
         found = await asyncio.gather(*(admin.list_consumer_group_offsets(group) for group in names))
-    finally:
-        await admin.close()
-    noted = {
+    return {
         name: {place: at.offset for place, at in group.items() if at.offset >= 0}
         for name, group in zip(names, found, strict=True)
     }
-    own = {service: _own_places(service) for service in SERVICES}
-    known = sorted({place for of in (*noted.values(), *own.values()) for place in of})
-    first, last = await _bounds_of(servers, known)
-    until = last if marks is None else marks
-    behind = {
+
+
+def unread(
+    noted: Mapping[str, Mapping[TopicPartition, int]],
+    first: Mapping[TopicPartition, int],
+    last: Mapping[TopicPartition, int],
+) -> dict[str, int]:
+    """Return how many records before the last of each partition a group has not read; groups with none left out."""
+    counts = {
         name: sum(
-            max(0, until.get(place, 0) - offsets.get(place, first[place])) for place in {*offsets, *own.get(name, ())}
+            max(0, last[place] - offsets.get(place, first[place]))
+            for place in {*offsets, *(_own_places(name) if name in SERVICES else ())}
+            if place in last
         )
         for name, offsets in noted.items()
     }
-    return {name: count for name, count in behind.items() if count}
+    return {name: count for name, count in counts.items() if count}
 
 
 @cache
