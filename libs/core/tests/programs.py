@@ -30,19 +30,15 @@ def tasks(pick: Pick, prefix: str, most: int, depth: int, *, ends: bool = True) 
         task: dict[str, Any] = {"needs": needs, "run_if": pick(["succeeded", "succeeded", "settled"])}
         if needs and pick([False, True]):
             task["when"] = pick(_conditions(needs[0]))
-        form = pick(["work", "work", "bodies", "wait", "signal", "approve", "gate", "end"])
+        form = pick(["work", "work", "bodies", "wait", "signal", "approve", "gate", "end", "subflow"])
         if form == "end" and number and ends:
             task["end"] = {"state": pick(["succeeded", "refused", "failed"]), "reason": "so"}
         elif form == "bodies" and depth:
             task |= with_bodies(pick, f"{prefix}{number}", depth - 1, ends=ends)
         elif form == "wait" and number:
             task["wait"] = {"for_s": pick([0, 1, 30])}
-        elif form == "signal":
-            task |= {"wait": {"signal": "go"}, "timeout_s": 30}
-        elif form == "approve":
-            asked = {"need": pick([1, 2]), "rejected": pick(["go_on", "failed", *(["refused"] if ends else [])])}
-            expired = pick(["approve", "failed", "go_on", *(["refused"] if ends else [])])
-            task |= {"approve": asked | {"expired": expired}, "timeout_s": 30}
+        elif form in {"signal", "approve", "subflow"}:
+            task |= waiting(pick, form, ends=ends)
         elif form == "gate" and needs and ends:
             task["gate"] = {"condition": pick(_conditions(needs[0]))}
         else:
@@ -52,6 +48,18 @@ def tasks(pick: Pick, prefix: str, most: int, depth: int, *, ends: bool = True) 
         if "kind" in task and pick([False, True]):
             made |= chained(pick, f"{prefix}{number}")
     return made
+
+
+def waiting(pick: Pick, form: str, *, ends: bool) -> dict[str, Any]:
+    """What waits half a minute for a signal, for people, or for a run of another workflow."""
+    limit = {"timeout_s": 30}
+    if form == "signal":
+        return {"wait": {"signal": "go"}, **limit}
+    if form == "subflow":
+        return {"subflow": {"workflow": "other", "on_stop": pick(["cancel", "abandon"])}, **limit}
+    asked = {"need": pick([1, 2]), "rejected": pick(["go_on", "failed", *(["refused"] if ends else [])])}
+    expired = pick(["approve", "failed", "go_on", *(["refused"] if ends else [])])
+    return {"approve": asked | {"expired": expired}, **limit}
 
 
 def chained(pick: Pick, name: str) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 `make verify SEEDS=10000` runs that many seeds; a seed that breaks an invariant is printed with the shortest choices
 that break it too. Each seed is one workflow. Control reads, decides, commits, sends and acknowledges, and may die
 between any two of these; what it reads comes at least once, late, and in order only within one chain; workers answer,
-fail, fall silent or die. Other runs take slots of the same pools, and give them back.
+fail, fall silent or die, and orders may be lost. Other runs take slots of the same pools, and give them back; those
+that tasks have started end as they like, and are told to stop.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from choices import Choices, shrunk
 from lines import Lines
 from millrace.core.cache_key import key_of
 from millrace.core.decide import decide
+from millrace.core.draft import CHILD
 from millrace.core.items import outputs_of
 from millrace.core.parse import parse_workflow
 from millrace.core.parts import Cache
@@ -37,6 +39,7 @@ from millrace.core.state import (
     CancelAcknowledged,
     CancelAttempt,
     CancelRequested,
+    ChildEnded,
     Collect,
     Collected,
     CutChain,
@@ -55,11 +58,13 @@ from millrace.core.state import (
     RunState,
     Signalled,
     Start,
+    StartChild,
     Started,
     Succeeded,
     TaskRun,
     TaskState,
     TellCache,
+    TellChild,
     Tick,
     Voted,
 )
@@ -88,6 +93,22 @@ class Message:
 
 
 @dataclass
+class Child:
+    """A run that a task has started.
+
+    Attributes:
+        told_to_stop: Somebody wanted it to stop.
+        ended: How it has ended; None while it goes on.
+        heard: Its end counted.
+    """
+
+    started: StartChild
+    heard: bool = False
+    told_to_stop: bool = False
+    ended: ChildEnded | None = None
+
+
+@dataclass
 class Kept:
     """What control has committed: a crash leaves this and nothing else."""
 
@@ -102,7 +123,8 @@ class Kept:
     #: The cache, what it is still to be asked and told; and what it and pools have said that the run has not read yet.
     cache: Results = field(default_factory=Results)
     asked: list[AskCache | TellCache] = field(default_factory=list)
-    mail: list[Admitted | CacheAnswered] = field(default_factory=list)
+    mail: list[Admitted | CacheAnswered | ChildEnded] = field(default_factory=list)
+    children: dict[UUID, Child] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -113,6 +135,7 @@ class Faults:
     deletes_before_sending: bool = False
     acknowledges_before_committing: bool = False
     keeps_slots_of_the_lost: bool = False
+    leaves_children: bool = False
     decide: Decide = decide
 
 
@@ -220,7 +243,10 @@ class System:
                 began = (one.task_id, one.attempt, one.token) in self.begun  # perhaps with what was told before it
                 assert its_own or began, "a result counted for another attempt than its own"
                 kept.results[one.task_id, one.attempt] += 1
+            for child in kept.children.values():
+                child.heard |= any(one is child.ended and id(one) not in refused for one in told)
             kept.asked += [effect for effect in decision.effects if isinstance(effect, AskCache | TellCache)]
+            self._take_children(decision)
             kept.ends += sum(isinstance(effect, RunEnded) for effect in decision.effects)
             sent = [effect for effect in decision.effects if isinstance(effect, Dispatch | CutChain | CancelAttempt)]
             kept.outbox += [Message(self._number(), effect.task_id, effect) for effect in sent]
@@ -229,6 +255,28 @@ class System:
             told += self._settle_slots(decision)
             held = {*kept.lines.leases, *kept.lines.waiters} - self._others
             assert held == {*tickets(kept.run)}, "who has a ticket has a lease or a place, and nobody else"
+
+    def _take_children(self, decision: Decision) -> None:
+        """Start runs that are asked for, and pass on what those are told."""
+        for effect in decision.effects:
+            if isinstance(effect, StartChild):
+                assert effect.run_id not in self.kept.children, "a run of another workflow is started once"
+                self.kept.children[effect.run_id] = Child(effect)
+            elif isinstance(effect, TellChild) and not self.faults.leaves_children:
+                self.kept.children[effect.run_id].told_to_stop = True
+
+    def going_children(self) -> list[Child]:
+        """Return the runs that tasks have started and that go on."""
+        return [child for child in self.kept.children.values() if child.ended is None]
+
+    def end_child(self) -> None:
+        """Have a run that a task has started end."""
+        child = self.pick(self.going_children())
+        ways = [RunState.SUCCEEDED, RunState.FAILED, RunState.REFUSED, RunState.CANCELLED]
+        state, started = RunState.CANCELLED if child.told_to_stop else self.pick(ways), child.started
+        output = {"ok": True, "x": started.run_id.int} if state is RunState.SUCCEEDED else None
+        child.ended = ChildEnded(started.name, started.task_id, state, "so", output)
+        self.kept.mail.append(child.ended)
 
     def _settle_slots(self, decision: Decision) -> list[Input]:
         """Let in whose turn it is; return what the run is told of it at once: it may have it as mail instead."""
@@ -272,6 +320,12 @@ class System:
             self._stopped.add(what.token)
             if (job := self.jobs.pop(what.token, None)) is not None:
                 self.say(CancelAcknowledged(job.name, job.task_id, job.attempt, job.token))
+
+    def lose_order(self) -> None:
+        """Have the next order of a task that is to begin or to stop come to nobody."""
+        keys = [k for k in self.untaken() if not isinstance(self.orders[k][self._taken[k]].what, CutChain)]
+        if keys:
+            self._taken[self.pick(keys)] += 1
 
     def work(self, job: Dispatch, ends: str) -> None:
         """Have a worker say something of a job, or nothing any more."""
@@ -335,9 +389,10 @@ class System:
         found += [partial(self.take_order, key) for key in self.untaken()]
         for job in self.jobs.values():
             ends = ("succeeds", *["goes on with the next"] * 4, "plans", "fails", "is lost", "says nothing more")
-            ways = (*ends, "starts", "goes on")
+            ways = (*ends, *["starts"] * 4, "goes on")
             found += [partial(self.work, job, way) for way in ways]
         found += [self.look_up] * 5 * bool(self.kept.asked) + [self.read_mail] * 5 * bool(self.kept.mail)
+        found += [self.end_child] * 2 * bool(self.going_children()) + [self.lose_order] * bool(self.untaken())
         found += [self.crash, self._again, self._wait_a_little, self._somebody_says, self._somebody_operates]
         found += [self._another_run] if self.kept.lines.leases or self.kept.lines.waiters else []
         if self.next_due() is not None:
@@ -448,6 +503,8 @@ def _goes_on(system: System) -> bool:
         system.control()
     elif system.kept.asked:
         system.look_up()
+    elif system.going_children():
+        system.end_child()
     elif system.kept.run.state is RunState.PAUSED:
         system.ask(ResumeRequested("ada"))
     elif not system.kept.run.state.ended:
@@ -470,6 +527,10 @@ def _judge(system: System) -> None:
     ordered = [one for some in system.orders.values() for one in some if isinstance(one.what, Dispatch)]
     tokens = {(one.what.task_id, one.what.attempt): one.what.token for one in ordered}
     assert len({one.what.token for one in ordered}) == len(tokens), "an attempt was ordered with two tokens"
+    for child in kept.children.values():
+        subflow = system.plan.step(child.started.name).task.subflow
+        known = child.heard or child.told_to_stop or (subflow is not None and subflow.on_stop == "abandon")
+        assert known, f"the run of {child.started.name} goes on, and nobody waits for it"
     assert not kept.cache.waits(), "somebody waits for a result of a run that has ended"
     for name, task in (kept.past | kept.run.tasks).items():
         if task.attempt:
@@ -477,6 +538,10 @@ def _judge(system: System) -> None:
             assert by_itself or (task.task_id, task.attempt) in tokens, (
                 f"{name} was never ordered, and not begun either"
             )
+        child = kept.children.get(UUID((task.inner or {}).get(CHILD, str(RUN_ID))))
+        if child is not None and SET_BY not in (task.inner or {}):
+            told = child.ended.output if child.ended is not None else None
+            assert task.state != "succeeded" or task.output == told, f"{name} has another output than its run"
         if SET_BY in (task.inner or {}):
             assert task.state != "succeeded" or task.output == BY_HAND, f"{name} has another output than was set"
         elif (task.inner or {}).get(CACHE, {}).get("found") == "hit":
@@ -486,21 +551,32 @@ def _judge(system: System) -> None:
             assert task.output == system.effects[task.task_id], f"{name} has another output than its work"
 
 
-def failure_of(choices: Choices, faults: Faults) -> str:
-    """Return what one run of choices breaks; empty when nothing."""
+def broken(choices: Choices, faults: Faults) -> Exception | None:
+    """Return what one run of choices breaks: an invariant, or the program; None when nothing."""
     try:
         play(choices, faults)
-    except AssertionError as error:
-        return str(error) or "an assertion"
-    return ""
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is found and shortened
+        return error
+    return None
+
+
+def failure_of(choices: Choices, faults: Faults) -> str:
+    """Return what one run of choices breaks, in words; empty when nothing."""
+    match broken(choices, faults):
+        case None:
+            return ""
+        case AssertionError() as error:
+            return str(error) or "an assertion"
+        case error:
+            return f"{type(error).__name__}: {error}"
 
 
 def found(seed: int, faults: Faults = Faults()) -> str:
     """Return what a seed breaks, with the shortest choices that break it too; empty when nothing."""
     choices = Choices(seed)
-    if not failure_of(choices, faults):
+    if (first := broken(choices, faults)) is None:
         return ""
-    best = shrunk(choices.taken, lambda given: bool(failure_of(Choices(given=given), faults)))
+    best = shrunk(choices.taken, lambda given: type(broken(Choices(given=given), faults)) is type(first))
     return f"seed {seed}: {failure_of(Choices(given=best), faults)}\nchoices: {best}"
 
 

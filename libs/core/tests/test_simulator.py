@@ -40,10 +40,12 @@ def test_seeds_come_to_every_end_by_many_ways() -> None:
     ends: Counter[str] = Counter()
     forms: Counter[str] = Counter()
     answers: Counter[str] = Counter()
+    children: Counter[bool] = Counter()
     missed = waited = begun = 0
     for seed in range(SEEDS):
         system = play(Choices(seed), Faults())
         begun += len(system.begun)
+        children.update(child.heard for child in system.kept.children.values())
         ends[system.kept.run.state] += 1
         waited += system.kept.lines.numbers
         every = (system.kept.past | system.kept.run.tasks).values()
@@ -55,10 +57,23 @@ def test_seeds_come_to_every_end_by_many_ways() -> None:
 
     assert waited > SEEDS // 2
     assert begun > SEEDS // 20, "links of chains that workers have begun by themselves"
+    assert min(children[True], children[False]) > SEEDS // 20, "runs of other workflows, waited for and not"
     assert set(ends) == {"succeeded", "refused", "failed", "cancelled"}
     assert set(answers) == {"hit", "miss", "nothing"}
     assert missed
-    assert set(forms) >= {"kind", "end", "wait", "gate", "approve", "foreach", "while", "switch", "parallel", "try"}
+    assert set(forms) >= {
+        "kind",
+        "end",
+        "wait",
+        "gate",
+        "approve",
+        "foreach",
+        "while",
+        "switch",
+        "parallel",
+        "try",
+        "subflow",
+    }
 
 
 def believes_every_token(
@@ -152,6 +167,14 @@ def does_what_was_given(
     return decide(run, plan, told, now, new_id)
 
 
+def breaks_down(run: Run, plan: Plan, inputs: Sequence[Input], now: datetime, new_id: Callable[[], UUID]) -> Decision:
+    """Decide, but break down when a task has been lost twice."""
+    decision = decide(run, plan, inputs, now, new_id)
+    if any(task.losses > 1 for task in decision.changed.values()):
+        raise KeyError("twice")
+    return decision
+
+
 @pytest.mark.parametrize(
     ("faults", "said"),
     [
@@ -159,6 +182,8 @@ def does_what_was_given(
         (Faults(deletes_before_sending=True), "never ordered"),
         (Faults(acknowledges_before_committing=True), "never handled"),
         (Faults(keeps_slots_of_the_lost=True), "nobody else"),
+        (Faults(leaves_children=True), "goes on, and nobody waits for it"),
+        (Faults(decide=breaks_down), "KeyError: 'twice'"),
         (Faults(decide=dispatches_without_slots), "slots are kept or given back"),
         (Faults(decide=believes_every_token), "another attempt than its own"),
         (Faults(decide=forgets_retries), "has a due time"),
