@@ -93,8 +93,7 @@ class TaskRouter(KafkaRouter):
             await asyncio.wait(workers, timeout=LEAVES_WITHIN_S)
         left = [attempt for attempt in self._attempts.values() if attempt.worker and not attempt.worker.done()]
         for attempt in left:
-            if attempt.worker is not None:
-                attempt.worker.cancel()
+            attempt.stop()
             await self._say_ended(Ended(attempt, 0.0, error=PREEMPTED, message="the worker had to go"))
         for task in (*self._tasks, *((self._telling,) if self._telling else ())):
             task.cancel()
@@ -141,7 +140,7 @@ class TaskRouter(KafkaRouter):
         attempt = self._attempts.get((order.task_id, order.attempt))
         if attempt is None or attempt.task.token != order.token or attempt.worker is None:
             return
-        attempt.worker.cancel()
+        attempt.stop()
         await self._say_ended(Ended(attempt, 0.0, error="cancelled", message="cancelled", retryable=False), envelope)
 
     # Work.

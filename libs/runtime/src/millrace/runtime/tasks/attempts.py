@@ -22,6 +22,13 @@ Place = tuple[UUID, int]
 
 MAX_OUTPUT_BYTES = 64 * 1024
 MAX_MESSAGE_CHARS = 2_000
+_LEAVES = "the work has asked its process to end: a task ends by returning, or by raising an error"
+_WHY = {
+    "SystemExit": _LEAVES,
+    "KeyboardInterrupt": _LEAVES,
+    "CancelledError": "the work was cancelled from within: nobody has cancelled it from outside",
+}
+"""What is told of errors that are no text of the work's own, by their class."""
 _OUTPUT = TypeAdapter(Output)  # building one takes longer than all else that a small task costs
 
 
@@ -35,6 +42,7 @@ class Attempt:
         untold: Whether that is not told yet.
         preempted: Whether its work has been told that the worker has to go.
         tells_child: Passes that on to where it computes.
+        stopped: Whether its work was ended from here.
     """
 
     task: TaskDispatched
@@ -51,6 +59,7 @@ class Attempt:
     untold: bool = False
     preempted: bool = False
     tells_child: Callable[[], None] | None = None
+    stopped: bool = False
 
     @property
     def place(self) -> Place:
@@ -66,6 +75,12 @@ class Attempt:
         self.preempted = True
         if self.tells_child is not None:
             self.tells_child()
+
+    def stop(self) -> None:
+        """End its work, wherever it is."""
+        self.stopped = True
+        if self.worker is not None:
+            self.worker.cancel()
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,14 +160,15 @@ def checked(ended: Ended) -> Ended:
     return ended
 
 
-def raised(attempt: Attempt, cpu_s: float, error: Exception) -> Ended:
+def raised(attempt: Attempt, cpu_s: float, error: BaseException) -> Ended:
     """Return how an attempt has ended whose work, or the keeping of its result, has raised something."""
-    known = isinstance(error, MillraceError)
+    name = type(error).__name__
+    unsaid = _WHY.get(name, "internal error; the service's log has more")
     return Ended(
         attempt,
         cpu_s,
-        error=type(error).__name__,
-        message=str(error) if known else "internal error; the service's log has more",
+        error=name,
+        message=text_of(error) if isinstance(error, MillraceError) else unsaid,
         retryable=not isinstance(error, InvalidInput),
     )
 
@@ -162,6 +178,14 @@ def progressed(service: str, attempt: Attempt, carried: Carried | None = None) -
     fraction = min(1.0, max(0.0, attempt.fraction))
     said = about(service, attempt.task)
     return TaskProgressed(**said, fraction=fraction, message=plain(attempt.message, 200), carried=carried)
+
+
+def text_of(error: BaseException) -> str:
+    """Return what an error says; its class where that cannot be had."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - it is the work's own
+        return type(error).__name__
 
 
 def plain(text: str, most: int) -> str:

@@ -55,10 +55,10 @@ class Doing:
         self._computing = computing
 
     async def do(self, attempt: Attempt) -> Ended:
-        """Do the work of an attempt and return how it ended."""
-        step = attempt.kind.input.model_validate(attempt.task.input)
+        """Do the work of an attempt and return how it ended, whatever it raises."""
         seconds = [0.0]
         try:
+            step = attempt.kind.input.model_validate(attempt.task.input)
             if inspect.iscoroutinefunction(attempt.kind.work):
                 attempt.begun = time.monotonic()
                 result = await _Measured(attempt.kind.work(step, self._waiting(attempt)), seconds)
@@ -71,7 +71,9 @@ class Doing:
             return Ended(attempt, seconds[0], error="lost", message="the worker process ended before its work")
         except MillraceError as error:
             return raised(attempt, seconds[0], error)
-        except Exception as error:
+        except BaseException as error:
+            if isinstance(error, GeneratorExit) or (attempt.stopped and isinstance(error, asyncio.CancelledError)):
+                raise
             log.exception("task_failed", kind=attempt.task.kind, task_id=str(attempt.task.task_id), exc_info=error)
             return raised(attempt, seconds[0], error)
         return Ended(attempt, seconds[0], result=result)
@@ -80,14 +82,15 @@ class Doing:
         if attempt.preempted:
             raise Preempted
         attempt.begun = time.monotonic()
-        child = Child(self._service, self._computing, attempt.kind.work, attempt.task, step)
-        attempt.tells_child = child.preempt
 
         def progressed(fraction: float, message: str) -> None:
             attempt.fraction, attempt.message = fraction, message
 
+        keep = partial(self._keep, attempt)
+        child = Child(self._service, self._computing, attempt.kind.work, attempt.task, step, progressed, keep)
+        attempt.tells_child = child.preempt
         try:
-            result = await child.run(current_traceparent(), progressed, partial(self._keep, attempt))
+            result = await child.run(current_traceparent())
         finally:
             seconds[0] = child.cpu_s
         given = inspect.signature(attempt.kind.work, eval_str=True).return_annotation

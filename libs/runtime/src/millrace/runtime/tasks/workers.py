@@ -105,8 +105,7 @@ class Workers:
 
     def _drop(self, attempt: Attempt) -> None:
         self._forget(attempt)
-        if attempt.worker:
-            attempt.worker.cancel()
+        attempt.stop()
 
     def _forget(self, attempt: Attempt) -> None:
         if self._attempts.get(attempt.place) is attempt:
@@ -143,7 +142,7 @@ class Workers:
         for attempt in [one for one in self._attempts.values() if not one.preempted]:
             attempt.preempt()
             if attempt.begun is None and attempt.worker is not None:
-                attempt.worker.cancel()
+                attempt.stop()
                 self._ended.put_nowait(Ended(attempt, 0.0, error=PREEMPTED, message="the worker has to go"))
 
     async def drain(self, seconds: float) -> None:
@@ -156,8 +155,7 @@ class Workers:
                     await asyncio.wait(workers)
                 await self._ended.join()
         for attempt in list(self._attempts.values()):
-            if attempt.worker:
-                attempt.worker.cancel()
+            attempt.stop()
         with suppress(MillraceError):
             await self._end_leases(PREEMPTED)
 

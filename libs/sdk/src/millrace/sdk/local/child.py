@@ -10,7 +10,7 @@ from typing import Any
 
 from millrace.contracts.tasks import Carried
 from millrace.runtime.errors import InvalidInput
-from millrace.runtime.tasks import group
+from millrace.runtime.tasks import forked, group
 from millrace.sdk import work
 from millrace.sdk.local.bodies import LocalBody, Lost, Raised, name_of, output_of, place_of, raised, text_of
 from millrace.sdk.local.captured import captured, flush
@@ -86,7 +86,7 @@ def _told(attempt: work.Attempt) -> dict[str, Any]:
 
 
 def _main(pipe: Connection, place: tuple[str, str], arguments: dict[str, Any], told: dict[str, Any]) -> None:
-    group.lead()
+    forked.settle()
     threading.Thread(target=_end_with_parent, args=(pipe,), daemon=True).start()
     lock = threading.Lock()
 

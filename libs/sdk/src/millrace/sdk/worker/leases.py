@@ -102,8 +102,7 @@ class Leases:
             raise errors.exceptions[0] from None
         finally:
             for attempt in self._attempts.values():
-                if attempt.worker is not None:
-                    attempt.worker.cancel()
+                attempt.stop()
 
     async def _lease(self, room: Room) -> None:
         while True:
@@ -158,7 +157,7 @@ class Leases:
         if attempt is None or attempt.worker is None or attempt.worker.done() or attempt.worker.cancelling():
             return
         log.info("task_stopped", task_id=stop.task_id, attempt=stop.attempt, cause=stop.cause, reason=stop.reason)
-        attempt.worker.cancel()
+        attempt.stop()
         if stop.cause == "cancelled":
             self._ended.put_nowait(Ended(attempt, 0.0, error="cancelled", message=stop.reason, retryable=False))
         else:
@@ -264,7 +263,7 @@ class Leases:
             await asyncio.wait(workers, timeout=DRAIN_S)
         for attempt in list(self._attempts.values()):
             if attempt.worker is not None and not attempt.worker.done():
-                attempt.worker.cancel()
+                attempt.stop()
                 told = "the worker had to go before the work was done"
                 self._ended.put_nowait(Ended(attempt, 0.0, error=PREEMPTED, message=told))
         with suppress(TimeoutError):
