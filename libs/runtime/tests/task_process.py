@@ -19,7 +19,7 @@ from millrace.runtime.database import Database, Transactions
 from millrace.runtime.errors import Conflict, InvalidInput, Preempted
 from millrace.runtime.outbox import Relay
 from millrace.runtime.subscriptions import task
-from millrace.runtime.tasks import Job, Workers
+from millrace.runtime.tasks import Job, Workers, guard
 from pydantic import BaseModel
 from runtime_effects import Effects, settings_of
 
@@ -94,6 +94,14 @@ async def wait(step: Step, job: Job) -> Result:
     return Result(mark=step.mark, pid=os.getpid())
 
 
+async def start(step: Step, _: Job) -> Result:
+    """Start a process in a session of its own, from the loop, and wait for it."""
+    started = await asyncio.create_subprocess_exec("/bin/sleep", "120", start_new_session=True)
+    (step.folder / f"{step.mark}.pid").write_text(f"{started.pid} {started.pid}")
+    await started.wait()
+    return Result(mark=step.mark, pid=os.getpid())
+
+
 async def keep(result: Result, tx: Effects) -> dict[str, Any]:
     """Keep what work made."""
     if result.mark == "conflict":
@@ -109,11 +117,13 @@ TASKS = (
     task("x.wait", Step, wait, keep),
     task("x.carry", Step, carry, keep),
     task("x.carry_waiting", Step, carry_waiting, keep),
+    task("x.start", Step, start, keep),
 )
 
 
 async def main(service: str, dsn: str, servers: str, folder: str, instance: str) -> None:
     """Take tasks until killed."""
+    guard.start()
     settings = settings_of(dsn, servers, Path(folder), int(instance))
     async with Database(dsn) as database:
         begin = Transactions(database, Effects)

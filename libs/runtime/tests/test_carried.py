@@ -111,6 +111,26 @@ async def test_r3_what_a_task_has_started_dies_with_its_worker_and_with_it(how: 
     assert await until(gone)
 
 
+@pytest.mark.parametrize("kind", ["x.carry", "x.start"])
+async def test_r3_what_is_frozen_or_in_a_session_of_its_own_dies_with_a_killed_worker_too(
+    kind: str, tasks: TaskService
+) -> None:
+    worker = tasks.start()
+    await tasks.publish(tasks.order("a", kind=kind, then="hang"))
+    await until(exists(tasks.folder / "a.pid"))
+    started = [psutil.Process(int(pid)) for pid in (tasks.folder / "a.pid").read_text().split()]
+    for process in started:
+        process.suspend()
+
+    worker.kill()
+    worker.wait(10)
+
+    async def gone() -> bool:
+        return not any(process.is_running() for process in started)
+
+    assert await until(gone)
+
+
 async def test_500_tasks_that_wait_take_no_thread_and_little_memory_each(tasks: TaskService) -> None:
     process = psutil.Process(tasks.start().pid)
     first, *rest = (tasks.order(f"m{n}", kind="x.wait", then="wait") for n in range(500))

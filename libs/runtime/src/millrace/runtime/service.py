@@ -28,7 +28,7 @@ from millrace.runtime.rpc.held import HeldApi
 from millrace.runtime.rpc.methods import ForeignMethod
 from millrace.runtime.settings import ServiceSettings
 from millrace.runtime.subscriptions import Start, Subscription, TaskKind
-from millrace.runtime.tasks import Workers
+from millrace.runtime.tasks import Workers, guard
 from millrace.runtime.tasks.child import preload
 from millrace.runtime.telemetry import READY, ROUND_AGE
 from millrace.runtime.transaction import Transaction
@@ -112,6 +112,7 @@ class Service:
         self._readers.subscribe(*subscriptions)
         if tasks:
             # Work that is bound to plain values is a `partial`; its module is its function's.
+            guard.start()
             preload(sorted({getattr(kind.work, "func", kind.work).__module__ for kind in tasks}))
             self._workers = Workers(self.name, self.settings, begin, tasks, self.artifacts, self.channels)
             self._readers.subscribe(*self._workers.subscriptions)

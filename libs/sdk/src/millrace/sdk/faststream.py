@@ -22,6 +22,7 @@ from millrace.contracts.tasks import (
 from millrace.runtime.envelope import Envelope, UnknownTypeError, headers_of, read_envelope, read_event, read_headers
 from millrace.runtime.errors import InvalidInput
 from millrace.runtime.ids import new_id
+from millrace.runtime.tasks import guard
 from millrace.runtime.tasks.attempts import Attempt, Ended, about, checked, failed, kind_for, progressed, report_of
 from millrace.runtime.tasks.child import PREEMPTED, preload
 from millrace.runtime.tasks.computing import ComputingJob
@@ -68,6 +69,7 @@ class TaskRouter(KafkaRouter):
         super().__init__()
         self._queue = queue
         self._kinds = {row.kind: row for row in kinds_of(package, queue)}
+        guard.start()
         preload(sorted({kind.work.func.__module__ for kind in self._kinds.values() if hasattr(kind.work, "func")}))
         self._room = Room(most, ())
         self._doing = Doing(queue, at_once, self._keep, lambda one: WaitingJob(one, self._keep), ComputingJob)

@@ -11,6 +11,7 @@ import structlog
 from millrace.contracts.rpc.control.v1.worker_pb2_grpc import WorkerServiceStub
 from millrace.runtime import telemetry
 from millrace.runtime.subscriptions import TaskKind
+from millrace.runtime.tasks import guard
 from millrace.runtime.tasks.child import preload
 from millrace.sdk.connection import Connection
 from millrace.sdk.worker.leases import Leases
@@ -35,6 +36,7 @@ async def lease(
         MillraceError: Control does not let it lease tasks of the queue; being away for a while is no reason to end.
     """
     telemetry.start(queue)
+    guard.start()
     preload(sorted({getattr(kind.work, "func", kind.work).__module__ for kind in kinds if hasattr(kind.work, "func")}))
     async with place.channels() as channels:
         leases = Leases(
