@@ -4,7 +4,7 @@ import asyncio
 import math
 import random
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -20,8 +20,9 @@ from tests.faults.declared import FULL as FULL_RUN
 from tests.faults.judge import Judged
 from tests.faults.load import Load
 from tests.faults.places import acted, end, start_armed
-from tests.faults.rows import needs_root, row
+from tests.faults.rows import MEASURED, needs_root, row
 from tests.faults.stack import Stack, running
+from tests.faults.ticks import EVERY_S, WAIT_S, ticking
 from tests.faults.topics import ends
 from tests.journeys.shop import ENDED
 
@@ -39,6 +40,8 @@ OFF_S = 3.0
 LIBRARY = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 #: What a clock is told -> by how much it is then ahead, seconds.
 JUMPS = {"+1h": 3600.0, "-1h": -3600.0}
+#: The latest that a timer fires, whatever its host's clock says.
+LATE_S = 10.0
 #: A clock that is a fifth too fast.
 DRIFT, DRIFT_PER_S = "+0 x1.2", 0.2
 #: By how much a clock may be off what it is told: it drifts from the start of its process on.
@@ -182,28 +185,41 @@ async def clocks(stack: Stack) -> AsyncIterator[dict[str, Path]]:
 
 
 @row(21)
-async def test_row_21_a_clock_that_is_wrong_moves_no_timer_token_or_lease(stack: Stack, judged: Judged) -> None:
+async def test_row_21_a_clock_that_is_wrong_moves_no_timer_token_or_lease(
+    stack: Stack, judged: Judged, record_property: Callable[[str, object], None]
+) -> None:
     if not LIBRARY.exists():
         needs_root("needs libfaketime")
     told = f"the clock of each service in turn: {', '.join([*JUMPS, DRIFT])}"
     async with clocks(stack) as files, judged(21, stack, told) as fault:
-        for service, file in files.items():
-            for wrong, ahead_s in JUMPS.items():
-                file.write_text(f"{wrong}\n")
-                await until(partial(is_about, stack, service, ahead_s), seconds=SEEN_S)
-                await asyncio.sleep(OFF_S)
-            file.write_text(f"{DRIFT}\n")
-            await until(partial(is_about, stack, service, 0), seconds=SEEN_S)
-            drifted_s = await ahead(stack, service) + OFF_S * DRIFT_PER_S / 2
-            await until(partial(is_past, stack, service, drifted_s), seconds=SEEN_S)
-            file.write_text("+0\n")
+        async with ticking(stack) as ticks:
+            await turned(stack, files)
         fault.over()
 
+    record_property(MEASURED, str(ticks))
+    assert ticks.gaps_s() == {EVERY_S}, "each moment fires once"
+    assert len(ticks.moments) * EVERY_S > ticks.ran_s - LATE_S
+    assert ticks.begun_late_s < LATE_S
+    assert WAIT_S <= ticks.waited_s[0] <= ticks.waited_s[1] < WAIT_S + LATE_S
     for op in ("start", "predict", "read"):
         assert not fault.history.of(op, "fail")
     assert fault.seen is not None
     lost = [told.value for told in fault.seen.told if told.type == "TaskFailed" and told.value["error"] == "lost"]
     assert not lost
+
+
+async def turned(stack: Stack, files: dict[str, Path]) -> None:
+    """Have the clock of each service in turn jump, and then drift."""
+    for service, file in files.items():
+        for wrong, ahead_s in JUMPS.items():
+            file.write_text(f"{wrong}\n")
+            await until(partial(is_about, stack, service, ahead_s), seconds=SEEN_S)
+            await asyncio.sleep(OFF_S)
+        file.write_text(f"{DRIFT}\n")
+        await until(partial(is_about, stack, service, 0), seconds=SEEN_S)
+        drifted_s = await ahead(stack, service) + OFF_S * DRIFT_PER_S / 2
+        await until(partial(is_past, stack, service, drifted_s), seconds=SEEN_S)
+        file.write_text("+0\n")
 
 
 async def ahead(stack: Stack, service: str) -> float:

@@ -17,6 +17,8 @@ ANSWERS = "a request that is asked twice gets the same answer"
 READS = "what has ended stays as it ended"
 PREDICTIONS = "each answer of a model has an id of its own"
 TOLD = "an event is told once while nobody dies"
+#: Kinds of tasks that control does by itself.
+NO_WORK = frozenset({"end", "wait"})
 END_TOLD = {
     "RunSucceeded": "succeeded",
     "RunRefused": "refused",
@@ -104,7 +106,7 @@ def tasks_once(facts: Facts) -> Iterator[Finding]:
             yield Finding(TASKS, "doubled", f"task {task_id} succeeded {count} times")
     for run in facts.runs.values():
         for task in run.tasks:
-            if task.kind != "end" and task.state == "succeeded" and not done[task.task_id]:
+            if task.kind not in NO_WORK and task.state == "succeeded" and not done[task.task_id]:
                 yield Finding(TASKS, "lost", f"{task.name} of run {run.run_id} succeeded and was not told to")
 
 
