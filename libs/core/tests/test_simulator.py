@@ -24,7 +24,8 @@ from millrace.core.state import (
     TaskState,
     TellCache,
 )
-from simulator import Faults, failure_of, found, play
+from simulated_control import Faults
+from simulator import failure_of, found, play
 
 SEEDS = 200
 #: Within so many seeds a planted bug is found.
