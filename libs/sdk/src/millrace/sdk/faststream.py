@@ -1,8 +1,11 @@
 """A team's FastStream app does the tasks of its queue: it includes a `TaskRouter`."""
 
 import asyncio
+import inspect
 import time
+from collections import OrderedDict
 from collections.abc import Coroutine
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -22,6 +25,7 @@ from millrace.contracts.tasks import (
 from millrace.runtime.envelope import Envelope, UnknownTypeError, headers_of, read_envelope, read_event, read_headers
 from millrace.runtime.errors import InvalidInput
 from millrace.runtime.ids import new_id
+from millrace.runtime.subscriptions import TaskKind
 from millrace.runtime.tasks import guard
 from millrace.runtime.tasks.attempts import Attempt, Ended, about, checked, failed, kind_for, progressed, report_of
 from millrace.runtime.tasks.child import PREEMPTED, preload
@@ -37,6 +41,9 @@ __all__ = ["TaskRouter"]
 TOLD_EVERY_S = 5.0
 AGAIN_AFTER_S = 1.0
 LEAVES_WITHIN_S = 10.0
+WAITS_S = 1.0
+"""How long an order is held while there is no place for it, seconds; then it is read again, so that others are read."""
+MOST_REMEMBERED = 20_000
 
 Place = tuple[UUID, int]
 
@@ -46,9 +53,10 @@ log = structlog.get_logger()
 class TaskRouter(KafkaRouter):
     """Takes the tasks of a queue over the app's own broker, and does them with the `@task` functions of a package.
 
-    An order is acknowledged once control has been told that it has begun, and begins only then: before that it is
-    delivered again, after that control waits for word of it, and has the task done again when there is none. So no
-    partition is held for as long as a task takes, and no attempt is done a second time.
+    An order waits in Kafka until there is a place for it. It is acknowledged once control has been told that it has
+    begun, and begins only then: before that it is delivered again, after that control waits for word of it, and has the
+    task done again when there is none. So no partition is held for as long as a task takes, and no attempt is done a
+    second time: what is delivered again after its end is known. Cancels overtake the orders that wait.
 
     The app calls `leave` when it shuts down: `FastStream(broker, on_shutdown=[router.leave])`.
     """
@@ -60,7 +68,7 @@ class TaskRouter(KafkaRouter):
             queue: Whose tasks; it is there, with its topics (`millrace.sdk.client.Client.apply_queue`).
             package: Where the functions are.
             at_once: Functions that compute at once.
-            most: Tasks under way at once, those that wait included; the rest waits in Kafka.
+            most: Coroutines under way at once.
 
         Raises:
             NotFound: There is no such package, or no function in it is for the queue.
@@ -71,9 +79,10 @@ class TaskRouter(KafkaRouter):
         self._kinds = {row.kind: row for row in kinds_of(package, queue)}
         guard.start()
         preload(sorted({kind.work.func.__module__ for kind in self._kinds.values() if hasattr(kind.work, "func")}))
-        self._room = Room(most, ())
+        self._waiting, self._computing = Room(most, ()), Room(at_once, ())
         self._doing = Doing(queue, at_once, self._keep, lambda one: WaitingJob(one, self._keep), ComputingJob)
         self._attempts: dict[Place, Attempt] = {}
+        self._over: OrderedDict[UUID, bool] = OrderedDict()  # by token: whether it was cancelled before it came
         self._tasks: set[asyncio.Task[Any]] = set()
         self._telling: asyncio.Task[None] | None = None
         self._leaving = False
@@ -85,6 +94,12 @@ class TaskRouter(KafkaRouter):
         self.subscriber(
             f"control.tasks.{queue}", group_id=queue, auto_offset_reset="earliest", ack_policy=AckPolicy.MANUAL
         )(take)
+
+        async def overhear(message: KafkaMessage) -> None:
+            await self._overhear(message)
+
+        # Of no group, so that it hears of all partitions, and of what stands behind orders that wait.
+        self.subscriber(f"control.tasks.{queue}")(overhear)
 
     async def leave(self) -> None:
         """Tell all work that it has to go, wait for it for 10 s at most, and give back what has not ended."""
@@ -105,57 +120,92 @@ class TaskRouter(KafkaRouter):
     async def _take(self, message: KafkaMessage) -> None:
         if self._leaving:
             return  # not acknowledged, so that it is delivered to who comes next
-        record: Any = message.raw_message
-        try:
-            envelope = read_envelope(read_headers(record.headers))
-            order = read_event(envelope, record.value)
-        except (InvalidInput, UnknownTypeError) as error:
-            log.warning("order_not_read", topic=record.topic, offset=record.offset, reason=str(error))
+        match _read(message):
+            case TaskDispatched() as order, envelope:
+                await self._dispatched(order, envelope, message)
+                return
+            case TaskCancelled() as order, envelope:
+                await self._cancel(order, envelope)
+        await message.ack()
+
+    async def _overhear(self, message: KafkaMessage) -> None:
+        match _read(message):
+            case TaskCancelled() as order, envelope:
+                await self._cancel(order, envelope)
+
+    async def _dispatched(self, order: TaskDispatched, envelope: Envelope, message: KafkaMessage) -> None:
+        """Begin what is ordered, once there is a place for it and control knows; unless that was done before."""
+        if (order.task_id, order.attempt) in self._attempts or order.token in self._over:
+            if self._over.get(order.token):
+                why = "cancelled before it began"
+                await self._say(failed(self._queue, order, "cancelled", why, retryable=False), envelope)
             await message.ack()
             return
-        attempt = await self._accepted(order, envelope)
-        await message.ack()
-        if isinstance(order, TaskCancelled):
-            await self._cancel(order, envelope)
-        elif attempt is not None and attempt.place not in self._attempts:
-            self._room.take()
-            self._attempts[attempt.place] = attempt
-            attempt.worker = self._run(self._work(attempt))
-            if self._telling is None:
-                self._telling = asyncio.create_task(self._tell())
-
-    async def _accepted(self, order: Event, envelope: Envelope) -> Attempt | None:
-        """Return the attempt that is to begin, once control knows."""
-        if not isinstance(order, TaskDispatched):
-            return None
         try:
             kind = kind_for(self._queue, self._kinds, order)
         except InvalidInput as error:
             await self._say(failed(self._queue, order, "InvalidInput", str(error), retryable=False), envelope)
-            return None
-        await self._room.free()
-        attempt = Attempt(order, kind, envelope, carried=order.carried, announced=True, told=time.monotonic())
-        await self._say(TaskStarted(**about(self._queue, order)), envelope)
-        return attempt
+            await message.ack()
+            return
+        room = self._room_for(kind)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(room.free(), WAITS_S)
+        if room.full or order.token in self._over:
+            await message.nack()
+        else:
+            await self._begin(Attempt(order, kind, envelope, carried=order.carried), room, envelope, message)
+
+    async def _begin(self, attempt: Attempt, room: Room, envelope: Envelope, message: KafkaMessage) -> None:
+        room.take()
+        self._attempts[attempt.place] = attempt
+        try:
+            attempt.announced, attempt.told = True, time.monotonic()
+            await self._say(TaskStarted(**about(self._queue, attempt.task)), envelope)
+            await message.ack()
+            if not attempt.stopped:
+                attempt.worker = self._run(self._work(attempt))
+                # One that is cancelled before its first step takes none at all.
+                attempt.worker.add_done_callback(lambda _: self._forget(attempt, room))
+        finally:
+            if attempt.worker is None:
+                self._forget(attempt, room)
+        if self._telling is None:
+            self._telling = asyncio.create_task(self._tell())
+
+    def _forget(self, attempt: Attempt, room: Room) -> None:
+        del self._attempts[attempt.place]
+        room.give()
+
+    def _room_for(self, kind: TaskKind) -> Room:
+        return self._waiting if inspect.iscoroutinefunction(kind.work) else self._computing
 
     async def _cancel(self, order: TaskOrder, envelope: Envelope) -> None:
-        attempt = self._attempts.get((order.task_id, order.attempt))
-        if attempt is None or attempt.task.token != order.token or attempt.worker is None:
+        if order.token in self._over:
             return
-        attempt.stop()
-        await self._say_ended(Ended(attempt, 0.0, error="cancelled", message="cancelled", retryable=False), envelope)
+        attempt = self._attempts.get((order.task_id, order.attempt))
+        if attempt is not None and attempt.task.token == order.token:
+            self._note(order.token)
+            attempt.stop()
+            end = Ended(attempt, 0.0, error="cancelled", message="cancelled", retryable=False)
+            await self._say_ended(end, envelope)
+        else:
+            self._note(order.token, unbegun=True)
+
+    def _note(self, token: UUID, *, unbegun: bool = False) -> None:
+        """Remember that an attempt is over."""
+        self._over[token] = unbegun
+        if len(self._over) > MOST_REMEMBERED:
+            self._over.popitem(last=False)
 
     # Work.
 
     async def _work(self, attempt: Attempt) -> None:
-        try:
-            parent = attempt.envelope.traceparent if attempt.envelope else ""
-            with span(self._queue, attempt.task.kind, parent=parent):
-                ended = await self._doing.do(attempt)
+        parent = attempt.envelope.traceparent if attempt.envelope else ""
+        with span(self._queue, attempt.task.kind, parent=parent):
+            ended = await self._doing.do(attempt)
+        if not attempt.stopped:
+            self._note(attempt.task.token)
             await self._say_ended(checked(ended))
-        finally:
-            self._attempts.pop(attempt.place, None)
-            self._room.give()
 
     def _keep(self, attempt: Attempt, carried: Carried) -> asyncio.Future[None]:
         """Keep what an attempt leaves: it is kept once it is in Kafka, before whatever is said of the attempt later."""
@@ -199,3 +249,14 @@ class TaskRouter(KafkaRouter):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _read(message: KafkaMessage) -> tuple[Event, Envelope] | None:
+    """Return what was ordered; None where that cannot be read, which is logged."""
+    record: Any = message.raw_message
+    try:
+        envelope = read_envelope(read_headers(record.headers))
+        return read_event(envelope, record.value), envelope
+    except (InvalidInput, UnknownTypeError) as error:
+        log.warning("order_not_read", topic=record.topic, offset=record.offset, reason=str(error))
+        return None

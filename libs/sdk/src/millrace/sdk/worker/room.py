@@ -17,9 +17,14 @@ class Room:
         self._free = most
         self._changed = asyncio.Event()
 
+    @property
+    def full(self) -> bool:
+        """Whether none is free."""
+        return self._free <= 0
+
     async def free(self) -> int:
         """Return how many are free, once some are."""
-        while self._free <= 0:
+        while self.full:
             self._changed.clear()
             await self._changed.wait()
         return self._free
