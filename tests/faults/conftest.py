@@ -56,12 +56,15 @@ def leave(folder: Path, *, failed: bool) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-@pytest.fixture
-def folder(request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A folder for a stack of a test's own; another session of pytest closes those that pytest makes to PostgreSQL."""
+def _folder(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A folder for a stack of its own; another session of pytest closes those that pytest makes to PostgreSQL."""
     made, failures = Path(tempfile.mkdtemp(prefix="millrace-faults-")), request.session.testsfailed
     yield made
     leave(made, failed=request.session.testsfailed > failures)
+
+
+folder = pytest.fixture(name="folder")(_folder)
+module_folder = pytest.fixture(scope="module", name="module_folder")(_folder)
 
 
 class Shared:

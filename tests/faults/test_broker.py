@@ -1,9 +1,11 @@
 """What becomes of promises when Kafka's brokers die, freeze, or hand partitions around."""
 
 import asyncio
+import shutil
 import signal
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -14,6 +16,7 @@ from millrace.runtime.testing import until
 
 from tests.faults.judge import Judged
 from tests.faults.load import Load
+from tests.faults.places import end
 from tests.faults.records import leader_of
 from tests.faults.replicas import come_and_go
 from tests.faults.rows import FULL, row
@@ -21,17 +24,21 @@ from tests.faults.stack import Stack, running
 from tests.journeys.shop import ENDED
 
 FROZEN_S = 90.0
+#: How long a machine is gone before there is another one.
+LOST_S = 10.0
 #: While a broker is frozen, the rest of its cluster takes over within this.
 TAKEN_OVER_S = 60.0
 STORM_S, STAY_S = (60.0 if FULL else 8.0), 3.0
+#: How long a replica takes at most to join and to die, on a machine that is busy.
+SLOWEST_S = 20.0
 SLOW = "consume.handled=sleep:0.3"
 STORMY = ("data", "control") if FULL else ("control",)
 
 
 @pytest.fixture(scope="module")
-async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+async def cluster(module_folder: Path) -> AsyncIterator[Stack]:
     """A stack with three brokers, replication 3 and `min.insync.replicas=2`."""
-    async with running(tmp_path_factory.mktemp("cluster"), brokers=3) as made:
+    async with running(module_folder, brokers=3) as made:
         yield made
 
 
@@ -57,6 +64,20 @@ async def test_row_06_a_cluster_whose_brokers_are_all_killed_loses_nothing(clust
         for broker in brokers:
             cluster.signal(broker, signal.SIGKILL)
         await cluster.ready(*brokers)
+        fault.over()
+
+
+@row(6)
+async def test_row_06_a_broker_that_is_lost_with_its_disk_loses_nothing(cluster: Stack, judged: Judged) -> None:
+    leader = await leader_of(cluster.servers, "triggers")
+    part, broker = f"kafka-{leader}", cluster.brokers[leader - 1]
+    async with judged(6, cluster, "a leader of three brokers killed and its folder wiped") as fault:
+        await end(cluster, part)
+        await asyncio.to_thread(shutil.rmtree, broker.data)
+        await asyncio.gather(a_run_ends(fault.load, TAKEN_OVER_S), asyncio.sleep(LOST_S))
+        await asyncio.to_thread(broker.prepare)
+        cluster.let_up(part)
+        await cluster.ready(part)
         fault.over()
 
 
@@ -105,7 +126,8 @@ async def storm(stack: Stack, load: Load) -> None:
     await asyncio.gather(*(stack.restart(service, MILLRACE_FAILPOINTS=SLOW) for service in STORMY))
     try:
         going_on = asyncio.create_task(a_run_ends(load, TAKEN_OVER_S))
-        assert await come_and_go(stack, STORMY, STORM_S, STAY_S)
+        joined = await come_and_go(stack, STORMY, STORM_S, STAY_S)
+        assert joined >= STORM_S / SLOWEST_S, "a storm is more than a replica now and then"
         await going_on
     finally:
         for service in STORMY:

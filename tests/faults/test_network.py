@@ -6,6 +6,7 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -69,13 +70,12 @@ class Far:
 
 
 @pytest.fixture(scope="module")
-async def far(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Far]:
+async def far(module_folder: Path) -> AsyncIterator[Far]:
     if why := hindrance():
         needs_root(why)
     with namespace() as wire:
         hosts = {"data": wire.address} | dict.fromkeys(("kafka", "postgres", "effects"), wire.host)
-        folder = tmp_path_factory.mktemp("far")
-        async with running(folder, tcp=True, hosts=hosts, prefixes={"data": wire.prefix}) as stack:
+        async with running(module_folder, tcp=True, hosts=hosts, prefixes={"data": wire.prefix}) as stack:
             yield Far(stack, wire)
 
 

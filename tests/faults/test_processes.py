@@ -51,9 +51,9 @@ REPLICAS = ("", "-1")
 
 
 @pytest.fixture(scope="module")
-async def pair(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+async def pair(module_folder: Path) -> AsyncIterator[Stack]:
     """A stack with two replicas of every service."""
-    async with running(tmp_path_factory.mktemp("pair"), replicas=len(REPLICAS)) as made:
+    async with running(module_folder, replicas=len(REPLICAS)) as made:
         yield made
 
 
