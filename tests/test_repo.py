@@ -125,6 +125,13 @@ def test_no_file_that_installs_something_says_from_where() -> None:
     assert [path.relative_to(ROOT) for path in asked if address.search(path.read_text())] == []
 
 
+def test_only_the_relay_turns_synchronous_commit_off() -> None:
+    sources = [path for path in files() if path.suffix in {".py", ".sql"} and "src" in path.relative_to(ROOT).parts]
+    say = {path.relative_to(ROOT) for path in sources if "synchronous_commit" in path.read_text()}
+
+    assert say == {Path("libs/runtime/src/millrace/runtime/outbox.py")}
+
+
 def test_no_file_is_named_for_being_a_drawer_of_everything() -> None:
     drawer = re.compile(r"(^|_)(utils?|manager|helpers?|common|misc|base)(_|$)")
 
