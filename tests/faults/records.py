@@ -10,6 +10,7 @@ from typing import Any, Self
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
+from aiokafka.protocol.group import LeaveGroupRequest
 from millrace.contracts.catalogue import catalogue
 from millrace.runtime.testing import until
 
@@ -124,7 +125,8 @@ async def noted(servers: str, group: str) -> dict[TopicPartition, int]:
 
 
 async def move(servers: str, group: str, offsets: Mapping[TopicPartition, int]) -> None:
-    """Have a group read on from other places, once its last member has left: a static one does after its session."""
+    """Have a group whose members are down read on from other places."""
+    await dismiss(servers, group)
     async with AIOKafkaConsumer(bootstrap_servers=servers, group_id=group, enable_auto_commit=False) as consumer:
         consumer.assign(list(offsets))
 
@@ -137,6 +139,15 @@ async def move(servers: str, group: str, offsets: Mapping[TopicPartition, int]) 
             return True
 
         await until(moved, seconds=GROUP_S)
+
+
+async def dismiss(servers: str, group: str) -> None:
+    """Have a group's members leave, as an operator does; who is down and static leaves when its session ends."""
+    async with administration(servers) as admin:
+        coordinator = await admin.find_coordinator(group)
+        (answer,) = await admin.describe_consumer_groups([group])
+        for member_id, *_ in answer.groups[0][5]:
+            await admin._send_request(LeaveGroupRequest(group, member_id), coordinator)
 
 
 async def rewind(servers: str, group: str) -> int:
