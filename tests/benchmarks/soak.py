@@ -14,11 +14,16 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 import psutil
+from aiokafka import AIOKafkaProducer
 from millrace.contracts import SERVICES
+from millrace.runtime.artifacts import Artifacts
+from millrace.runtime.testing import until
+from millrace.sdk.held import Which
 from rich.console import Console
 
 from tests.benchmarks import soak_report
@@ -26,12 +31,15 @@ from tests.benchmarks.soak_probe import Probe
 from tests.faults.declared import prepared
 from tests.faults.history import History
 from tests.faults.load import Load
+from tests.faults.reported import LISTENER, TOPIC, headers, held_events, made
 from tests.faults.stack import Stack, running
 
 HALF = 0.5
 CALIBRATION_S = 20.0
 RATES = (0.2, 8.0)
 SAMPLE_S = 4.0
+#: How many events that nobody can read, and artifacts that nobody refers to, are put there at the beginning.
+SPOILED = 20
 SETTLE_S = 60.0
 PART_S = 60.0
 """By how much runs stay longer than they are kept for: as long as the shortest part of their archive is."""
@@ -96,11 +104,30 @@ async def _soak(folder: Path, minutes: float) -> dict[str, object]:
             console.print(f"{minutes:g} min at {rate:.2f} times the usual load, of which {warm_up_s:.0f} s to warm up")
             async with Clients(stack, history, rate):
                 began = time.time()
+                await _spoil(stack)
                 while time.time() - began < minutes * 60:
                     await asyncio.sleep(SAMPLE_S)
                     await probe.sample()
             runs = await _settled(probe)
         return soak_report.told(probe, console, since=began + warm_up_s, rate=rate, runs=runs)
+
+
+async def _spoil(stack: Stack) -> None:
+    """Leave what only housekeeping takes away: events that are held as dead, and artifacts whose makers died."""
+    key = uuid4()
+    async with AIOKafkaProducer(bootstrap_servers=stack.servers, acks="all") as producer:
+        for n in range(SPOILED):
+            own = list(headers(made(key, f"spoiled-{n}")).items())
+            await producer.send_and_wait(TOPIC, b"{not json", key=str(key).encode(), headers=own)
+    await until(lambda: _are_held(stack, str(key)), seconds=SETTLE_S)
+    for service in ("data", "training"):
+        store = Artifacts((stack.folder / "services/artifacts").as_uri(), owner=service)
+        for _ in range(SPOILED):
+            await asyncio.to_thread(store.put_bytes, uuid4().bytes)
+
+
+async def _are_held(stack: Stack, key: str) -> bool:
+    return len((await held_events(stack).list(SPOILED, Which(LISTENER, TOPIC, key))).events) == SPOILED
 
 
 @asynccontextmanager
@@ -133,8 +160,11 @@ def _cpu_s(stack: Stack) -> float:
         process = psutil.Process(pid)
         children = [] if pid == os.getpid() else process.children(recursive=True)
         for each in (process, *children):
-            used = each.cpu_times()
-            total += used.user + used.system + (used.children_user + used.children_system if pid != os.getpid() else 0)
+            with suppress(psutil.NoSuchProcess):  # a child that has just ended counts with its parent
+                used = each.cpu_times()
+                total += (
+                    used.user + used.system + (used.children_user + used.children_system if pid != os.getpid() else 0)
+                )
     return total
 
 

@@ -1,9 +1,10 @@
 """What is measured during a soak: of processes, event loops, tables, and of housekeeping each second."""
 
 import asyncio
+import re
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
 import asyncpg
@@ -12,12 +13,15 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from millrace.contracts import SERVICES
 from millrace.contracts.catalogue import catalogue
 from millrace.contracts.control import RunEvent
+from millrace.runtime.errors import NotFound
 
 from tests.faults.history import History
 from tests.faults.stack import Stack
 
 LOOK_S = 1.0
 REMOVED = "millrace_housekeeping_removed_total"
+TASKS = "millrace_asyncio_tasks"
+_WHAT = re.compile(r'what="([^"]*)"')
 #: Live rows say what is kept; the size says what dead rows and indexes take besides.
 #: Parts of a table, which come and go, count as that table.
 TABLES = """
@@ -35,7 +39,7 @@ class Probe:
     Attributes:
         history: What the clients saw.
         measured: (what, part or table) -> (Unix time, value), in order.
-        removed: By service, how much housekeeping removed in all.
+        removed: By service and what it is, how much housekeeping removed in all.
         kept_house: By service, the seconds (Unix time) in which housekeeping removed something.
         held: How many events are held.
         runs: What control told of runs, by type.
@@ -45,7 +49,7 @@ class Probe:
     def __init__(self, stack: Stack, history: History) -> None:
         self.history = history
         self.measured: dict[tuple[str, str], Points] = defaultdict(list)
-        self.removed: dict[str, float] = {}
+        self.removed: dict[tuple[str, str], float] = {}
         self.kept_house: dict[str, set[int]] = {name: set() for name in SERVICES}
         self.held = 0
         self.runs: Counter[str] = Counter()
@@ -70,8 +74,7 @@ class Probe:
         self._add("memory, MB", "a backend of postgres", sum(size for size, _ in backends) / len(backends) / 1e6)
         self._add("file descriptors", "a backend of postgres", sum(count for _, count in backends) / len(backends))
         for name in SERVICES:
-            told = await self._stack.metrics(name)
-            self._add("asyncio tasks", name, told.get("millrace_asyncio_tasks", 0.0))
+            self._add("asyncio tasks", name, value(await self._stack.metrics(name), TASKS, name))
         self.held = 0
         for name in SERVICES:
             await self._tables(name)
@@ -93,12 +96,15 @@ class Probe:
         while True:
             looked = time.time()
             for name in SERVICES:
-                told = await self._stack.metrics(name)
-                removed = sum(value for key, value in told.items() if key.startswith(REMOVED))
-                if removed > self.removed.get(name, 0.0):
-                    self.kept_house[name] |= {int(looked), int(time.time())}
-                self.removed[name] = max(removed, self.removed.get(name, 0.0))
+                for what, count in removed(await self._stack.metrics(name)).items():
+                    if count > self.removed.get((name, what), 0.0):
+                        self.kept_house[name] |= {int(looked), int(time.time())}
+                        self.removed[name, what] = count
             await asyncio.sleep(max(0.0, LOOK_S - (time.time() - looked)))
+
+    def gone(self, what: str) -> int:
+        """Return how much of a kind housekeeping removed, in all services."""
+        return int(sum(count for (_, kind), count in self.removed.items() if kind == what))
 
     def latencies(self, op: str, since: float) -> list[tuple[float, float]]:
         """Return, of each request of a kind that was answered, when it was made and how long it took, seconds."""
@@ -129,6 +135,26 @@ class Probe:
 
     def _add(self, what: str, whose: str, value: float) -> None:
         self.measured[what, whose].append((time.time(), value))
+
+
+def value(measured: Mapping[str, float], name: str, service: str) -> float:
+    """Return a metric of a service, which has one of that name.
+
+    Raises:
+        NotFound: It has none; that is no 0.
+    """
+    if name not in measured:
+        raise NotFound(f"{service} does not measure {name}: of it nothing can be shown")
+    return measured[name]
+
+
+def removed(measured: Mapping[str, float]) -> dict[str, float]:
+    """Return by kind how much a service's housekeeping has removed so far."""
+    return {
+        found[1]: count
+        for name, count in measured.items()
+        if name.startswith(REMOVED) and (found := _WHAT.search(name))
+    }
 
 
 def _rss(process: psutil.Process) -> int:

@@ -34,8 +34,25 @@ BOUNDED = {
 }
 #: Who answers at each door, and so whose housekeeping could be felt there; who predicts asks for features.
 DOORS = {"trigger": (), "start": ("control",), "read": ("control",), "predict": ("inference", "feature")}
-DISTURBED = Tolerance(1.0, 0.05)
-"""How much longer the slowest answers may take in seconds in which housekeeping works: twice as long and 50 ms."""
+DISTURBED = Tolerance(0.5, 0.02)
+"""How much longer the slowest answers may take in seconds in which housekeeping works: half as long again, and 20 ms.
+
+The p99 of some hundred answers is that of a handful: where nothing was felt it was 48 ms and otherwise 35. That is well
+within the bound, and a batch that keeps callers waiting for a tenth of a second is not.
+"""
+#: What goes in every soak; the other kinds are of what its load never does, or go by whole days.
+REMOVED = (
+    "inbox",
+    "held",
+    "request",
+    "job",
+    "artifact",
+    "event",
+    "run_archived",
+    "run",
+    "generation",
+    "prediction_lookup",
+)
 P50, P99 = 0.50, 0.99
 
 
@@ -47,17 +64,19 @@ def told(probe: Probe, console: Console, *, since: float, rate: float, runs: dic
     errors = probe.errors()
     for error in errors[:10]:
         console.print(f"[red]{error}[/]")
+    left = [what for what in REMOVED if not probe.gone(what)]
     complete = runs["asked"] == runs["began"] == runs["ended"] == runs["succeeded"]
     return {
         "rate": round(rate, 2),
         "runs": runs,
         "errors": len(errors),
         "held_events": probe.held,
-        "removed": {name: int(count) for name, count in probe.removed.items()},
+        "removed": {what: probe.gone(what) for what in sorted({kind for _, kind in probe.removed})},
+        "never_removed": left,
         "doors": doors,
         "not_flat": sorted(name for names in flat for name in names),
         "undisturbed": undisturbed,
-        "held": not any(flat) and not errors and not probe.held and complete and undisturbed,
+        "held": not any(flat) and not errors and not probe.held and not left and complete and undisturbed,
     }
 
 
