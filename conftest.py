@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from millrace.sdk.stack.kafka import Kafka
 from millrace.sdk.stack.ports import free_ports
 from millrace.sdk.stack.postgres import Postgres
@@ -25,8 +26,10 @@ class Together(LoadScopeScheduling):
 
 
 def pytest_configure() -> None:
-    """End as on Ctrl-C when asked to by a time limit, so that the servers end too."""
+    """End as on Ctrl-C when asked to by a time limit, so that the servers end too; no example is judged by its time."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    settings.register_profile("untimed", deadline=None)
+    settings.load_profile("untimed")
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Together:
