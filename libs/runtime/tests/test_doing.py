@@ -55,6 +55,7 @@ def throw(error: BaseException) -> NoReturn:
 def print_to(file: Path) -> None:
     """Print into a file, which keeps it back until there is enough of it."""
     sys.stdout = file.open("w")
+    sys.stdout.write("printed\n")
 
 
 def sleep(folder: Path) -> None:
