@@ -38,7 +38,7 @@ ADA = {"namespace": "demo", "principal": "ada"}
 
 async def handing(tx: Store, name: str = "t", **fields: Any) -> bool:
     """A trigger that hands its events to tasks."""
-    made = parse_trigger({"name": name, "source": {"topic": "triggers"}, "key": "/data/job", **fields})
+    made = parse_trigger({"name": name, "source": {"topic": "triggers"}, "key": "/data/job"} | fields)
     return await apply_trigger(ApplyTrigger(namespace="demo", principal="bob", trigger=made), tx)
 
 
@@ -216,7 +216,12 @@ async def test_a_workflow_that_waits_for_what_no_trigger_hands_out_is_refused(tx
         await apply_workflow(ApplyWorkflow(**ADA, workflow=workflow), tx)
 
     await handing(tx)
-    await force(tx, **waits())
+    with pytest.raises(InvalidInput, match=r"task a: wait\.key: trigger t has its events under what is at /data/job"):
+        await force(tx, **waits(None))
+    await handing(tx, name="all", key=None)
+    with pytest.raises(InvalidInput, match=r"task a: wait\.key: trigger all has no `key`"):
+        await force(tx, a={"wait": {"event": "all", "key": "x"}})
+    await force(tx, a={"wait": {"event": "all"}}, b={"wait": {"event": "t", "key": "j1"}})
     starting = parse_trigger({"name": "t", "workflow": "w", "source": {"topic": "triggers"}})
     with pytest.raises(Conflict, match="trigger t hands its events to tasks: give this one another name, or delete"):
         await apply_trigger(ApplyTrigger(**ADA, trigger=starting), tx)

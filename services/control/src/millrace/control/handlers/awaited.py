@@ -60,17 +60,21 @@ def _settle(
 
 
 async def check_awaited(workflow: Workflow, namespace: str, tx: Store) -> None:
-    """Do nothing when each event that a task of a workflow waits for is one that a trigger hands to tasks.
+    """Do nothing when each event that a task of a workflow waits for is one that a trigger hands to tasks, by its key.
 
     Raises:
         InvalidInput: One is not; it names the task and the trigger.
     """
     steps = compile_plan(workflow).steps.items()
-    wanted = {path: wait.event for path, step in steps if (wait := step.task.wait) is not None and wait.event}
-    there = await tx.handing_triggers(namespace, wanted.values()) if wanted else set()
-    for path, name in wanted.items():
-        if name not in there:
-            raise InvalidInput(
-                f"workflow: task {path}: wait.event: namespace {namespace} has no trigger {name} without a workflow: "
-                "apply that first"
-            )
+    wanted = {path: wait for path, step in steps if (wait := step.task.wait) is not None and wait.event is not None}
+    there = await tx.handing_triggers(namespace, {str(wait.event) for wait in wanted.values()}) if wanted else {}
+    for path, wait in wanted.items():
+        if wait.event not in there:
+            told = f"event: namespace {namespace} has no trigger {wait.event} without a workflow: apply that first"
+        elif wait.key is None and (key := there[wait.event]) is not None:
+            told = f"key: trigger {wait.event} has its events under what is at {key}: say under which the task waits"
+        elif wait.key is not None and there[wait.event] is None:
+            told = f"key: trigger {wait.event} has no `key`, so that none of its events is under one"
+        else:
+            continue
+        raise InvalidInput(f"workflow: task {path}: wait.{told}")

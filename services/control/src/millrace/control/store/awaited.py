@@ -25,7 +25,9 @@ REMOVE = "DELETE FROM awaited WHERE awaited_id = ANY($1)"
 FORGET = f"""
 DELETE FROM awaited WHERE awaited_id IN (SELECT awaited_id FROM awaited a WHERE NOT {_WAITS} LIMIT $1) RETURNING 1
 """
-THERE = "SELECT name FROM trigger WHERE namespace = $1 AND name = ANY($2) AND workflow IS NULL"
+THERE = """
+SELECT name, document->>'key' AS key FROM trigger WHERE namespace = $1 AND name = ANY($2) AND workflow IS NULL
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,6 @@ class Awaited(Gatherings):
         """Delete up to `limit` of what tasks no longer wait for; return how many."""
         return len(await self.fetch(FORGET, limit))
 
-    async def handing_triggers(self, namespace: str, names: Iterable[str]) -> set[str]:
-        """Return those of some triggers that are there and hand their events to tasks."""
-        return {row["name"] for row in await self.fetch(THERE, namespace, [*names])}
+    async def handing_triggers(self, namespace: str, names: Iterable[str]) -> dict[str, str | None]:
+        """Return those of some triggers that are there and hand their events to tasks, each with where its key is."""
+        return {row["name"]: row["key"] for row in await self.fetch(THERE, namespace, [*names])}
