@@ -51,10 +51,11 @@ def tasks(pick: Pick, prefix: str, most: int, depth: int, *, ends: bool = True) 
 
 
 def waiting(pick: Pick, form: str, *, ends: bool) -> dict[str, Any]:
-    """What waits half a minute for a signal, for people, or for a run of another workflow."""
+    """What waits half a minute for a signal, an event, people, or a run of another workflow."""
     limit = {"timeout_s": 30}
     if form == "signal":
-        return {"wait": {"signal": "go"}, **limit}
+        event = {"event": "jobs", "key": pick(["j", {"$from": "/run/id"}])}
+        return {"wait": pick([{"signal": "go"}, event]), **limit}
     if form == "subflow":
         return {"subflow": {"workflow": "other", "on_stop": pick(["cancel", "abandon"])}, **limit}
     asked = {"need": pick([1, 2]), "rejected": pick(["go_on", "failed", *(["refused"] if ends else [])])}

@@ -20,6 +20,7 @@ from millrace.core.state import (
     Admitted,
     AskCache,
     AskSlots,
+    AwaitEvent,
     CacheAnswered,
     CancelAcknowledged,
     CancelAttempt,
@@ -29,6 +30,7 @@ from millrace.core.state import (
     CutChain,
     Decision,
     Dispatch,
+    EventCame,
     Failed,
     FreeSlots,
     Input,
@@ -94,7 +96,10 @@ class Kept:
     #: The cache, what it is still to be asked and told; and what it and pools have said that the run has not read yet.
     cache: Results = field(default_factory=Results)
     asked: list[AskCache | TellCache] = field(default_factory=list)
-    mail: list[Admitted | CacheAnswered | ChildEnded] = field(default_factory=list)
+    mail: list[Admitted | CacheAnswered | ChildEnded | EventCame] = field(default_factory=list)
+    #: Who waits for an event, and what each that has waited for one was given.
+    awaited: list[AwaitEvent] = field(default_factory=list)
+    events: dict[UUID, dict[str, Any]] = field(default_factory=dict)
     children: dict[UUID, Child] = field(default_factory=dict)
 
 
@@ -209,6 +214,7 @@ class Control:
             for child in kept.children.values():
                 child.heard |= any(one is child.ended and id(one) not in refused for one in told)
             kept.asked += [effect for effect in decision.effects if isinstance(effect, AskCache | TellCache)]
+            kept.awaited += [effect for effect in decision.effects if isinstance(effect, AwaitEvent)]
             self._take_children(decision)
             kept.ends += sum(isinstance(effect, RunEnded) for effect in decision.effects)
             sent = [effect for effect in decision.effects if isinstance(effect, Dispatch | CutChain | CancelAttempt)]

@@ -16,6 +16,7 @@ from millrace.core.state import (
     CancelAttempt,
     CutChain,
     Dispatch,
+    EventCame,
     Failed,
     Failure,
     PauseRequested,
@@ -141,6 +142,7 @@ class System(Control):
             found += [partial(self.work, job, way) for way in ways]
         found += [self.look_up] * 5 * bool(self.kept.asked) + [self.read_mail] * 5 * bool(self.kept.mail)
         found += [self.end_child] * 2 * bool(self.going_children()) + [self.lose_order] * bool(self.untaken())
+        found += [self.hand_out] * bool(self.kept.awaited)
         found += [self.crash, self._again, self._wait_a_little, self._somebody_says, self._somebody_operates]
         found += [self._another_run] if self.kept.lines.leases or self.kept.lines.waiters else []
         if self.next_due() is not None:
@@ -152,8 +154,15 @@ class System(Control):
         for _, answer in answers_to(self.kept.cache, RUN_ID, self.kept.asked.pop(0), self.now):
             self.kept.mail.append(answer)
 
+    def hand_out(self) -> None:
+        """Have an event come that a task waits for, or did."""
+        asked = self.pick(self.kept.awaited)
+        self.kept.awaited.remove(asked)
+        self.kept.events[asked.task_id] = event = {"data": {"n": self._number()}, "subject": asked.key}
+        self.kept.mail.append(EventCame(asked.name, asked.task_id, event))
+
     def read_mail(self) -> None:
-        """Have control read what the cache or pools have said, and now and then a second time."""
+        """Have control read what the cache, pools or triggers have said, and now and then a second time."""
         told = self.kept.mail.pop(0)
         self.ask(told)
         if self.pick([False, True]):

@@ -4,7 +4,7 @@
 that break it too. Each seed is one workflow. Control reads, decides, commits, sends and acknowledges, and may die
 between any two of these; what it reads comes at least once, late, and in order only within one chain; workers answer,
 fail, fall silent or die, and orders may be lost. Other runs take slots of the same pools, and give them back; those
-that tasks have started end as they like, and are told to stop.
+that tasks have started end as they like, and are told to stop. Events that tasks wait for come in time, late or never.
 """
 
 import argparse
@@ -60,6 +60,8 @@ def _goes_on(system: System) -> bool:
         system.read_mail()
     elif untaken := system.untaken():
         system.take_order(untaken[0])
+    elif system.kept.awaited:
+        system.hand_out()
     elif system.jobs:
         system.work(next(iter(system.jobs.values())), "goes on with the next")
     elif system.unread():
@@ -105,6 +107,9 @@ def _judge(system: System) -> None:
         if child is not None and SET_BY not in (task.inner or {}):
             told = child.ended.output if child.ended is not None else None
             assert task.state != "succeeded" or task.output == told, f"{name} has another output than its run"
+        if "event" in (task.inner or {}) and SET_BY not in (task.inner or {}):
+            own = system.kept.events.get(task.task_id)
+            assert task.state != "succeeded" or task.output == own, f"{name} has another output than its event"
         if SET_BY in (task.inner or {}):
             assert task.state != "succeeded" or task.output == BY_HAND, f"{name} has another output than was set"
         elif (task.inner or {}).get(CACHE, {}).get("found") == "hit":
