@@ -39,6 +39,12 @@ def test_what_only_looks_like_a_nul_character_is_carried(value: Any) -> None:
     check_portable(portable(value))
 
 
+@pytest.mark.parametrize("text", [b"", b"NaN", b"1],[2", b"1,2", b'"\\ud800"', b"{"])
+def test_what_is_no_json_is_told_as_that(text: bytes) -> None:
+    with pytest.raises(ValueError, match="it is no JSON"):
+        check_portable(text)
+
+
 def test_what_goes_as_deep_as_it_may_is_read_again_in_an_event() -> None:
     deep = {"of": nested(MOST_LEVELS - 2)}
     portable(deep)

@@ -159,7 +159,7 @@ class System(Control):
         asked = self.pick(self.kept.awaited)
         self.kept.awaited.remove(asked)
         self.kept.events[asked.task_id] = event = {"data": {"n": self._number()}, "subject": asked.key}
-        self.kept.mail.append(EventCame(asked.name, asked.task_id, event))
+        self.kept.mail.append(EventCame(((asked.name, asked.task_id),), event))
 
     def read_mail(self) -> None:
         """Have control read what the cache, pools or triggers have said, and now and then a second time."""

@@ -79,11 +79,15 @@ def test_a_task_asks_for_the_event_of_its_key_and_hands_it_on_whole() -> None:
     asked = AwaitEvent("labels", world.run.tasks["labels"].task_id, "labels-arrived", "7")
     assert asked in world.decisions[-1].effects
 
-    other = EventCame("labels", UUID(int=1), {"n": 1})
-    refused = world.tell(other, EventCame("labels", asked.task_id, {"n": 3}), replace(other, event={"n": 4})).refused
+    other = EventCame((("labels", UUID(int=1)), ("first", UUID(int=2))), {"n": 1})
+    came = EventCame((*other.tasks, ("labels", asked.task_id)), {"n": 3})
+    refused = world.tell(other, came, replace(came, event={"n": 4})).refused
 
     assert world.order("then").input == {"x": 3}
-    assert [one.reason for one in refused] == [f"task labels of run {world.run.run_id} waits for no event"] * 2
+    assert [one.reason for one in refused] == [
+        f"of run {world.run.run_id}, labels, first waits for no event",
+        f"of run {world.run.run_id}, labels, first, labels waits for no event",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,32 @@ async def test_all_that_wait_get_an_event_and_those_that_come_later_the_next(tx:
     assert (await task(tx, last)).output["id"] == "e2"
 
 
+async def test_an_event_that_comes_leaves_those_that_are_kept_as_they_are(tx: Store, landed: Any) -> None:
+    await handing(tx)
+    await take_records([landed(f"e{n}", {"job": "j1"}, offset=n) for n in range(20)], tx)
+    await tx.settle()
+    before = await tx.fetch("SELECT event_id, xmin, ctid FROM trigger_match ORDER BY event_id")
+    await take_records([landed("e99", {"job": "j1"}, offset=99)], tx)
+    await tx.settle()
+
+    after = await tx.fetch("SELECT event_id, xmin, ctid FROM trigger_match WHERE event_id <> 'e99' ORDER BY event_id")
+    assert after == before
+
+
+async def test_a_run_is_told_once_of_an_event_for_many_of_its_tasks(tx: Store, landed: Any) -> None:
+    await handing(tx)
+    body = {"tasks": {"one": {"wait": {"event": "t", "key": "j1"}}}}
+    await force(tx, each={"foreach": {"items": [*range(50)], "concurrency": 50, "do": body}})
+    run_id = await started(tx)
+    await settle(tx)
+    await take_records([landed("e1", {"job": "j1"})], tx)
+    await tx.settle()
+
+    assert len(await tx.fetch("SELECT FROM mail")) == 1
+    await settle(tx)
+    assert (await tx.run("demo", run_id)).run.state == "succeeded"
+
+
 async def test_an_event_that_nobody_waits_for_expires_and_is_given_to_nobody_afterwards(tx: Store, landed: Any) -> None:
     await handing(tx, keep_s=60)
     await force(tx, **waits())
@@ -187,6 +213,7 @@ async def test_a_trigger_that_was_deleted_and_came_again_hands_its_events_to_tas
     await take_records([landed("e1", {"job": "j2"})], tx)
     await delete_trigger(DeleteTrigger(**ADA, name="t"), tx)
     await settle(tx)
+    assert "task a waits for an event that trigger t takes, which is not there: apply it" in await told(tx, run_id)
     await handing(tx)
     await take_records([landed("e2", {"job": "j1"}, offset=1)], tx)
     await settle(tx)
@@ -221,6 +248,8 @@ async def test_a_workflow_that_waits_for_what_no_trigger_hands_out_is_refused(tx
     await handing(tx, name="all", key=None)
     with pytest.raises(InvalidInput, match=r"task a: wait\.key: trigger all has no `key`"):
         await force(tx, a={"wait": {"event": "all", "key": "x"}})
+    with pytest.raises(Conflict, match="trigger all has no `key`, by which tasks wait"):
+        await handing(tx, name="all")
     await force(tx, a={"wait": {"event": "all"}}, b={"wait": {"event": "t", "key": "j1"}})
     starting = parse_trigger({"name": "t", "workflow": "w", "source": {"topic": "triggers"}})
     with pytest.raises(Conflict, match="trigger t hands its events to tasks: give this one another name, or delete"):

@@ -33,10 +33,15 @@ def check_portable(text: bytes) -> None:
     """Do nothing where one JSON value, as UTF-8, can be carried.
 
     Raises:
-        ValueError: It holds a NUL character, or goes more than 100 levels down.
+        ValueError: It is no JSON, holds a NUL character, or goes more than 100 levels down.
     """
     if _NUL.search(text):
         raise ValueError("it holds a NUL character, which cannot be stored")
+    try:
+        from_json(text, allow_inf_nan=False)
+    except ValueError as error:
+        if "recursion" not in str(error):
+            raise ValueError(f"it is no JSON: {error}") from None
     try:
         from_json(b"[" * MOST_LEVELS + text + b"]" * MOST_LEVELS)  # by what reads the events
     except ValueError:

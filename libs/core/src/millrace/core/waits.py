@@ -21,6 +21,7 @@ MAX_SIGNALS = 1_000
 MAX_SIGNAL_BYTES = 1024 * 1024
 """The most that comes with all of those."""
 MAX_TITLE_CHARS = 2_000
+MAX_NAMED = 10
 
 
 def begin(draft: Draft, task: TaskRun) -> None:
@@ -52,12 +53,17 @@ def is_due(draft: Draft, task: TaskRun) -> None:
 
 
 def came(draft: Draft, happened: EventCame) -> str | None:
-    """Take the event that a task waits for; return why it is refused, or None."""
-    known = draft.run.tasks.get(happened.name)
-    if known is None or known.task_id != happened.task_id or known.state is not TaskState.WAITING:
-        return f"task {happened.name} of run {draft.run.run_id} waits for no event"
-    _got(draft, draft.change(known.name), dict(happened.event))
-    return None
+    """Take the event that tasks wait for; return why it is refused where none of them does, or None."""
+    known = [(draft.run.tasks.get(name), task_id) for name, task_id in happened.tasks]
+    waiting = [
+        task
+        for task, task_id in known
+        if task is not None and task.task_id == task_id and task.state is TaskState.WAITING
+    ]
+    for task in waiting:
+        _got(draft, draft.change(task.name), dict(happened.event))
+    names = ", ".join(name for name, _ in happened.tasks[:MAX_NAMED])
+    return None if waiting else f"of run {draft.run.run_id}, {names} waits for no event"
 
 
 def told(draft: Draft, happened: Signalled | Voted) -> str | None:

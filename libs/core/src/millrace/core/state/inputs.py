@@ -136,14 +136,14 @@ class Signalled:
 
 @dataclass(slots=True, frozen=True)
 class EventCame:
-    """An event has come that a task waits for.
+    """An event has come that tasks wait for.
 
     Attributes:
+        tasks: Their paths and ids.
         event: All of it.
     """
 
-    name: str
-    task_id: UUID
+    tasks: tuple[tuple[str, UUID], ...]
     event: Mapping[str, Any]
 
 

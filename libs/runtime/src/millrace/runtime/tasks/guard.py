@@ -16,7 +16,8 @@ MARK = "MILLRACE_WORKER"
 SWEEPS = 5
 SWEEP_S = 0.1
 
-_guards: dict[int, "subprocess.Popen[bytes]"] = {}  # by the process that is guarded: a fork has none yet
+#: What closes when the process is gone that is guarded, by its id: a fork has none yet.
+_guards: dict[int, int] = {}
 
 
 def start() -> None:
@@ -29,14 +30,17 @@ def start() -> None:
         return
     resource_tracker.ensure_running()  # unmarked: it tidies up after all that has ended
     mark = os.environ[MARK] = f"{os.getpid()}-{os.urandom(8).hex()}"
-    _guards[os.getpid()] = subprocess.Popen(  # noqa: S603 - this file
+    ours, _guards[os.getpid()] = os.pipe()
+    guard = subprocess.Popen(  # noqa: S603 - this file
         [sys.executable, "-I", "-S", __file__, mark],
         env={},
-        stdin=subprocess.PIPE,  # which closes when this process is gone
+        stdin=ours,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+    os.close(ours)
+    guard.returncode = 0  # nobody waits for it: it ends after this process
 
 
 def main(mark: str) -> None:

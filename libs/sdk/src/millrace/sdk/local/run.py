@@ -133,7 +133,7 @@ class LocalRun:
         record = self.run.tasks[task]
         waits = record.inner or {}
         about = {"id": str(uuid4()), "source": "/local", "type": waits["event"], "subject": waits["key"]}
-        return EventCame(task, record.task_id, {**about, "time": at.isoformat(), "data": data})
+        return EventCame(((task, record.task_id),), {**about, "time": at.isoformat(), "data": data})
 
     def output_of(self, task: str) -> Any:  # noqa: ANN401 - a JSON value
         """Return what a task handed on, in full.

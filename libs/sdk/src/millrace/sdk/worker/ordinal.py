@@ -28,11 +28,7 @@ def ordinal(queue: str, place: str, wanted: int | None = None) -> Iterator[int]:
     """
     name = f"{queue}-{hashlib.sha256(place.encode()).hexdigest()[:16]}"
     for number in itertools.count() if wanted is None else (wanted,):
-        file = _opened(_folder() / f"{name}-{number}.lock")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(file)
+        if (file := _locked(_folder() / f"{name}-{number}.lock")) is None:
             continue
         try:
             yield number
@@ -44,7 +40,7 @@ def ordinal(queue: str, place: str, wanted: int | None = None) -> Iterator[int]:
 
 def _folder() -> Path:
     """Return a folder that is this user's alone: whoever else holds a lock would keep the worker from its place."""
-    folder = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"millrace-workers-{os.getuid()}"
+    folder = Path(tempfile.gettempdir()) / f"millrace-workers-{os.getuid()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.stat(follow_symlinks=False)
@@ -55,8 +51,18 @@ def _folder() -> Path:
     return folder
 
 
-def _opened(path: Path) -> int:
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise Unavailable(f"{path}: {error.strerror}") from None
+def _locked(path: Path) -> int | None:
+    """Return a file that is locked until it is closed; None where another has the lock."""
+    while True:
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise Unavailable(f"{path}: {error.strerror}") from None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
+                return file
+        except BlockingIOError:
+            os.close(file)
+            return None
+        os.close(file)  # it was removed meanwhile: a lock on it keeps nobody away

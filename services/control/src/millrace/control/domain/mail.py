@@ -37,8 +37,8 @@ def mail_of(told: Input) -> dict[str, Any]:  # noqa: PLR0911 - one for each kind
             return {"resume": cause}
         case Admitted(name=name, ticket=ticket):
             return {"admitted": name, "ticket": str(ticket)}
-        case EventCame(name=name, task_id=task_id, event=event):
-            return {"event": dict(event), "name": name, "task_id": str(task_id)}
+        case EventCame(tasks=tasks, event=event):
+            return {"event": dict(event), "tasks": [[name, str(task_id)] for name, task_id in tasks]}
         case CacheAnswered():
             return {"result": {**asdict(told), "task_id": str(told.task_id)}}
         case Start():
@@ -59,7 +59,7 @@ def read_mail(told: dict[str, Any]) -> Input:  # noqa: PLR0911 - likewise
     if "admitted" in told:
         return Admitted(told["admitted"], UUID(told["ticket"]))
     if "event" in told:
-        return EventCame(told["name"], UUID(told["task_id"]), told["event"])
+        return EventCame(tuple((name, UUID(task_id)) for name, task_id in told["tasks"]), told["event"])
     if "start" in told:
         return Start()
     if "result" in told:

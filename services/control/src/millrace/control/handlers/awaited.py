@@ -1,13 +1,16 @@
 """Events that tasks wait for are handed to them, under the lock of the trigger that takes those."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from uuid import UUID
 
+from millrace.control.domain.runs import KeptRun
 from millrace.control.domain.triggers import delivered_reason, unclaimed_reason
 from millrace.control.handlers.gathering import Offered, settled_as
 from millrace.control.store import Awaiting, HeldTrigger, KeptMemory, Settled, Store
 from millrace.core.ir import Workflow
 from millrace.core.plan import compile_plan
-from millrace.core.state import EventCame
+from millrace.core.state import EventCame, TaskState
 from millrace.core.triggers import Event, Handed, Member, Memory, Trigger, hand_out
 from millrace.runtime.errors import InvalidInput
 
@@ -16,10 +19,10 @@ async def hand_out_offered(
     held: HeldTrigger, trigger: Trigger, version: int, offered: Mapping[str, Sequence[Offered]], tx: Store
 ) -> None:
     """Give each task that waits under some keys an event, of those that come and those that are kept."""
-    keys = sorted(offered)
-    waiting = await tx.waiting_members(held, version, keys)
+    waiting = await tx.waiting_members(held, version, sorted(offered))
+    keys = [key for key in sorted(offered) if offered[key] or key in waiting]
     # Those of a version that is not in force any more are for nobody: they expire.
-    awaiting = await tx.awaiting(held, keys) if version == held.version else {}
+    awaiting = await tx.awaiting(held, keys) if keys and version == held.version else {}
     for key in keys:
         arrivals = [one.member for one in offered[key]]
         new = frozenset(arrivals)  # which are kept as waiting already
@@ -27,8 +30,8 @@ async def hand_out_offered(
         tasks = awaiting.get(key, [])
         found = hand_out(trigger.keeps_s, before, arrivals, tx.now, waited_for=bool(tasks))
         kept_as = {one.member: one.kept_as for one in offered[key]}
-        settled = [one for one in _settle(found, trigger, version, key, tasks) if kept_as.get(one[0]) != one[1]]
-        tx.settle_matches(held.key, [one for _, _, one in settled])
+        became = _settle(found, trigger, version, key, tasks)
+        tx.settle_matches(held.key, [one for member, how, one in became if kept_as.get(member, "waiting") != how])
         tx.save_gathering(held, version, key, KeptMemory(Memory()), found.due_at)
         if found.given is not None:
             known = {(one.event.source, one.event.id): one.event for one in offered[key]}
@@ -38,8 +41,11 @@ async def hand_out_offered(
 
 def _tell(tasks: Sequence[Awaiting], event: Event, tx: Store) -> None:
     tx.remove_awaited(tasks)
+    by_run: defaultdict[UUID, list[tuple[str, UUID]]] = defaultdict(list)
     for one in tasks:
-        tx.add_mail(one.run_id, EventCame(one.name, one.task_id, event.document()))
+        by_run[one.run_id].append(one.place)
+    for run_id, places in by_run.items():
+        tx.add_mail(run_id, EventCame(tuple(places), event.document()))
 
 
 def _settle(
@@ -57,6 +63,18 @@ def _settle(
     if found.given is not None:
         why = delivered_reason([(one.run_id, one.name) for one in tasks])
         yield found.given, "delivered", settled_as(version, key, found.given, "delivered", tasks[0].run_id, why)
+
+
+async def why_nothing_comes(kept: KeptRun, tx: Store) -> dict[str, str]:
+    """Return what is said of the tasks of a run whose events no trigger hands out any more, by their paths."""
+    waiting = {
+        task.name: (task.inner or {})["event"]
+        for task in kept.run.tasks.values()
+        if task.state is TaskState.WAITING and "event" in (task.inner or {})
+    }
+    there = await tx.handing_triggers(kept.namespace, {*waiting.values()}) if waiting else {}
+    told = "waits for an event that trigger {} takes, which is not there: apply it, or cancel the run"
+    return {path: told.format(name) for path, name in waiting.items() if name not in there}
 
 
 async def check_awaited(workflow: Workflow, namespace: str, tx: Store) -> None:

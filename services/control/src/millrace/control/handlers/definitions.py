@@ -77,6 +77,8 @@ async def apply_trigger(command: ApplyTrigger, tx: Store) -> bool:
     if before is not None and (before.workflow is None) != (trigger.workflow is None):
         what = "hands its events to tasks" if before.workflow is None else f"starts runs of {before.workflow}"
         raise Conflict(f"trigger {trigger.name} {what}: give this one another name, or delete that first")
+    if before is not None and trigger.workflow is None and (before.key is None) != (trigger.key is None):
+        raise Conflict(f"trigger {trigger.name} has {'no' if before.key is None else 'a'} `key`, by which tasks wait")
     for source in sources:
         tx.put_source(namespace, source)
     same_shape = before is not None and before.shape() == trigger.shape()

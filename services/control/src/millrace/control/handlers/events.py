@@ -9,6 +9,7 @@ from millrace.control.domain.explain import explain_run as explain_run_of
 from millrace.control.domain.explain_tasks import asked_keys
 from millrace.control.domain.runs import KeptRun
 from millrace.control.domain.schedules import schedule_of
+from millrace.control.handlers.awaited import why_nothing_comes
 from millrace.control.handlers.deciding import SERVICE
 from millrace.control.handlers.pools import why_tasks_wait
 from millrace.control.handlers.triggers import start_runs
@@ -65,7 +66,8 @@ async def explain_run(asked: GetRun, tx: Store) -> tuple[KeptRun, list[str]]:
         turn = await _turn(kept, kept.place, tx)
     keys = asked_keys(kept.run)
     results = await tx.slots(kept.namespace, keys) if keys else {}
-    return kept, explain_run_of(kept, turn, await why_tasks_wait(kept, tx), results)
+    waits = {**await why_tasks_wait(kept, tx), **await why_nothing_comes(kept, tx)}
+    return kept, explain_run_of(kept, turn, waits, results)
 
 
 async def _turn(kept: KeptRun, place: int, tx: Store) -> Turn:

@@ -12,8 +12,8 @@ from millrace.core.state import AwaitEvent
 ADD = "INSERT INTO awaited (namespace, trigger, key, run_id, name, task_id) VALUES ($1, $2, $3, $4, $5, $6)"
 # Before they are read: what is added meanwhile stays fresh, and is looked at once more.
 TAKE_UP = """
-WITH first AS (SELECT awaited_id FROM awaited WHERE namespace = $1 AND trigger = $2 AND fresh LIMIT $3)
-UPDATE awaited SET fresh = false WHERE awaited_id IN (TABLE first) RETURNING key
+WITH first AS (SELECT DISTINCT key FROM awaited WHERE namespace = $1 AND trigger = $2 AND fresh LIMIT $3)
+UPDATE awaited SET fresh = false WHERE namespace = $1 AND trigger = $2 AND key IN (TABLE first) AND fresh RETURNING key
 """
 _WAITS = """EXISTS (SELECT FROM task t WHERE (t.run_id, t.name, t.task_id) = (a.run_id, a.name, a.task_id)
     AND t.state = 'waiting')"""
@@ -23,7 +23,8 @@ WHERE namespace = $1 AND trigger = $2 AND key = ANY($3) AND {_WAITS} ORDER BY aw
 """
 REMOVE = "DELETE FROM awaited WHERE awaited_id = ANY($1)"
 FORGET = f"""
-DELETE FROM awaited WHERE awaited_id IN (SELECT awaited_id FROM awaited a WHERE NOT {_WAITS} LIMIT $1) RETURNING 1
+DELETE FROM awaited WHERE awaited_id IN (
+    SELECT awaited_id FROM awaited a WHERE NOT {_WAITS} ORDER BY awaited_id LIMIT $1 FOR UPDATE SKIP LOCKED) RETURNING 1
 """
 THERE = """
 SELECT name, document->>'key' AS key FROM trigger WHERE namespace = $1 AND name = ANY($2) AND workflow IS NULL
@@ -39,6 +40,11 @@ class Awaiting:
     name: str
     task_id: UUID
 
+    @property
+    def place(self) -> tuple[str, UUID]:
+        """Return the task's path and id."""
+        return self.name, self.task_id
+
 
 class Awaited(Gatherings):
     """Tasks that wait for events, by the triggers that take those."""
@@ -49,7 +55,7 @@ class Awaited(Gatherings):
         self.wake(None)
 
     async def take_up_awaited(self, held: HeldTrigger, limit: int) -> list[str]:
-        """Return the keys under which up to `limit` tasks have begun to wait for events of a held trigger."""
+        """Return up to `limit` keys under which tasks have begun to wait for events of a held trigger."""
         return sorted({row["key"] for row in await self.fetch(TAKE_UP, *held.key, limit)})
 
     async def awaiting(self, held: HeldTrigger, keys: Sequence[str]) -> dict[str, list[Awaiting]]:
