@@ -28,10 +28,14 @@ async def _bounds_of(
     servers: str, wanted: Sequence[TopicPartition]
 ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
     """Return where partitions begin and end now."""
-    async with AIOKafkaConsumer(bootstrap_servers=servers) as consumer:
+    consumer = AIOKafkaConsumer(bootstrap_servers=servers)
+    try:
+        await consumer.start()
         consumer.assign(wanted)  # or it learns of one topic at a time
         first, last = await asyncio.gather(consumer.beginning_offsets(wanted), consumer.end_offsets(wanted))
         return first, last
+    finally:
+        await consumer.stop()  # also one that has not started, as no broker answered
 
 
 async def told_since(servers: str, begins: Mapping[TopicPartition, int]) -> list[tuple[str, Told]]:
