@@ -24,14 +24,11 @@ async def hand_out_offered(
     # Those of a version that is not in force any more are for nobody: they expire.
     awaiting = await tx.awaiting(held, keys) if keys and version == held.version else {}
     for key in keys:
-        arrivals = [one.member for one in offered[key]]
-        new = frozenset(arrivals)  # which are kept as waiting already
-        before = [member for member in waiting.get(key, ()) if member not in new]
-        tasks = awaiting.get(key, [])
-        found = hand_out(trigger.keeps_s, before, arrivals, tx.now, waited_for=bool(tasks))
         kept_as = {one.member: one.kept_as for one in offered[key]}
+        tasks = awaiting.get(key, [])
+        found = hand_out(trigger.keeps_s, waiting.get(key, ()), [*kept_as], tx.now, waited_for=bool(tasks))
         became = _settle(found, trigger, version, key, tasks)
-        tx.settle_matches(held.key, [one for member, how, one in became if kept_as.get(member, "waiting") != how])
+        tx.settle_matches(held.key, [one for m, one in became if kept_as.get(m, "waiting") != one.disposition])
         tx.save_gathering(held, version, key, KeptMemory(Memory()), found.due_at)
         if found.given is not None:
             known = {(one.event.source, one.event.id): one.event for one in offered[key]}
@@ -50,19 +47,19 @@ def _tell(tasks: Sequence[Awaiting], event: Event, tx: Store) -> None:
 
 def _settle(
     found: Handed, trigger: Trigger, version: int, key: str, tasks: Sequence[Awaiting]
-) -> Iterator[tuple[Member, str, Settled]]:
+) -> Iterator[tuple[Member, Settled]]:
     """Yield each event with what becomes of it."""
     for member in found.waiting:
-        yield member, "waiting", settled_as(version, key, member, "waiting")
+        yield member, settled_as(version, key, member, "waiting")
     for members, how, why in (
         (found.expired, "expired", unclaimed_reason(key, trigger.keeps_s)),
         (found.refused, "dropped", "as many events wait under its key as may"),
     ):
         for member in members:
-            yield member, how, settled_as(version, key, member, how, None, why)
+            yield member, settled_as(version, key, member, how, None, why)
     if found.given is not None:
         why = delivered_reason([(one.run_id, one.name) for one in tasks])
-        yield found.given, "delivered", settled_as(version, key, found.given, "delivered", tasks[0].run_id, why)
+        yield found.given, settled_as(version, key, found.given, "delivered", tasks[0].run_id, why)
 
 
 async def why_nothing_comes(kept: KeptRun, tx: Store) -> dict[str, str]:
